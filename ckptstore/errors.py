@@ -1,0 +1,203 @@
+"""Every exception and warning ckptstore raises, grouped by what a handler would do.
+
+::
+
+    CkptStoreError
+    ├── UsageError                 the call is wrong: mend the call
+    │   ├── ArgumentError          a keyword or value that is not taken (TypeError)
+    │   ├── InvalidNameError       a run, tag or ref outside the grammar (ValueError)
+    │   ├── UnsupportedValueError  a value with no encoding that runs no code (TypeError)
+    │   ├── MismatchError          the module or optimizer does not fit what was saved (ValueError)
+    │   ├── DeviceError            the device asked for is not there (RuntimeError)
+    │   ├── NotRankZeroError       ``save`` off rank 0 of a process group (RuntimeError)
+    │   └── MissingPackageError    an optional package is not installed (ImportError)
+    ├── NotFoundError              nothing there by that name: name another (LookupError)
+    │   ├── NotAStoreError         the place holds no store
+    │   ├── RunNotFoundError       no such run, or several and none was named
+    │   ├── VersionNotFoundError   no such version, tag or part
+    │   └── MetricNotFoundError    no version has a usable value of that metric
+    ├── IntegrityError             bytes are not what was saved: load another version
+    ├── NewerFormatError           made by a newer ckptstore: upgrade
+    ├── StorageError               the storage failed: mend it, then try again (OSError)
+    │   ├── DurabilityError        an fsync failed: what was written may not survive
+    │   ├── OutcomeUnknownError    a version may or may not have been committed
+    │   ├── NotExclusiveError      the storage cannot keep two writers apart
+    │   └── SecondWriterError      another process wrote to a single-writer store
+    └── CatalogError               the SQL index failed; the stored versions are untouched
+
+    CkptStoreWarning (UserWarning)
+    ├── CatalogWarning             the index is behind; it catches up at the next sync
+    ├── FallbackWarning            a damaged version was passed over
+    ├── RunWarning                 a save went into a run this process did not start
+    ├── SettingsWarning            a run's recorded settings were changed
+    └── StateWarning               what was handed over cannot be restored as one might expect
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class CkptStoreError(Exception):
+    """Anything ckptstore raises on purpose."""
+
+
+class UsageError(CkptStoreError):
+    """The call is wrong; the message says how to mend it."""
+
+
+class ArgumentError(UsageError, TypeError):
+    """A keyword or value that is not taken."""
+
+
+class InvalidNameError(UsageError, ValueError):
+    """A run, tag or ref that is outside the grammar."""
+
+
+class UnsupportedValueError(UsageError, TypeError):
+    """A value in the state has no encoding that runs no code when read.
+
+    Attributes:
+        path: Where the value sits, e.g. ``optimizer/state/0/hook``.
+    """
+
+    def __init__(self, path: str, what: str, advice: str | None = None) -> None:
+        super().__init__(
+            f"cannot save {what} at {path!r}: "
+            + (
+                advice
+                or "turn it into a tensor, array, number, string, bytes, bool, None, "
+                "list, tuple, set or dict, or leave it out"
+            )
+        )
+        self.path = path
+
+
+class MismatchError(UsageError, ValueError):
+    """The object handed over does not fit what was saved; nothing was changed.
+
+    Attributes:
+        problems: Every mismatch, one sentence each.
+    """
+
+    def __init__(self, what: str, problems: Sequence[str], advice: str = "") -> None:
+        listed = "".join(f"\n  - {problem}" for problem in problems)
+        super().__init__(f"{what}:{listed}" + (f"\n{advice}" if advice else ""))
+        self.problems = tuple(problems)
+
+
+class DeviceError(UsageError, RuntimeError):
+    """The device asked for is not there."""
+
+
+class NotRankZeroError(UsageError, RuntimeError):
+    """``save`` was called off rank 0 of a process group."""
+
+
+class MissingPackageError(UsageError, ImportError):
+    """An optional package is not installed; the message has the install command."""
+
+
+class NotFoundError(CkptStoreError, LookupError):
+    """Nothing is there by that name."""
+
+
+class NotAStoreError(NotFoundError):
+    """The place holds no store."""
+
+
+class RunNotFoundError(NotFoundError):
+    """There is no such run, or there are several and none was named."""
+
+
+class VersionNotFoundError(NotFoundError):
+    """There is no such version, tag or part."""
+
+
+class MetricNotFoundError(NotFoundError):
+    """No version has a usable value of that metric."""
+
+
+class IntegrityError(CkptStoreError):
+    """Bytes in the storage are not the bytes that were saved.
+
+    Attributes:
+        ref: The version whose bytes they are, where it is known, e.g. ``digits@7``.
+    """
+
+    def __init__(self, message: str, *, ref: str | None = None) -> None:
+        super().__init__(message)
+        self.ref = ref
+
+
+class NewerFormatError(CkptStoreError):
+    """The object was made by a newer ckptstore."""
+
+    def __init__(self, where: str, found: str) -> None:
+        super().__init__(
+            f"{where} was made by a newer ckptstore ({found}): upgrade with "
+            "'pip install --upgrade ckptstore'; nothing was changed"
+        )
+
+
+class StorageError(CkptStoreError, OSError):
+    """The storage failed.
+
+    ``errno`` is that of the underlying error where there was one.
+    """
+
+
+class DurabilityError(StorageError):
+    """An fsync failed: what was written may not survive a power loss."""
+
+
+class OutcomeUnknownError(StorageError):
+    """A version may or may not have been committed.
+
+    Attributes:
+        save_id: The save id to look for once the storage answers again.
+    """
+
+    def __init__(self, where: str, save_id: str, error: BaseException) -> None:
+        super().__init__(
+            f"outcome unknown: creating {where} failed ({error}) and it could not be read back; "
+            f"save id {save_id}. Once the storage answers, see whether that version is there "
+            "before saving it again"
+        )
+        self.save_id = save_id
+
+
+class NotExclusiveError(StorageError):
+    """The storage cannot keep two writers apart."""
+
+
+class SecondWriterError(StorageError):
+    """Another process wrote to a store opened with ``single_writer=True``."""
+
+
+class CatalogError(CkptStoreError):
+    """The SQL index failed; the stored versions are untouched."""
+
+
+class CkptStoreWarning(UserWarning):
+    """Anything ckptstore warns about."""
+
+
+class CatalogWarning(CkptStoreWarning):
+    """The index is behind; it catches up at the next sync."""
+
+
+class FallbackWarning(CkptStoreWarning):
+    """A damaged version was passed over."""
+
+
+class RunWarning(CkptStoreWarning):
+    """A save went into a run that this process neither created nor resumed."""
+
+
+class SettingsWarning(CkptStoreWarning):
+    """A run's recorded settings were changed."""
+
+
+class StateWarning(CkptStoreWarning):
+    """What was handed over cannot be restored as one might expect."""

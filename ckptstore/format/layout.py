@@ -1,0 +1,184 @@
+"""Names and paths: what a run, a tag and a ref may be called, and where each object lies.
+
+Paths are derived from checked names and save ids, never read from a file, so nothing that a user or
+a manifest says can point outside the store.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from uuid import UUID
+
+from ckptstore.errors import InvalidNameError
+
+STORE_KEY = "ckptstore.json"
+RUNS_FOLDER = "runs"
+VERSIONS_FOLDER = "_versions"
+JOURNAL_FOLDER = "_journal"
+
+MAX_NAME_LENGTH = 120
+SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+,-]*")
+# Names Windows gives to devices in every folder, with any extension:
+# https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+RESERVED_TAGS = frozenset({"best", "latest"})
+
+SEGMENT_RULE = (
+    "letters, digits and '. _ = + , -', starting with a letter or digit, not ending in '.', and no Windows device name such as 'nul'"
+)
+VERSION_FILE = re.compile(r"([0-9]{8,})\.jsonl")
+JOURNAL_FILE = re.compile(r"([0-9]{8,})\.json")
+
+
+def check_run(name: object) -> str:
+    """Return *name* if a run may be called that.
+
+    Raises:
+        InvalidNameError: It is not a string or breaks the grammar; the message has the rule.
+    """
+    if not isinstance(name, str):
+        raise InvalidNameError(f"a run is named by a string, not by {name!r}")
+    if len(name) > MAX_NAME_LENGTH or not all(_is_segment(part) for part in name.split("/")):
+        raise InvalidNameError(
+            f"{_short(name)} is no name for a run: a run is '/'-separated segments of {SEGMENT_RULE}; "
+            f"at most {MAX_NAME_LENGTH} characters in all"
+        )
+    return name
+
+
+def check_tag(name: object) -> str:
+    """Return *name* if a tag may be called that.
+
+    Raises:
+        InvalidNameError: It breaks the grammar, is a number, or is ``best`` or ``latest``.
+    """
+    if (
+        not isinstance(name, str)
+        or len(name) > MAX_NAME_LENGTH
+        or not _is_segment(name)
+        or name.isdigit()
+        or name.lower() in RESERVED_TAGS
+    ):
+        raise InvalidNameError(
+            f"{_short(name)} is no name for a tag: a tag is {SEGMENT_RULE}; no number, "
+            f"'best' or 'latest'; at most {MAX_NAME_LENGTH} characters"
+        )
+    return name
+
+
+class Ref(NamedTuple):
+    """A version's name taken apart: ``digits@best`` is ``Ref("digits", "best")``."""
+
+    run: str | None
+    """The run, or None where the ref leaves it out (``@best``)."""
+    selector: int | str
+    """A version's number, ``best``, ``latest`` or a tag."""
+
+
+def parse_ref(ref: object) -> Ref:
+    """Take a ref apart: ``digits``, ``digits@7``, ``digits@best``, ``digits@prod``, ``@7``, ``7``.
+
+    Raises:
+        InvalidNameError: It is none of these.
+    """
+    if isinstance(ref, int) and not isinstance(ref, bool):
+        ref = f"@{ref}"
+    if not isinstance(ref, str):
+        raise InvalidNameError(f"a ref is a string such as 'digits@7', not {ref!r}")
+    run, at, selector = ref.partition("@")
+    name = check_run(run) if run else None
+    if not at:
+        if name is None:
+            raise InvalidNameError("a ref can't be empty: write 'digits', 'digits@7' or 'digits@best'")
+        return Ref(name, "latest")
+    if re.fullmatch(r"[0-9]{1,18}", selector) and int(selector) > 0:
+        return Ref(name, int(selector))
+    if selector in RESERVED_TAGS:
+        return Ref(name, selector)
+    try:
+        return Ref(name, check_tag(selector))
+    except InvalidNameError as error:
+        raise InvalidNameError(
+            f"{_short(ref)} is no ref: after '@' comes a version's number (1, 2, …), 'best', 'latest' or a tag"
+        ) from error
+
+
+def is_glob(name: str) -> bool:
+    """Say whether *name* is a pattern over runs rather than a run."""
+    return any(character in name for character in "*?[")
+
+
+def glob_regex(pattern: str) -> re.Pattern[str]:
+    """Return the regular expression of a glob over run paths; ``*`` and ``?`` don't cross ``/``."""
+    pieces = []
+    for token in re.findall(r"\*\*|\*|\?|\[[^\]/]+\]|.", pattern.lower(), re.DOTALL):
+        if token in ("*", "**"):
+            pieces.append("[^/]*")
+        elif token == "?":
+            pieces.append("[^/]")
+        elif token.startswith("[") and len(token) > 2:
+            inside = token[1:-1].replace("\\", r"\\")
+            pieces.append("[" + ("^" + inside[1:] if inside.startswith("!") else inside) + "]")
+        else:
+            pieces.append(re.escape(token))
+    try:
+        return re.compile("".join(pieces))
+    except re.error as error:
+        raise InvalidNameError(f"{_short(pattern)} is no pattern over runs: {error}") from error
+
+
+def run_path(name: str) -> str:
+    """Return a run's path: its name in lower case, so that no filesystem confuses two runs."""
+    return check_run(name).lower()
+
+
+def run_folder(path: str) -> str:
+    """Return the folder of the run at *path*."""
+    return f"{RUNS_FOLDER}/{path}"
+
+
+def versions_folder(path: str) -> str:
+    """Return the folder that holds a run's manifests."""
+    return f"{run_folder(path)}/{VERSIONS_FOLDER}"
+
+
+def version_key(path: str, number: int) -> str:
+    """Return the key of version *number*'s manifest."""
+    return f"{versions_folder(path)}/{number:08d}.jsonl"
+
+
+def journal_folder(path: str) -> str:
+    """Return the folder that holds a run's journal."""
+    return f"{run_folder(path)}/{JOURNAL_FOLDER}"
+
+
+def journal_key(path: str, number: int) -> str:
+    """Return the key of journal entry *number*."""
+    return f"{journal_folder(path)}/{number:08d}.json"
+
+
+def numbered(files: tuple[str, ...], kind: re.Pattern[str]) -> list[int]:
+    """Return the numbers of the files that are of that *kind*, ascending; others don't count."""
+    found = (kind.fullmatch(name) for name in files)
+    numbers = (int(match[1]) for match in found if match)
+    return sorted(number for number in numbers if number > 0)
+
+
+def pack_key(save_id: UUID, number: int) -> str:
+    """Return the key of a save's pack *number*."""
+    return f"packs/{save_id.hex[-2:]}/{save_id}-{number}.safetensors"
+
+
+def file_key(save_id: UUID, number: int) -> str:
+    """Return the key of a save's opaque file *number*."""
+    return f"files/{save_id.hex[-2:]}/{save_id}-{number}"
+
+
+def _is_segment(part: str) -> bool:
+    return bool(SEGMENT.fullmatch(part)) and not part.endswith(".") and not DEVICE.fullmatch(part)
+
+
+def _short(name: object) -> str:
+    text = ascii(name)
+    return text if len(text) <= 80 else text[:77] + "…"

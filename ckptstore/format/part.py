@@ -1,0 +1,167 @@
+"""A part's line in a manifest: its tree, and where each tensor's bytes are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from ckptstore.errors import IntegrityError
+from ckptstore.format.digest import digest, dump_line, parse_line
+from ckptstore.format.fields import Fields
+from ckptstore.format.manifest import Head, Pack, PartInfo
+
+# torch's own limit: https://github.com/pytorch/pytorch/blob/main/c10/core/TensorImpl.h (kDimsMax)
+MAX_DIMENSIONS = 64
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One stretch of a tensor's bytes in a pack."""
+
+    offsets: tuple[int, ...]
+    """Where the chunk begins in the whole tensor, one index a dimension."""
+    shape: tuple[int, ...]
+    pack: int
+    """The pack's place in the head."""
+    start: int
+    """Bytes from the pack file's start."""
+    length: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor as a part's line describes it."""
+
+    dtype: str
+    """torch's name, e.g. ``float32``."""
+    itemsize: int
+    """Bytes per element."""
+    shape: tuple[int, ...]
+    order: tuple[int, ...] | None
+    """The dimensions from the slowest to the fastest in memory; None for row-major."""
+    requires_grad: bool
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of its elements."""
+        return prod(self.shape) * self.itemsize
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part's line: its tree and its tensors."""
+
+    tree: Any
+    tensors: tuple[Tensor, ...]
+    parameters: tuple[tuple[str | None, ...], ...] | None = None
+    """An optimizer's parameters by name, one list a group, e.g. ``model/fc.weight``."""
+
+
+def encode_part(part: Part) -> bytes:
+    """Return a part's line, without the line feed."""
+    value: dict[str, Any] = {"tree": part.tree, "tensors": [_tensor_json(t) for t in part.tensors]}
+    if part.parameters is not None:
+        value["parameters"] = [list(group) for group in part.parameters]
+    return dump_line(value)
+
+
+def decode_part(line: bytes, head: Head, info: PartInfo, where: str) -> Part:
+    """Read a part's line.
+
+    Raises:
+        IntegrityError: The line is not the one the head has the digest of, or is not what format 1
+            says: a chunk outside its pack or its tensor, a length that does not match a shape.
+    """
+    if len(line) != info.length or digest(line) != info.digest:
+        raise IntegrityError(
+            f"{where}: the line of part {info.name!r} is not the one that was saved", ref=head.ref
+        )
+    fields = Fields(parse_line(line, where), f"{where}, part {info.name!r}")
+    tensors = tuple(
+        _decode_tensor(Fields(item, f"{fields.where}, tensor {index}"), head.packs)
+        for index, item in enumerate(fields.items("tensors"))
+    )
+    return Part(fields.get("tree"), tensors, _decode_parameters(fields))
+
+
+def _decode_parameters(fields: Fields) -> tuple[tuple[str | None, ...], ...] | None:
+    if fields.get("parameters") is None:
+        return None
+    groups = fields.items("parameters")
+    for group in groups:
+        if not isinstance(group, list) or not all(n is None or isinstance(n, str) for n in group):
+            raise fields.bad("parameters", "lists of names")
+    return tuple(tuple(group) for group in groups)
+
+
+def _tensor_json(tensor: Tensor) -> dict[str, Any]:
+    value: dict[str, Any] = {"dtype": tensor.dtype, "itemsize": tensor.itemsize, "shape": list(tensor.shape)}
+    if tensor.order is not None:
+        value["order"] = list(tensor.order)
+    if tensor.requires_grad:
+        value["requires_grad"] = True
+    chunks = []
+    for chunk in tensor.chunks:
+        item: dict[str, Any] = {"pack": chunk.pack, "start": chunk.start, "length": chunk.length}
+        if chunk.shape != tensor.shape:
+            item |= {"offsets": list(chunk.offsets), "shape": list(chunk.shape)}
+        chunks.append(item | {"blake3": chunk.digest})
+    return value | {"chunks": chunks}
+
+
+def _decode_tensor(fields: Fields, packs: Sequence[Pack]) -> Tensor:
+    shape = fields.numbers("shape")
+    itemsize = fields.number("itemsize", least=1)
+    if len(shape) > MAX_DIMENSIONS or itemsize > 64 or prod(shape) * itemsize >= 2**62:  # noqa: PLR2004
+        raise fields.bad("shape", "the shape of a tensor that can exist")
+    order = fields.numbers("order") if fields.get("order") is not None else None
+    if order is not None and sorted(order) != list(range(len(shape))):
+        raise fields.bad("order", "a permutation of the dimensions")
+    chunks = tuple(
+        _decode_chunk(Fields(item, f"{fields.where}, chunk {index}"), shape, itemsize, packs)
+        for index, item in enumerate(fields.items("chunks"))
+    )
+    if sum(prod(chunk.shape) for chunk in chunks) != prod(shape) or not _apart(chunks):
+        raise fields.bad("chunks", "chunks that cover the tensor once")
+    return Tensor(fields.text("dtype"), itemsize, shape, order, fields.flag("requires_grad"), chunks)
+
+
+def _decode_chunk(
+    fields: Fields, whole: tuple[int, ...], itemsize: int, packs: Sequence[Pack]
+) -> Chunk:
+    partial = fields.get("shape") is not None
+    shape = fields.numbers("shape") if partial else whole
+    offsets = fields.numbers("offsets") if partial else (0,) * len(whole)
+    if not len(shape) == len(offsets) == len(whole) or any(
+        offset + size > limit for offset, size, limit in zip(offsets, shape, whole, strict=True)
+    ):
+        raise fields.bad("shape", f"a box inside {list(whole)}")
+    pack = fields.number("pack")
+    if pack >= len(packs):
+        raise fields.bad("pack", f"below {len(packs)}, the number of packs in the head")
+    start, length = fields.number("start"), fields.number("length")
+    if length != prod(shape) * itemsize:
+        raise fields.bad("length", f"{prod(shape) * itemsize}, the bytes of shape {list(shape)}")
+    if not packs[pack].header_bytes <= start <= packs[pack].size_bytes - length:
+        raise fields.bad("start", f"inside the data of a pack of {packs[pack].size_bytes} bytes")
+    return Chunk(offsets, shape, pack, start, length, fields.digest("blake3"))
+
+
+def _apart(chunks: Sequence[Chunk]) -> bool:
+    """Say whether no two chunks overlap; with the right sum, they then cover the tensor once."""
+    boxes = [chunk for chunk in chunks if prod(chunk.shape)]
+    boxes.sort(key=lambda chunk: chunk.offsets)
+    for index, one in enumerate(boxes):
+        for other in boxes[index + 1 :]:
+            if other.offsets and other.offsets[0] >= one.offsets[0] + one.shape[0]:
+                break
+            if all(
+                a < b + m and b < a + n
+                for a, n, b, m in zip(one.offsets, one.shape, other.offsets, other.shape, strict=True)
+            ):
+                return False
+    return True

@@ -1,0 +1,230 @@
+"""Trees: nested Python state as plain JSON, its tensors taken out.
+
+A value JSON has no word for is an object whose first member's name begins with ``$``:
+
+======================= =======================================================================
+node                    value
+======================= =======================================================================
+``null true 1 1.5 "a"`` None, bool, int below 2**53, finite float (always with ``.`` or ``e``), str
+``[…]``                 list
+``{"a": …}``            dict whose keys are strings not beginning with ``$``, in order
+``$dict``               any other dict: a list of [key, value] in order
+``$tuple $set …``       tuple, set, frozenset, deque (``maxlen`` beside it): a list
+``$OrderedDict …``      OrderedDict (``_metadata`` beside it), Counter, defaultdict (``factory``
+                        beside it): a list of [key, value]
+``$int``                an int of 2**53 or more, in decimal
+``$float``              ``nan``, ``inf``, ``-inf``, or another NaN's 16 hexadecimal digits
+``$complex``            [real, imaginary]
+``$bytes $bytearray``   base64
+``$torch.Size``         a list of ints
+``$torch.dtype``        ``float32``; likewise ``$torch.device``, ``$torch.layout``,
+                        ``$torch.memory_format``
+``$tensor``             the tensor's place in the part's list (``parameter`` beside it)
+``$array``              a NumPy array's place in that list, with ``dtype``, ``shape``, ``fortran``
+``$scalar``             a NumPy scalar's bytes in base64, with ``dtype``
+``$numpy.dtype``        a NumPy dtype, e.g. ``<f8``
+======================= =======================================================================
+
+Decoding builds these types and no others, so reading a tree runs no code but ckptstore's own.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+import sys
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ckptstore.errors import UnsupportedValueError
+
+# A tree level takes up to three levels of JSON, of which a line may have 200.
+MAX_TREE_DEPTH = 60
+SAFE_INT = 2**53
+CANONICAL_NAN = struct.pack(">d", math.nan)
+FACTORIES: dict[str, Callable[[], Any]] = {
+    "bool": bool,
+    "bytes": bytes,
+    "dict": dict,
+    "float": float,
+    "int": int,
+    "list": list,
+    "set": set,
+    "str": str,
+    "tuple": tuple,
+}
+TORCH_NAMES = ("dtype", "layout", "memory_format")
+
+Put = Callable[[Any, str], int]
+"""Takes a tensor or array out of the tree: (value, path) -> its place in the part's list."""
+
+
+def encode(value: object, path: str, put: Put | None = None) -> Any:  # noqa: ANN401 - JSON can be anything
+    """Return *value* as a tree.
+
+    Args:
+        value: The state.
+        path: Names it in errors, e.g. ``optimizer``.
+        put: Called for every tensor and NumPy array; where it is None there must be none.
+
+    Raises:
+        UnsupportedValueError: Something in it has no encoding; the error has its path.
+    """
+    return _Encoder(put).encode(value, path, 0)
+
+
+class _Encoder:
+    def __init__(self, put: Put | None) -> None:
+        self._put = put
+        self._torch = sys.modules.get("torch")
+        self._numpy = sys.modules.get("numpy")
+
+    def encode(self, value: object, path: str, depth: int) -> Any:  # noqa: ANN401 - JSON can be anything
+        if depth > MAX_TREE_DEPTH:
+            raise UnsupportedValueError(
+                path, f"state nested deeper than {MAX_TREE_DEPTH} levels", "flatten it; does it contain itself?"
+            )
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if kind is str:
+            return _encode_str(str(value), path)
+        if kind is int:
+            return value if abs(value) < SAFE_INT else {"$int": str(value)}  # type: ignore[arg-type] # kind says it is an int
+        if kind is float:
+            return _encode_float(value)  # type: ignore[arg-type] # kind says it is a float
+        container = self._encode_container(value, kind, path, depth)
+        if container is not None:
+            return container
+        node = self._encode_torch(value, kind, path) or self._encode_numpy(value, path)
+        if node is None:
+            raise UnsupportedValueError(path, f"a {kind.__module__}.{kind.__qualname__}")
+        return node
+
+    def _encode_container(self, value: Any, kind: type, path: str, depth: int) -> Any:  # noqa: ANN401, PLR0911 - one return a type
+        if kind is list:
+            return self._items(value, path, depth)
+        if kind is dict:
+            if all(type(key) is str and not key.startswith("$") for key in value):
+                return {
+                    _encode_str(key, path): self.encode(item, f"{path}/{key}", depth + 1)
+                    for key, item in value.items()
+                }
+            return {"$dict": self._pairs(value, path, depth)}
+        if kind is tuple:
+            return {"$tuple": self._items(value, path, depth)}
+        if kind is OrderedDict:
+            node: dict[str, Any] = {"$OrderedDict": self._pairs(value, path, depth)}
+            if hasattr(value, "_metadata"):
+                node["_metadata"] = self.encode(value._metadata, f"{path}/_metadata", depth + 1)  # noqa: SLF001 - where torch keeps it
+            return node
+        if kind is Counter:
+            return {"$Counter": self._pairs(value, path, depth)}
+        if kind is defaultdict:
+            return {
+                "$defaultdict": self._pairs(value, path, depth),
+                "factory": _factory_name(value.default_factory, path),
+            }
+        if kind is deque:
+            return {"$deque": self._items(value, path, depth), "maxlen": value.maxlen}
+        if kind in (set, frozenset):
+            return {f"${kind.__name__}": sorted(self._items(value, path, depth), key=repr)}
+        if kind in (bytes, bytearray):
+            return {f"${kind.__name__}": base64.b64encode(value).decode()}
+        if kind is complex:
+            return {"$complex": [_encode_float(value.real), _encode_float(value.imag)]}
+        return None
+
+    def _items(self, value: Iterable[object], path: str, depth: int) -> list[Any]:
+        return [self.encode(item, f"{path}/{index}", depth + 1) for index, item in enumerate(value)]
+
+    def _pairs(self, value: dict[Any, Any], path: str, depth: int) -> list[list[Any]]:
+        return [
+            [self.encode(key, f"{path}/{key!r}", depth + 1), self.encode(item, f"{path}/{key}", depth + 1)]
+            for key, item in value.items()
+        ]
+
+    def _encode_torch(self, value: Any, kind: type, path: str) -> dict[str, Any] | None:  # noqa: ANN401 - any value may come
+        torch = self._torch
+        if torch is None:
+            return None
+        if isinstance(value, torch.Tensor):
+            node: dict[str, Any] = {"$tensor": self._take_out(value, path)}
+            if kind is torch.nn.Parameter:
+                node["parameter"] = True
+            return node
+        if kind is torch.Size:
+            return {"$torch.Size": list(value)}
+        if kind is torch.device:
+            return {"$torch.device": str(value)}
+        for name in TORCH_NAMES:
+            if kind is getattr(torch, name):
+                return {f"$torch.{name}": str(value).removeprefix("torch.")}
+        return None
+
+    def _encode_numpy(self, value: Any, path: str) -> dict[str, Any] | None:  # noqa: ANN401 - any value may come
+        np = self._numpy
+        if np is None:
+            return None
+        if type(value) is np.ndarray:
+            return {
+                "$array": self._take_out(value, path),
+                "dtype": _dtype_name(value.dtype, path),
+                "shape": list(value.shape),
+                "fortran": bool(value.flags.f_contiguous and not value.flags.c_contiguous),
+            }
+        if isinstance(value, np.generic):
+            name = _dtype_name(value.dtype, path)
+            return {"$scalar": base64.b64encode(value.tobytes()).decode(), "dtype": name}
+        if isinstance(value, np.dtype):
+            return {"$numpy.dtype": _dtype_name(value, path)}
+        return None
+
+    def _take_out(self, value: object, path: str) -> int:
+        if self._put is None:
+            raise UnsupportedValueError(
+                path, f"a {type(value).__qualname__}", "tensors and arrays go into extra= or a part of their own"
+            )
+        return self._put(value, path)
+
+
+def _encode_str(value: str, path: str) -> str:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UnsupportedValueError(path, f"the string {value!a}, which has a lone surrogate") from error
+    return value
+
+
+def _encode_float(value: float) -> Any:  # noqa: ANN401 - a number or a node
+    if math.isfinite(value):
+        return value
+    if math.isinf(value):
+        return {"$float": "inf" if value > 0 else "-inf"}
+    bits = struct.pack(">d", value)
+    return {"$float": "nan" if bits == CANONICAL_NAN else bits.hex()}
+
+
+def _factory_name(factory: Callable[[], Any] | None, path: str) -> str | None:
+    if factory is None:
+        return None
+    for name, known in FACTORIES.items():
+        if factory is known:
+            return name
+    raise UnsupportedValueError(
+        path,
+        f"a defaultdict whose factory is {factory!r}",
+        f"use one of {', '.join(FACTORIES)}, or turn it into a dict",
+    )
+
+
+def _dtype_name(dtype: Any, path: str) -> str:  # noqa: ANN401 - numpy may not be installed
+    numpy = sys.modules["numpy"]
+    name: str = dtype.str
+    if dtype.hasobject or dtype.fields is not None or numpy.dtype(name) != dtype:
+        raise UnsupportedValueError(
+            path, f"a NumPy value of dtype {dtype}", "turn it into numbers, strings or plain arrays"
+        )
+    return name

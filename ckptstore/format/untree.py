@@ -1,0 +1,173 @@
+"""Trees back into Python state; the reading half of :mod:`ckptstore.format.tree`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+from ckptstore.errors import IntegrityError
+from ckptstore.format.tree import FACTORIES, TORCH_NAMES
+
+Get = Callable[[int], Any]
+"""Gives back the tensor at a place in the part's list."""
+
+
+def decode(node: object, where: str, get: Get | None = None) -> Any:  # noqa: ANN401 - any state
+    """Return the state that *node* stands for.
+
+    Args:
+        node: Parsed JSON.
+        where: Names it in errors.
+        get: Gives the tensor at a place: for ``$tensor`` the tensor itself, for ``$array`` a
+            one-dimensional uint8 tensor of the array's bytes.
+
+    Raises:
+        IntegrityError: A node is none that the format has.
+    """
+    try:
+        return _Decoder(get).decode(node)
+    except (
+        TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, binascii.Error
+    ) as error:
+        raise IntegrityError(f"{where}: its tree is not what ckptstore writes: {error}") from error
+
+
+def tensor_places(node: object) -> set[int]:
+    """Return the places of all tensors and arrays that a tree names."""
+    places: set[int] = set()
+    pending = [node]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending.extend(item)
+        elif isinstance(item, dict):
+            for key in ("$tensor", "$array"):
+                if isinstance(item.get(key), int):
+                    places.add(item[key])
+            pending.extend(item.values())
+    return places
+
+
+class _Decoder:
+    def __init__(self, get: Get | None) -> None:
+        self._get = get
+
+    def decode(self, node: Any) -> Any:  # noqa: ANN401 - JSON in, any state out
+        if isinstance(node, list):
+            return [self.decode(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        name = next(iter(node), "")
+        if not name.startswith("$"):
+            return {key: self.decode(item) for key, item in node.items()}
+        content = node[name]
+        if name in ("$tensor", "$array"):
+            return self._tensor(name, content, node)
+        if name.startswith("$torch."):
+            return _torch_value(name.removeprefix("$torch."), content)
+        if name in ("$scalar", "$numpy.dtype"):
+            return _numpy_value(name, content, node)
+        if name in PAIRED:
+            return self._paired(name, content, node)
+        if name in LISTED:
+            return LISTED[name]([self.decode(item) for item in content])
+        if name == "$deque":
+            return deque((self.decode(item) for item in content), node["maxlen"])
+        if name in SIMPLE:
+            return SIMPLE[name](content)
+        raise ValueError(f"unknown node {name!r}")
+
+    def _paired(self, name: str, content: Any, node: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON in
+        pairs = [(self.decode(key), self.decode(item)) for key, item in content]
+        if name == "$dict":
+            return dict(pairs)
+        if name == "$Counter":
+            return Counter(dict(pairs))
+        if name == "$defaultdict":
+            factory = node["factory"]
+            return defaultdict(None if factory is None else FACTORIES[factory], pairs)
+        ordered = OrderedDict(pairs)
+        if "_metadata" in node:
+            ordered._metadata = self.decode(node["_metadata"])  # type: ignore[attr-defined] # noqa: SLF001 - where torch keeps it
+        return ordered
+
+    def _tensor(self, name: str, place: object, node: dict[str, Any]) -> Any:  # noqa: ANN401 - torch is not imported here
+        if self._get is None or not isinstance(place, int) or isinstance(place, bool) or place < 0:
+            raise ValueError(f"tensor {place!r} where there can be none")
+        tensor = self._get(place)
+        if name == "$array":
+            return _array(tensor, node)
+        if node.get("parameter"):
+            import torch  # noqa: PLC0415 - only reached where there are tensors
+
+            return torch.nn.Parameter(tensor.detach(), requires_grad=tensor.requires_grad)
+        return tensor
+
+
+def _array(tensor: Any, node: dict[str, Any]) -> Any:  # noqa: ANN401 - numpy is not imported here
+    import numpy as np  # noqa: PLC0415 - only reached where there are arrays
+
+    dtype, shape = np.dtype(node["dtype"]), [int(size) for size in node["shape"]]
+    if dtype.hasobject or prod(shape) * dtype.itemsize != tensor.numel():
+        raise ValueError(f"an array of dtype {dtype} and shape {shape} in {tensor.numel()} bytes")
+    if tensor.numel() == 0:
+        return np.empty(shape, dtype)
+    array = tensor.numpy().view(dtype).reshape(shape)
+    return np.asfortranarray(array) if node.get("fortran") else array
+
+
+def _numpy_value(name: str, content: str, node: dict[str, Any]) -> Any:  # noqa: ANN401 - numpy is not imported here
+    import numpy as np  # noqa: PLC0415 - only reached where there are NumPy values
+
+    dtype = np.dtype(content if name == "$numpy.dtype" else node["dtype"])
+    if dtype.hasobject:
+        raise ValueError("a NumPy dtype that holds objects")
+    if name == "$numpy.dtype":
+        return dtype
+    return np.frombuffer(base64.b64decode(content, validate=True), dtype, count=1)[0]
+
+
+def _torch_value(name: str, content: Any) -> Any:  # noqa: ANN401 - torch is not imported here
+    import torch  # noqa: PLC0415 - only reached where there are torch values
+
+    if name == "Size":
+        return torch.Size(content)
+    if name == "device":
+        return torch.device(content)
+    if name in TORCH_NAMES:
+        value = getattr(torch, content, None)
+        if isinstance(value, getattr(torch, name)):
+            return value
+    raise ValueError(f"unknown value torch.{name} {content!r}")
+
+
+def _float(content: str) -> float:
+    if content in ("nan", "inf", "-inf"):
+        return float(content)
+    value: float = struct.unpack(">d", bytes.fromhex(content))[0]
+    return value
+
+
+def _bytes(content: str) -> bytes:
+    return base64.b64decode(content, validate=True)
+
+
+def _complex(content: list[Any]) -> complex:
+    real, imaginary = (_float(part["$float"]) if isinstance(part, dict) else float(part) for part in content)
+    return complex(real, imaginary)
+
+
+PAIRED = frozenset({"$dict", "$OrderedDict", "$Counter", "$defaultdict"})
+LISTED: dict[str, Callable[[list[Any]], Any]] = {"$tuple": tuple, "$set": set, "$frozenset": frozenset}
+SIMPLE: dict[str, Callable[[Any], Any]] = {
+    "$int": int,
+    "$float": _float,
+    "$complex": _complex,
+    "$bytes": _bytes,
+    "$bytearray": lambda content: bytearray(_bytes(content)),
+}
