@@ -1,0 +1,85 @@
+"""The rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ckptstore"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SOURCES = [
+    *MODULES,
+    *(
+        file
+        for folder in ("migrations", "tests", "examples")
+        for file in sorted((ROOT / folder).rglob("*.py"))
+    ),
+]
+MOST_LINES = 350
+
+RUNS_CODE = {"eval", "exec", "compile", "__import__"}
+UNPICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+
+
+def named(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=named)
+def test_module_is_short(module):
+    lines = len(module.read_text().splitlines())
+    assert lines <= MOST_LINES, f"{named(module)} has {lines} lines: it holds more than one concept"
+
+
+@pytest.mark.parametrize(
+    "module", [file for file in MODULES if not file.name.startswith("_")], ids=named
+)
+def test_module_has_a_test_file_of_its_name(module):
+    folder = ROOT / "tests" / module.parent.relative_to(PACKAGE)
+    wanted = f"test_{module.stem}.py"
+    found = [*folder.glob(wanted), *folder.glob(f"test_{module.stem}_*.py")]
+    assert found, f"nothing tests {named(module)}: write {named(folder / wanted)}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=named)
+def test_module_says_what_it_is(module):
+    says = ast.get_docstring(ast.parse(module.read_text()))
+    assert says, f"{named(module)} has no docstring"
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=named)
+def test_nothing_is_left_to_do(source):
+    marks = ["TO" + "DO", "FIX" + "ME", "XX" + "X"]
+    assert not [mark for mark in marks if mark in source.read_text()]
+
+
+@pytest.mark.parametrize(
+    "module", [*MODULES, *sorted((ROOT / "migrations").rglob("*.py"))], ids=named
+)
+def test_nothing_that_was_read_is_run(module):
+    tree = ast.parse(module.read_text())
+    called = {
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in [
+            *([node.module or ""] if isinstance(node, ast.ImportFrom) else []),
+            *(alias.name for alias in node.names),
+        ]
+    }
+    attributes = {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    assert not called & RUNS_CODE
+    assert not imported & UNPICKLES
+    assert not attributes & {"torch.load", "torch.save", "yaml.load"}
