@@ -36,7 +36,7 @@ format: $(READY) ## mend what ruff can mend
 bench: $(READY) ## time saves and loads beside torch.save and safetensors (minutes, 8 GB of memory)
 	$(BIN)/python -m tests.bench
 
-docs: $(READY) ## run every snippet in README.md and docs/, and follow every link
+docs: $(READY) ## run every snippet in README.md and docs/, follow every link between pages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/docs
 
 clean: ## remove .venv, caches and what was built
