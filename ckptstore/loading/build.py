@@ -1,0 +1,277 @@
+"""A module from its class and its saved state: built without wasted work, checked bit by bit."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch.nn.parameter import is_lazy
+
+from ckptstore.errors import IntegrityError
+from ckptstore.loading.construct import Make, construct_plainly, construct_skipping
+from ckptstore.loading.fit import Fit, fit, memory, mismatch, overrides, place, prefixes, same_bits
+from ckptstore.loading.unsaved import unsaved_tensors
+from ckptstore.state.rng import forked
+
+# Where a parameter or buffer sits: its module, its name there, its name in the whole, itself.
+Slot = tuple[torch.nn.Module, str, str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A module with its saved state.
+
+    Attributes:
+        module: In eval mode, on the device asked for.
+        plainly: Why its random initialisation was not skipped; None where it was.
+    """
+
+    module: torch.nn.Module
+    plainly: str | None
+
+
+def build(
+    make: Make,
+    state: Mapping[str, object],
+    *,
+    device: torch.device,
+    metadata: Mapping[str, object] | None = None,
+    what: str,
+    mode: Literal["auto", "plain"] = "auto",
+) -> Built:
+    """Build a module and give it its saved state.
+
+    The module adopts the tensors of *state*: on the CPU it shares their memory, and nothing is
+    copied. Ends with the same bits whether random initialisation was skipped or not. No random
+    generator is moved.
+
+    Args:
+        make: Builds the module; class and constructor arguments are bound in it.
+        state: The state dict as saved, in its order: tensors on the CPU, each with a storage of its
+            own; tied names may hold one tensor. It may hold other values as extra state.
+        device: Where the module goes.
+        metadata: The saved state dict's ``_metadata``.
+        what: Names the state in errors, e.g. ``part 'model' of digits@7``.
+        mode: ``"plain"`` builds the module as its class does it, without skipping anything.
+
+    Raises:
+        MismatchError: The module does not fit; it lists every mismatch.
+        UsageError: The class raised; its own error is the cause.
+        IntegrityError: The module ended with another tensor than was saved.
+    """
+    # Parameters made in inference mode could never be trained. The caller's default device is
+    # not in force either: tensors made by torch's own loading belong on the CPU as well.
+    with torch.inference_mode(mode=False), torch.device("cpu"), forked():
+        reason: str | None = "asked for"
+        if mode == "auto":
+            module, reason = construct_skipping(make)
+            if module is not None:
+                reason = _load(module, state, metadata or {}, device, what, skipped=True)
+                if reason is None:
+                    return Built(module, None)
+            del module
+        module = construct_plainly(make, what)
+        _load(module, state, metadata or {}, device, what, skipped=False)
+        return Built(module, reason)
+
+
+def _load(
+    module: torch.nn.Module,
+    state: Mapping[str, object],
+    metadata: Mapping[str, Any],
+    device: torch.device,
+    what: str,
+    *,
+    skipped: bool,
+) -> str | None:
+    """Give a new module its state.
+
+    Returns:
+        None, or why a module whose random initialisation was *skipped* must be built plainly; it
+        is then unusable.
+    """
+    found = fit(module, state, what)
+    if skipped and found.unsettled:
+        return f"{found.unsettled[0]!r} is left to the module's own loading code"
+    given = _apart(found, state)
+    overlapping = _overlapping(module, found)
+    untouched = _adopt(found, given, overlapping)
+    slots = list(_slots(module))
+    _run_loading_code(module, found, given, metadata, what)
+    kept = _put_back(found, slots, overlapping)
+    if skipped and kept:
+        return f"{kept[0]!r} keeps what the class made it"
+    module.to(device)
+    module.eval()
+    _check(module, found, given, untouched, what)
+    return None
+
+
+def _apart(found: Fit, state: Mapping[str, object]) -> dict[str, object]:
+    """Return the state with tensors copied that would come to share memory without being tied.
+
+    Equal tensors may be stored once, which says nothing about ties: the module does.
+    """
+    owners: dict[int, object] = {}
+    apart: dict[str, object] = {}
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            apart[name] = copy.deepcopy(value)  # loading code may change it
+            continue
+        mine = found.own.get(name)
+        owner = place(mine) if isinstance(mine, torch.Tensor) else name
+        shared = owners.setdefault(memory(value), owner) != owner
+        # Memory written by no one outside inference mode has no version counter to watch.
+        apart[name] = value.detach().clone() if shared or value.is_inference() else value
+    return apart
+
+
+def _overlapping(module: torch.nn.Module, found: Fit) -> set[int]:
+    """Return the storages of which more than one view is held: in the state or beside it."""
+    tensors = [tensor for tensor in found.own.values() if isinstance(tensor, torch.Tensor)]
+    views = {place(tensor) for tensor in tensors if not is_lazy(tensor)}
+    counts = Counter(where[0] for where in views)
+    overlapping = {memory(tensor) for tensor in tensors if not is_lazy(tensor)}
+    overlapping = {storage for storage in overlapping if counts[storage] > 1}
+    for tensor in unsaved_tensors(module, {id(tensor) for tensor in tensors}):
+        if not is_lazy(tensor):
+            overlapping.add(memory(tensor))
+    return overlapping
+
+
+def _take(mine: torch.Tensor, value: torch.Tensor, overlapping: set[int]) -> None:
+    """Give one of the module's tensors another's memory, or, where that would be wrong, values."""
+    if (
+        not is_lazy(mine)
+        and memory(mine) in overlapping
+        and (mine.dtype, mine.shape) == (value.dtype, value.shape)
+    ):
+        # Something else of the module looks at this memory: it is to see the saved values.
+        with torch.no_grad():
+            mine.data.copy_(value)
+        return
+    if not (value.is_floating_point() or value.is_complex()):
+        mine.requires_grad = False  # integers have no gradient
+    mine.data = value
+
+
+def _adopt(
+    found: Fit, given: Mapping[str, Any], overlapping: set[int]
+) -> dict[str, tuple[int, int]]:
+    """Make the module's tensors use the memory of the given ones.
+
+    Returns:
+        Address and version of each adopted tensor, by name.
+    """
+    own: Mapping[str, Any] = found.own
+    # Places first: adopting one of two tied tensors parts them until the other follows.
+    places = {name: place(own[name]) for name in found.adopted}
+    taken: dict[tuple[object, ...], torch.Tensor] = {}
+    for name in found.adopted:
+        _take(own[name], taken.setdefault(places[name], given[name]), overlapping)
+    return {name: (own[name].data_ptr(), own[name]._version) for name in found.adopted}  # noqa: SLF001
+
+
+def _run_loading_code(
+    module: torch.nn.Module,
+    found: Fit,
+    given: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    what: str,
+) -> None:
+    """Run ``load_state_dict`` with everything it calls: overrides, hooks, extra state.
+
+    Adopted tensors are handed in as the module's own objects, which assigns each to itself.
+    """
+    adopted = set(found.adopted)
+    handed: OrderedDict[str, Any] = OrderedDict(
+        (name, found.own[name] if name in adopted else value) for name, value in given.items()
+    )
+    # A copy: torch writes assign_to_params_buffers into it.
+    handed._metadata = copy.deepcopy(OrderedDict(metadata))  # type: ignore[attr-defined] # noqa: SLF001
+    try:
+        if overrides(module, "load_state_dict"):
+            for name in adopted:
+                handed[name] = given[name]
+            result: Any = module.load_state_dict(handed)
+        else:
+            result = module.load_state_dict(handed, strict=False, assign=True)
+    except RuntimeError as error:  # how torch reports shapes, and an overridden load its keys
+        raise mismatch(module, what, [str(error)]) from error
+    problems = [
+        f"{name!r} is in the module, and loading did not find it"
+        for name in getattr(result, "missing_keys", ())
+    ] + [
+        f"{name!r} was saved, and loading did not use it"
+        for name in getattr(result, "unexpected_keys", ())
+    ]
+    if problems:
+        raise mismatch(module, what, problems)
+
+
+def _slots(module: torch.nn.Module) -> Iterator[Slot]:
+    for prefix, owner in module.named_modules():
+        for name, tensor in [*owner._parameters.items(), *owner._buffers.items()]:  # noqa: SLF001
+            if tensor is not None:
+                yield owner, name, f"{prefix}.{name}" if prefix else name, tensor
+
+
+def _put_back(found: Fit, slots: list[Slot], overlapping: set[int]) -> list[str]:
+    """Return the module's own objects to where loading code put others.
+
+    They take those objects' memory, so that ties and other references to them hold.
+
+    Returns:
+        Names that loading code decides about and that are still as the class made them.
+    """
+    originals = {id(tensor) for *_, tensor in slots}
+    owner_of: dict[int, torch.Tensor] = {}
+    adopted = set(found.adopted)
+    kept: list[str] = []
+    for owner, name, key, original in slots:
+        current = owner._parameters.get(name, owner._buffers.get(name))  # noqa: SLF001
+        if current is original:
+            if key in found.own and key not in adopted and not is_lazy(current):
+                kept.append(key)
+        elif current is not None and id(current) not in originals:
+            tensor = owner_of.setdefault(id(current), original)
+            _take(tensor, current.data, overlapping)
+            setattr(owner, name, tensor)
+    return kept
+
+
+def _check(
+    module: torch.nn.Module,
+    found: Fit,
+    given: Mapping[str, Any],
+    untouched: Mapping[str, tuple[int, int]],
+    what: str,
+) -> None:
+    """Compare what the module ended with and what was saved.
+
+    Raises:
+        IntegrityError: A tensor differs, and no code of the module's own can have meant it.
+    """
+    changing = prefixes(module, lambda child: overrides(child, "train", "eval"))
+    now = torch.nn.Module.state_dict(module, keep_vars=True)
+    for name in found.adopted:
+        if name.startswith(changing):
+            continue
+        tensor = now.get(name)
+        if tensor is None:
+            raise IntegrityError(f"{what}: {name!r} is gone from the module once loaded")
+        if (tensor.data_ptr(), tensor._version) == untouched[name] and (  # noqa: SLF001
+            tensor.device.type == "cpu"
+        ):
+            continue
+        if not same_bits(tensor, given[name]):
+            raise IntegrityError(
+                f"{what}: {name!r} is not what was saved once the module is built "
+                f"({tensor.dtype}, shape {list(tensor.shape)}; saved as {given[name].dtype}, "
+                f"shape {list(given[name].shape)}). Its memory was changed while loading; "
+                "load again, and if it recurs look for code of the module that writes to it"
+            )
