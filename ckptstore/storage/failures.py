@@ -1,0 +1,79 @@
+"""Turn what goes wrong below into one of our errors, with the cause and a way out."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ckptstore.errors import ArgumentError, DurabilityError, StorageError
+
+_NO_ROOM = "free some room and save again; what was saved before is intact"
+_NO_PERMISSION = "let this user read and write there, or name another place"
+_ADVICE: dict[int, tuple[str, str]] = {
+    errno.ENOSPC: ("the disk is full", _NO_ROOM),
+    errno.EDQUOT: ("the disk quota is used up", _NO_ROOM),
+    errno.EFBIG: ("the file is larger than this filesystem takes", "name another place"),
+    errno.EACCES: ("permission denied", _NO_PERMISSION),
+    errno.EPERM: ("operation not permitted", _NO_PERMISSION),
+    errno.EROFS: ("the filesystem is read-only", "name a place that can be written"),
+    errno.EIO: ("the device failed", "check the disk (the system's log has more)"),
+    errno.ESTALE: ("the network filesystem lost the file", "mount it again, then try again"),
+    errno.EMFILE: ("too many files are open", "raise the limit ('ulimit -n')"),
+    errno.ENFILE: ("too many files are open on this machine", "close some, then try again"),
+    errno.ENAMETOOLONG: ("the path is too long", "choose a shorter root or run name"),
+    errno.ELOOP: ("a symbolic link leads back to itself", "mend the link"),
+    errno.ENOTDIR: ("part of the path is a file", "name a folder"),
+    errno.ENOENT: ("a folder of the path went away", "see who removes it, then try again"),
+    errno.ETIMEDOUT: ("no answer in time", "check the network, then try again"),
+}
+
+
+def storage_error(doing: str, where: str | os.PathLike[str], error: OSError) -> StorageError:
+    """Say what failed, where, why, and what to do.
+
+    Args:
+        doing: The work that failed, as in "cannot *write*".
+        where: A path or address without credentials.
+        error: What the system said.
+
+    Returns:
+        A StorageError with the ``errno`` of *error*.
+    """
+    said = error.strerror or str(error) or type(error).__name__
+    cause, advice = _ADVICE.get(
+        error.errno or 0, (said, "see what the system says, then try again")
+    )
+    name = errno.errorcode.get(error.errno or 0, type(error).__name__)
+    failure = StorageError(f"cannot {doing} {where}: {cause} ({name}); {advice}")
+    failure.errno = error.errno
+    return failure
+
+
+def durability_error(where: str | os.PathLike[str], error: OSError) -> DurabilityError:
+    """Say that an fsync failed. It is never retried: a second one may report success for lost data."""
+    said = error.strerror or str(error) or type(error).__name__
+    failure = DurabilityError(
+        f"cannot make {where} durable: fsync failed ({said}); what was written may not survive a "
+        "power loss, so this save does not count: check the disk, then save again"
+    )
+    failure.errno = error.errno
+    return failure
+
+
+def not_found(where: str | os.PathLike[str]) -> FileNotFoundError:
+    """Say that an object is not there."""
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(where))
+
+
+def check_key(key: str) -> str:
+    """Return *key*, or refuse it: the last guard between a made-up name and a path.
+
+    Raises:
+        ArgumentError: *key* could lead out of the root.
+    """
+    segments = key.split("/") if key else []
+    if any(part in {"", ".", ".."} for part in segments) or any(c in key for c in "\\\0"):
+        raise ArgumentError(
+            f"{key!r} is no key of a storage: expected '/'-separated names below the root"
+        )
+    return key

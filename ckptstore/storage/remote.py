@@ -1,0 +1,404 @@
+"""A store on any filesystem that fsspec knows."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from types import TracebackType
+from typing import Any, Self
+
+import fsspec
+
+from ckptstore.errors import CkptStoreError, StorageError
+from ckptstore.storage.base import Listing, Writer
+from ckptstore.storage.failures import check_key, not_found
+from ckptstore.storage.redaction import Options, redact
+
+PART_BYTES = 16 * 2**20
+RANGE_BYTES = 8 * 2**20
+IN_FLIGHT = 8
+"""How many ranges of a read are on their way at once."""
+
+# Object stores have no folders to make, and some would make a bucket when asked to.
+_CONTAINERS = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "oss", "s3", "s3a"})
+_FOLDERLESS = _CONTAINERS | {"http", "https", "memory"}
+# What a mistake in a program raises passes as it is. Anything else that comes out of a filesystem's
+# package is that storage failing: most of their errors derive from Exception alone.
+_MISTAKES = (ArithmeticError, AssertionError, AttributeError, MemoryError, NameError, TypeError)
+
+
+class RemoteStorage:
+    """A store below a prefix of an fsspec filesystem.
+
+    A filesystem object is made in each process that needs one, so a store works after a fork and in a
+    DataLoader worker. Nothing is cached: neither instances nor listings.
+
+    Args:
+        protocol: fsspec's name of the filesystem, e.g. ``gs``.
+        root: The path on it, without protocol.
+        url: The address to show: no credentials in it.
+        options: Arguments of the filesystem's class.
+    """
+
+    def __init__(
+        self, protocol: str, root: str, url: str, options: Mapping[str, Any] | None = None
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.exclusive = protocol in _CREATORS
+        self.in_place = False
+        self.local_folder: str | None = None
+        self._protocol = protocol
+        self._root = root.rstrip("/")
+        self._options = Options(options or {})
+        self._filesystems: dict[int, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the filesystems here: connections do not travel to another process."""
+        return {**self.__dict__, "_filesystems": {}}
+
+    @property
+    def _filesystem(self) -> Any:  # noqa: ANN401
+        """This process's filesystem."""
+        process = os.getpid()
+        if process not in self._filesystems:
+            # A parent's instance is kept, not replaced: finalising it here would wait for a loop
+            # whose thread the fork did not copy. Of two threads that come here at once one wins.
+            made = fsspec.filesystem(self._protocol, **self._arguments())
+            return self._filesystems.setdefault(process, made)
+        return self._filesystems[process]
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"skip_instance_cache": True, "use_listings_cache": False, **self._options}
+
+    def _path(self, key: str) -> str:
+        check_key(key)
+        return f"{self._root}/{key}" if key else self._root
+
+    def _shown(self, key: str) -> str:
+        return f"{self.url}/{key}" if key else self.url
+
+    # ------------------------------------------------------------------------------------ reading
+
+    def read(self, key: str) -> bytes:
+        """Return a whole object."""
+        with self._translated("read", key), self._turn():
+            return bytes(self._filesystem.cat_file(self._path(key)))
+
+    def read_start(self, key: str, length: int) -> bytes:
+        """Return the first *length* bytes of an object, fewer if it is shorter."""
+        # Asking first costs a request; what a range beyond the end does is each package's own.
+        end = min(length, self.size_bytes(key))
+        with self._translated("read", key), self._turn():
+            return (
+                bytes(self._filesystem.cat_file(self._path(key), start=0, end=end)) if end else b""
+            )
+
+    def read_many(self, keys: Sequence[str], length: int) -> list[bytes | None]:
+        """Return the first *length* bytes of each object, None where there is none."""
+        starts: list[bytes | None] = []
+        for key in keys:
+            try:
+                starts.append(self.read_start(key, length))
+            except FileNotFoundError:
+                starts.append(None)
+        return starts
+
+    def read_into(self, key: str, start: int, out: memoryview) -> None:
+        """Fill *out* with the bytes of an object from *start* on, several ranges at a time.
+
+        Raises:
+            EOFError: The object ends before *out* is full.
+        """
+        size = self.size_bytes(key)
+        if size < start + out.nbytes:
+            raise ends_early(self._shown(key), size, start, out.nbytes)
+        if not out.nbytes:  # an empty view of anything but bytes cannot be cast
+            return
+        out = out.cast("B")
+        path = self._path(key)
+        # cat_ranges holds all that it was asked for, so it is asked for a bounded window at a time.
+        for first in range(0, out.nbytes, RANGE_BYTES * IN_FLIGHT):
+            last = min(first + RANGE_BYTES * IN_FLIGHT, out.nbytes)
+            begins = list(range(first, last, RANGE_BYTES))
+            ends = [min(begin + RANGE_BYTES, last) for begin in begins]
+            with self._translated("read", key), self._turn():
+                pieces = self._filesystem.cat_ranges(
+                    [path] * len(begins),
+                    [start + begin for begin in begins],
+                    [start + end for end in ends],
+                    on_error="raise",
+                )
+            for begin, end, piece in zip(begins, ends, pieces, strict=True):
+                if len(piece) != end - begin:
+                    raise ends_early(
+                        self._shown(key), start + begin + len(piece), start, out.nbytes
+                    )
+                out[begin:end] = piece
+
+    def size_bytes(self, key: str) -> int:
+        """Return an object's size."""
+        with self._translated("look at", key), self._turn():
+            info = self._filesystem.info(self._path(key))
+            if info["type"] == "directory":
+                raise not_found(self._shown(key))
+            return int(info["size"])
+
+    def list_folder(self, key: str) -> Listing:
+        """List what lies directly below *key*, freshly."""
+        path = self._path(key)
+        with self._translated("list", key), self._turn():
+            self._filesystem.invalidate_cache()
+            try:
+                entries = self._filesystem.ls(path, detail=True)
+            except FileNotFoundError:
+                self._check_container()
+                return Listing((), ())
+        folders: set[str] = set()
+        files: set[str] = set()
+        for entry in entries:
+            name = str(entry["name"]).rstrip("/").rpartition("/")[2]
+            # Some list the folder's own marker object, or a file when asked what lies below it.
+            if not name or str(entry["name"]).strip("/") == path.strip("/"):
+                continue
+            (folders if entry["type"] == "directory" else files).add(name)
+        return Listing(tuple(sorted(folders)), tuple(sorted(files)))
+
+    def map(self, key: str) -> mmap.mmap | None:
+        """Return None: there is nothing to map."""
+        check_key(key)
+        return None
+
+    # ------------------------------------------------------------------------------------ writing
+
+    def create(self, key: str, data: bytes) -> None:
+        """Create an object whole and only if there is none, where ``exclusive`` says so.
+
+        Elsewhere it looks first and writes then, which keeps no two writers apart.
+
+        Raises:
+            FileExistsError: There is one already.
+            StorageError: Anything else; the object may be there.
+        """
+        path = self._path(key)
+        create_exclusively = _CREATORS.get(self._protocol)
+        with self._translated("create", key), self._turn():
+            if create_exclusively is not None:
+                create_exclusively(self._filesystem, path, data)
+                return
+            self._make_folder_of(path)
+            if self._filesystem.exists(path):
+                raise FileExistsError(self._shown(key))
+            self._filesystem.pipe_file(path, data)
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Write an object over what is there. For users' own files: nothing in a store is replaced."""
+        path = self._path(key)
+        with self._translated("write", key), self._turn():
+            self._make_folder_of(path)
+            self._filesystem.pipe_file(path, data)
+
+    def open_writer(self, key: str) -> Writer:
+        """Start writing a large object under a name nobody else uses."""
+        return _FileWriter(self, key)
+
+    def close(self) -> None:
+        """Let go of this process's connections."""
+        self._filesystems.pop(os.getpid(), None)
+
+    # ------------------------------------------------------------------------------------ details
+
+    def _turn(self) -> AbstractContextManager[object]:
+        """Wait for this thread's turn, where a filesystem takes one caller at a time."""
+        return _one_at_a_time if self._protocol == "memory" else nullcontext()
+
+    def _translated(self, doing: str, key: str) -> _Translated:
+        """Turn whatever a filesystem's package raises into our errors."""
+        return _Translated(self, doing, key)
+
+    def _explain(self, doing: str, key: str, error: Exception) -> Exception:
+        """Say what failed without what may be secret in the package's own words."""
+        shown = self._shown(key)
+        if isinstance(error, FileExistsError) and doing == "create":
+            return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), shown)
+        if isinstance(error, (FileNotFoundError, IsADirectoryError)) and doing in {
+            "read",
+            "look at",
+        }:
+            return not_found(shown)
+        said = redact(str(error), self._options).strip()
+        failure = StorageError(
+            f"cannot {doing} {shown}: {type(error).__name__}{said and ': '}{said}; check the address, "
+            "the credentials and the network, then try again"
+        )
+        failure.errno = getattr(error, "errno", None)
+        return failure
+
+    def _make_folder_of(self, path: str) -> None:
+        if self._protocol not in _FOLDERLESS:
+            self._filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+
+    def _check_container(self) -> None:
+        """Tell a bucket that is not there from one with nothing below a prefix.
+
+        Raises:
+            StorageError: There is no such bucket.
+        """
+        if self._protocol not in _CONTAINERS:
+            return
+        container = self._root.strip("/").partition("/")[0]
+        try:
+            self._filesystem.info(container)
+        except FileNotFoundError:
+            raise no_bucket("list", self.url, container) from None
+
+
+def no_bucket(doing: str, shown: str, bucket: str) -> StorageError:
+    """Say that a bucket is not there."""
+    failure = StorageError(
+        f"cannot {doing} {shown}: there is no bucket {bucket!r} for these credentials and this "
+        "endpoint; create it, or mend the address"
+    )
+    failure.errno = errno.ENOENT
+    return failure
+
+
+def ends_early(shown: str, size: int, start: int, length: int) -> EOFError:
+    """Say that an object is shorter than what was asked of it."""
+    return EOFError(f"{shown} ends at byte {size}: {length} bytes from byte {start} were expected")
+
+
+class _Translated:
+    """Raise our own errors for those of a filesystem's package.
+
+    The original is not shown as the cause: its text may hold what :func:`redact` takes out.
+    """
+
+    def __init__(self, storage: RemoteStorage, doing: str, key: str) -> None:
+        self._storage = storage
+        self._doing = doing
+        self._key = key
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        ours = (CkptStoreError, EOFError, *_MISTAKES)
+        if isinstance(error, Exception) and not isinstance(error, ours):
+            raise self._storage._explain(self._doing, self._key, error) from None  # noqa: SLF001
+
+
+class _FileWriter:
+    """A large object being written through a filesystem's own file."""
+
+    def __init__(self, storage: RemoteStorage, key: str) -> None:
+        self._storage = storage
+        self._key = key
+        self._path = storage._path(key)  # noqa: SLF001
+        with self._translated("create"):
+            storage._make_folder_of(self._path)  # noqa: SLF001
+            self._file = storage._filesystem.open(self._path, "wb", block_size=PART_BYTES)  # noqa: SLF001
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._give_up(error)
+            return
+        try:
+            with self._translated("write"):
+                self._file.close()
+        except BaseException as failure:
+            self._give_up(failure)
+            raise
+
+    def write(self, data: memoryview) -> None:
+        """Append bytes.
+
+        Raises:
+            StorageError: They could not be written.
+        """
+        if not data.nbytes:  # an empty view of anything but bytes cannot be cast
+            return
+        data = data.cast("B")
+        # A file of fsspec keeps all that one call brings until the call ends.
+        for start in range(0, data.nbytes, PART_BYTES):
+            with self._translated("write"):
+                self._file.write(data[start : start + PART_BYTES])
+
+    def _give_up(self, error: BaseException) -> None:
+        """Leave nothing behind; what cannot be removed is noted on *error*."""
+        try:
+            with self._translated("remove"):
+                # Closing would commit what is there, and a file that is not closed closes itself when
+                # it is collected.
+                with suppress(AttributeError):  # not every kind of file has these two
+                    self._file.discard()
+                with suppress(AttributeError):
+                    self._file.closed = True
+                if self._storage._filesystem.exists(self._path):  # noqa: SLF001
+                    self._storage._filesystem.rm_file(self._path)  # noqa: SLF001
+        except StorageError as failure:
+            error.add_note(f"and what was written could not be removed: {failure}")
+
+    def _translated(self, doing: str) -> _Translated:
+        return _Translated(self._storage, doing, self._key)
+
+
+# ---------------------------------------------------------------------- creating only what is not there
+
+_one_at_a_time = threading.RLock()
+"""Threads share the files of ``memory://``, positions included."""
+
+
+def _renew_lock() -> None:
+    global _one_at_a_time  # noqa: PLW0603 - a fork copies a lock that another thread may hold
+    _one_at_a_time = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def _create_in_memory(filesystem: Any, path: str, data: bytes) -> None:  # noqa: ANN401
+    """Create an object of ``memory://``; exclusive in the turn of the caller."""
+    if filesystem.exists(path):
+        raise FileExistsError(path)
+    filesystem.pipe_file(path, data)
+
+
+def _create_on_google(filesystem: Any, path: str, data: bytes) -> None:  # noqa: ANN401
+    """Create with ``ifGenerationMatch=0``, which is what gcsfs makes of this mode."""
+    filesystem.pipe_file(path, data, mode="create")
+
+
+def _create_on_azure(filesystem: Any, path: str, data: bytes) -> None:  # noqa: ANN401
+    """Create with ``If-None-Match: *``, which is what Azure's client makes of ``overwrite=False``."""
+    filesystem.pipe_file(path, data, overwrite=False)
+
+
+_CREATORS: dict[str, Callable[[Any, str, bytes], None]] = {
+    "memory": _create_in_memory,
+    "gs": _create_on_google,
+    "gcs": _create_on_google,
+    "abfs": _create_on_azure,
+    "abfss": _create_on_azure,
+    "az": _create_on_azure,
+}

@@ -1,0 +1,393 @@
+"""A store in S3, or in one of the many services that speak its language.
+
+Requests go through s3fs's client and fsspec's loop, one attempt at a time: how often a request was
+tried decides what a 412 means, so neither library may repeat it unseen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+from ckptstore.errors import NotExclusiveError, StorageError
+from ckptstore.storage import s3_errors
+from ckptstore.storage.base import Listing
+from ckptstore.storage.failures import check_key, not_found
+from ckptstore.storage.parallel import in_parallel
+from ckptstore.storage.remote import (
+    IN_FLIGHT,
+    PART_BYTES,
+    RANGE_BYTES,
+    RemoteStorage,
+    ends_early,
+    no_bucket,
+)
+from ckptstore.storage.s3_upload import S3Writer
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+RETRY_DELAYS_S = (0.2, 0.6, 1.8, 5.4)
+"""How long to wait before each further attempt, give or take half of it."""
+_READ_BYTES = 2**20
+
+_CONFIG: dict[str, Any] = {
+    # Many S3 services refuse, or forget, the checksums that botocore has added since 1.36.
+    "request_checksum_calculation": "when_required",
+    "response_checksum_validation": "when_required",
+    "retries": {"total_max_attempts": 1},
+    "max_pool_connections": 32,
+    # s3fs's 15 s is over before a slow uplink has sent six parts of 16 MiB.
+    "read_timeout": 60,
+}
+
+
+class S3Storage(RemoteStorage):
+    """A store below a prefix of a bucket.
+
+    Args:
+        root: ``bucket/prefix``.
+        url: The address to show.
+        options: Arguments of ``s3fs.S3FileSystem``; what is given there wins over our defaults.
+        protocol: ``s3`` or ``s3a``.
+        part_bytes: The size of the parts of a multipart upload. S3 takes 5 MiB and up.
+        retry_delays_s: How long to wait before each further attempt at a request.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        url: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        protocol: str = "s3",
+        part_bytes: int = PART_BYTES,
+        retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
+    ) -> None:
+        super().__init__(protocol, root, url, options)
+        self.exclusive = True
+        self.part_bytes = part_bytes
+        self._retry_delays_s = tuple(retry_delays_s)
+        self._bucket, _, self._prefix = self._root.partition("/")
+
+    # ------------------------------------------------------------------------------------ reading
+
+    def read(self, key: str) -> bytes:
+        """Return a whole object."""
+        return self._run("read", key, self._get, key)
+
+    def read_start(self, key: str, length: int) -> bytes:
+        """Return the first *length* bytes of an object, fewer if it is shorter."""
+        return self._run("read", key, self._get_start, key, length)
+
+    def read_many(self, keys: Sequence[str], length: int) -> list[bytes | None]:
+        """Return the first *length* bytes of each object, None where there is none; in parallel."""
+        if not keys:
+            return []
+        what = keys[0] if len(keys) == 1 else ""
+        return self._run("read", what, self._get_starts, keys, length)
+
+    def read_into(self, key: str, start: int, out: memoryview) -> None:
+        """Fill *out* with the bytes of an object from *start* on, several ranges at a time.
+
+        Raises:
+            EOFError: The object ends before *out* is full.
+        """
+        if not out.nbytes:  # an empty view of anything but bytes cannot be cast
+            self.size_bytes(key)
+            return
+        self._run("read", key, self._fill, key, start, out.cast("B"))
+
+    def size_bytes(self, key: str) -> int:
+        """Return an object's size."""
+        return self._run("look at", key, self._size, key)
+
+    def list_folder(self, key: str) -> Listing:
+        """List what lies directly below *key*, freshly, every page of it."""
+        return self._run("list", key, self._list, key)
+
+    # ------------------------------------------------------------------------------------ writing
+
+    def create(self, key: str, data: bytes) -> None:
+        """Create an object with ``If-None-Match: *``.
+
+        Raises:
+            FileExistsError: There is one already, and it is not what an earlier attempt of this call
+                may have left.
+            NotExclusiveError: The service does not know the condition. ``exclusive`` is false from
+                then on, and the next call looks first and writes then.
+            StorageError: Anything else; the object may be there.
+        """
+        self._run("create", key, self._create, key, data)
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Write an object over what is there. For users' own files: nothing in a store is replaced."""
+        self._run("write", key, self.repeat, lambda: self._put(key, data))
+
+    def open_writer(self, key: str) -> S3Writer:
+        """Start writing a large object: a multipart upload, or one PUT if it stays small."""
+        return S3Writer(self, self._bucket, self._object(key), key)
+
+    # ------------------------------------------------------------------------------------ requests
+
+    def _arguments(self) -> dict[str, Any]:
+        arguments = super()._arguments()
+        return {**arguments, "config_kwargs": {**_CONFIG, **arguments.get("config_kwargs", {})}}
+
+    def _object(self, key: str) -> str:
+        check_key(key)
+        return "/".join(part for part in (self._prefix, key) if part)
+
+    async def request(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401
+        """Make one attempt at one request of the S3 API. The place where tests put faults."""
+        filesystem = self._filesystem
+        await filesystem.set_session()
+        client = await filesystem.get_s3(arguments["Bucket"])
+        call = getattr(client, method)
+        # Adds the user's s3_additional_kwargs (encryption, requester pays) where a method takes them.
+        return await call(**filesystem._get_s3_method_kwargs(call, **arguments))  # noqa: SLF001
+
+    async def repeat(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
+        """Make attempts until one succeeds, fails for good, or there were enough."""
+        for delay_s in self._retry_delays_s:
+            try:
+                return await attempt()
+            except s3_errors.FAILURES as error:
+                if not s3_errors.is_transient(error):
+                    raise
+            await self._pause(delay_s)
+        return await attempt()
+
+    async def repeat_request(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401
+        """Make a request of the S3 API that may be made twice."""
+
+        async def attempt() -> Any:  # noqa: ANN401
+            if isinstance(body := arguments.get("Body"), io.BytesIO):
+                body.seek(0)
+            return await self.request(method, **arguments)
+
+        return await self.repeat(attempt)
+
+    def _run(
+        self,
+        doing: str,
+        key: str,
+        work: Callable[Arguments, Awaitable[Result]],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Result:
+        """Run *work* on fsspec's loop and wait for it, also if waiting is interrupted.
+
+        fsspec's own ``sync`` leaves the work running then, and it would go on writing into memory that
+        the caller has back.
+        """
+        ended = threading.Event()
+
+        async def run() -> Result:
+            try:
+                return await work(*args, **kwargs)
+            finally:
+                ended.set()
+
+        with self._translated(doing, key):
+            future = asyncio.run_coroutine_threadsafe(run(), self._filesystem.loop)
+            try:
+                return future.result()
+            except BaseException:
+                if not ended.is_set():
+                    future.cancel()
+                    ended.wait(timeout=5)
+                raise
+
+    def _explain(self, doing: str, key: str, error: Exception) -> Exception:
+        """Say what failed, in S3's terms."""
+        shown = self._shown(key)
+        if s3_errors.code_of(error) == "NoSuchBucket":
+            return no_bucket(doing, shown, self._bucket)
+        if isinstance(error, FileExistsError):
+            return error
+        if s3_errors.is_missing_object(error) and doing in {"read", "look at"}:
+            return not_found(shown)
+        return s3_errors.explain(doing, shown, error, self._options)
+
+    async def _pause(self, delay_s: float) -> None:
+        # Spread, so that processes that failed together do not come back together.
+        await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311
+
+    # ------------------------------------------------------------------------------------ coroutines
+
+    async def _get(self, key: str, **range_: str) -> bytes:
+        async def attempt() -> bytes:
+            answer = await self.request(
+                "get_object", Bucket=self._bucket, Key=self._object(key), **range_
+            )
+            async with answer["Body"] as body:
+                return bytes(await body.read())
+
+        return await self.repeat(attempt)
+
+    async def _get_start(self, key: str, length: int) -> bytes:
+        if not length:
+            await self._size(key)
+            return b""
+        try:
+            data = await self._get(key, Range=f"bytes=0-{length - 1}")
+        except s3_errors.FAILURES as error:
+            if s3_errors.is_beyond_end(error):  # no range of an empty object can be satisfied
+                return b""
+            raise
+        return data[:length]
+
+    async def _get_starts(self, keys: Sequence[str], length: int) -> list[bytes | None]:
+        async def one(key: str) -> bytes | None:
+            try:
+                return await self._get_start(key, length)
+            except s3_errors.FAILURES as error:
+                if s3_errors.is_missing_object(error):
+                    return None
+                raise
+
+        return await in_parallel(one, keys, limit=2 * IN_FLIGHT)
+
+    async def _fill(self, key: str, start: int, out: memoryview) -> None:
+        async def one(begin: int) -> None:
+            piece = out[begin : begin + RANGE_BYTES]
+            got = await self.repeat(lambda: self._fill_range(key, start + begin, piece))
+            if got < piece.nbytes:
+                raise ends_early(self._shown(key), start + begin + got, start, out.nbytes)
+
+        await in_parallel(one, range(0, out.nbytes, RANGE_BYTES), limit=IN_FLIGHT)
+
+    async def _fill_range(self, key: str, start: int, out: memoryview) -> int:
+        """Read a range straight into *out*; return how many bytes came."""
+        try:
+            answer = await self.request(
+                "get_object",
+                Bucket=self._bucket,
+                Key=self._object(key),
+                Range=f"bytes={start}-{start + out.nbytes - 1}",
+            )
+        except s3_errors.FAILURES as error:
+            if s3_errors.is_beyond_end(error):
+                return 0
+            raise
+        async with answer["Body"] as body:
+            found = answer.get("ContentRange")
+            if not str(found).startswith(f"bytes {start}-") and (start or found):
+                raise StorageError(
+                    f"{self._shown(key)}: asked for bytes from {start} on, the service answered "
+                    f"{found!r}: it does not serve ranges, which reading needs; use another one"
+                )
+            got = 0
+            while got < out.nbytes and (
+                chunk := await body.read(min(_READ_BYTES, out.nbytes - got))
+            ):
+                out[got : got + len(chunk)] = chunk
+                got += len(chunk)
+            return got
+
+    async def _size(self, key: str) -> int:
+        try:
+            answer = await self.repeat_request(
+                "head_object", Bucket=self._bucket, Key=self._object(key)
+            )
+        except s3_errors.FAILURES as error:
+            if s3_errors.is_missing_object(error):
+                await self._check_bucket()
+            raise
+        return int(answer["ContentLength"])
+
+    async def _check_bucket(self) -> None:
+        """Tell a missing bucket from a missing object: the answer to a HEAD has no room for that.
+
+        Raises:
+            StorageError: There is no such bucket.
+        """
+        try:
+            await self.repeat_request("head_bucket", Bucket=self._bucket)
+        except s3_errors.FAILURES as error:
+            if s3_errors.is_missing_object(error):
+                raise no_bucket("look at", self.url, self._bucket) from None
+            raise
+
+    async def _list(self, key: str) -> Listing:
+        prefix = self._object(key) + "/" if self._object(key) else ""
+        folders: list[str] = []
+        files: list[str] = []
+        place: dict[str, str] = {}
+        while True:
+            page = await self.repeat_request(
+                "list_objects_v2", Bucket=self._bucket, Prefix=prefix, Delimiter="/", **place
+            )
+            folders += [
+                each["Prefix"].removeprefix(prefix).rstrip("/")
+                for each in page.get("CommonPrefixes", [])
+            ]
+            # The object named like the folder itself is what some consoles make of "new folder".
+            files += [
+                each["Key"].removeprefix(prefix)
+                for each in page.get("Contents", [])
+                if each["Key"] != prefix
+            ]
+            if not page.get("IsTruncated"):
+                return Listing(tuple(sorted(folders)), tuple(sorted(files)))
+            following = page.get("NextContinuationToken")
+            if not following or following == place.get("ContinuationToken"):
+                raise StorageError(
+                    f"cannot list {self._shown(key)}: the service said that there is more and did not "
+                    "say where to go on; a listing cut short is of no use"
+                )
+            place = {"ContinuationToken": following}
+
+    async def _create(self, key: str, data: bytes) -> None:
+        if not self.exclusive:
+            await self._create_unless_seen(key, data)
+            return
+        landed = False  # whether an earlier attempt may have come through
+        for delay_s in (*self._retry_delays_s, None):
+            try:
+                await self._put(key, data, IfNoneMatch="*")
+            except s3_errors.FAILURES as error:
+                if s3_errors.is_taken(error):
+                    raise self._taken(key, ours=landed or s3_errors.was_repeated(error)) from None
+                if s3_errors.is_not_offered(error):
+                    self.exclusive = False
+                    raise NotExclusiveError(
+                        f"{self.url}: this service does not know conditional PUTs, so two writers could "
+                        "overwrite each other; open the store with single_writer=True, or use another"
+                    ) from None
+                if delay_s is None or not s3_errors.is_transient(error):
+                    raise
+                landed = landed or s3_errors.may_have_landed(error)
+                await self._pause(delay_s)
+            else:
+                return
+
+    def _taken(self, key: str, *, ours: bool) -> OSError:
+        if not ours:
+            return FileExistsError(f"{self._shown(key)} is there already")
+        return StorageError(
+            f"cannot tell who created {self._shown(key)}: an attempt of this call got no answer, and the "
+            "next found an object there; read it to see whose it is"
+        )
+
+    async def _create_unless_seen(self, key: str, data: bytes) -> None:
+        try:
+            await self._size(key)
+        except s3_errors.FAILURES as error:
+            if not s3_errors.is_missing_object(error):
+                raise
+        else:
+            raise self._taken(key, ours=False)
+        await self.repeat(lambda: self._put(key, data))
+
+    async def _put(self, key: str, data: bytes, **condition: str) -> None:
+        # A BytesIO, as aiohttp warns of plain bytes above 1 MiB; it shares them.
+        body = io.BytesIO(data)
+        await self.request(
+            "put_object", Bucket=self._bucket, Key=self._object(key), Body=body, **condition
+        )

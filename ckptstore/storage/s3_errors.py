@@ -1,0 +1,170 @@
+"""What S3 and its clients say when something fails, and what that means."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from botocore import exceptions as botocore_errors
+
+from ckptstore.errors import StorageError
+from ckptstore.storage.redaction import redact
+
+TRANSIENT_CODES = frozenset(
+    {
+        "ConditionalRequestConflict",
+        "InternalError",
+        "OperationAborted",
+        "RequestTimeout",
+        "RequestTimeTooSkewed",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+    }
+)
+# Raised before a request left: it cannot have had an effect.
+_NEVER_SENT = (
+    botocore_errors.ConnectTimeoutError,
+    botocore_errors.EndpointConnectionError,
+    botocore_errors.ProxyConnectionError,
+)
+_CONNECTION_ERRORS = (
+    *_NEVER_SENT,
+    botocore_errors.ConnectionError,
+    botocore_errors.HTTPClientError,
+    botocore_errors.IncompleteReadError,
+    botocore_errors.ReadTimeoutError,
+    botocore_errors.ResponseStreamingError,
+    aiohttp.ClientError,
+    TimeoutError,
+    ConnectionError,
+)
+_FOR_GOOD = (botocore_errors.SSLError, aiohttp.InvalidURL)
+
+FAILURES = (botocore_errors.BotoCoreError, botocore_errors.ClientError, *_CONNECTION_ERRORS)
+"""What a request can raise."""
+
+_CHECK_CREDENTIALS = "check the credentials (environment, profile or storage_options)"
+_EXPLAINED: dict[str, tuple[int, str, str]] = {
+    "AccessDenied": (
+        errno.EACCES,
+        "access denied",
+        "allow these credentials s3:GetObject, s3:PutObject and s3:ListBucket there",
+    ),
+    "ExpiredToken": (errno.EACCES, "the credentials have expired", "renew them, then try again"),
+    "InvalidAccessKeyId": (errno.EACCES, "the access key is unknown", _CHECK_CREDENTIALS),
+    "SignatureDoesNotMatch": (errno.EACCES, "the secret key is not right", _CHECK_CREDENTIALS),
+    "PermanentRedirect": (
+        errno.EREMCHG if hasattr(errno, "EREMCHG") else errno.EIO,
+        "the bucket is in another region",
+        "name the region, e.g. storage_options={'client_kwargs': {'region_name': 'eu-west-1'}}",
+    ),
+    "NoCredentialsError": (errno.EACCES, "there are no credentials", _CHECK_CREDENTIALS),
+    "EndpointConnectionError": (
+        errno.ECONNREFUSED,
+        "the endpoint cannot be reached",
+        "check the endpoint (AWS_ENDPOINT_URL, or endpoint_url in storage_options) and the network",
+    ),
+    "InvalidBucketName": (errno.EINVAL, "that is no bucket name", "mend the address"),
+}
+_SAME = {"403": "AccessDenied", "Forbidden": "AccessDenied", "AllAccessDisabled": "AccessDenied"}
+_SAME |= {"TokenRefreshRequired": "ExpiredToken", "InvalidToken": "ExpiredToken"}
+_SAME |= {"301": "PermanentRedirect", "PartialCredentialsError": "NoCredentialsError"}
+_SAME |= {"ConnectTimeoutError": "EndpointConnectionError"}
+
+
+def code_of(error: BaseException) -> str:
+    """Return S3's code for *error*, e.g. ``NoSuchKey``, or the name of its class."""
+    response = getattr(error, "response", None)
+    if isinstance(response, Mapping):
+        return str(response.get("Error", {}).get("Code") or status_of(error))
+    return type(error).__name__
+
+
+def status_of(error: BaseException) -> int:
+    """Return the HTTP status of *error*, 0 if it has none."""
+    response = getattr(error, "response", None)
+    if not isinstance(response, Mapping):
+        return 0
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    code = str(response.get("Error", {}).get("Code", ""))
+    return int(status or (code if code.isdecimal() else 0))
+
+
+def is_missing_object(error: BaseException) -> bool:
+    """Say whether there is no such object; a HEAD cannot tell that from a missing bucket."""
+    return code_of(error) in {"NoSuchKey", "404", "NotFound"}
+
+
+def is_beyond_end(error: BaseException) -> bool:
+    """Say whether a range began at or after an object's end."""
+    return code_of(error) in {"InvalidRange", "416"} or status_of(error) == 416  # noqa: PLR2004
+
+
+def is_taken(error: BaseException) -> bool:
+    """Say whether a conditional PUT found an object; not every S3 names the condition that failed."""
+    return code_of(error) in {"PreconditionFailed", "412"} or status_of(error) == 412  # noqa: PLR2004
+
+
+def is_not_offered(error: BaseException) -> bool:
+    """Say whether the server does not know conditional PUTs."""
+    return code_of(error) == "NotImplemented" or status_of(error) == 501  # noqa: PLR2004
+
+
+def is_transient(error: BaseException) -> bool:
+    """Say whether the same request may succeed a little later."""
+    if isinstance(error, _FOR_GOOD):
+        return False
+    if isinstance(error, _CONNECTION_ERRORS):
+        return True
+    status = status_of(error)
+    if is_not_offered(error):
+        return False
+    return code_of(error) in TRANSIENT_CODES or status in {408, 409, 429} or status >= 500  # noqa: PLR2004
+
+
+def may_have_landed(error: BaseException) -> bool:
+    """Say whether a request that failed like this may have had its effect all the same."""
+    status = status_of(error)
+    if status:
+        return status == 408 or status >= 500  # noqa: PLR2004
+    return not isinstance(error, _NEVER_SENT)
+
+
+def was_repeated(error: BaseException) -> bool:
+    """Say whether the client repeated the request by itself before this answer."""
+    response = getattr(error, "response", None)
+    metadata = response.get("ResponseMetadata", {}) if isinstance(response, Mapping) else {}
+    return bool(metadata.get("RetryAttempts"))
+
+
+def explain(
+    doing: str, shown: str, error: BaseException, options: Mapping[str, Any]
+) -> StorageError:
+    """Say what failed, where, why and what to do, without endpoint or credentials."""
+    code = code_of(error)
+    number, cause, advice = _EXPLAINED.get(
+        _SAME.get(code, code),
+        (
+            errno.EIO,
+            _said(error, options),
+            "try again later; if it stays, ask who runs the storage",
+        ),
+    )
+    if isinstance(error, TimeoutError):
+        number = errno.ETIMEDOUT
+    failure = StorageError(f"cannot {doing} {shown}: {cause} ({code}); {advice}")
+    failure.errno = number
+    return failure
+
+
+def _said(error: BaseException, options: Mapping[str, Any]) -> str:
+    response = getattr(error, "response", None)
+    if isinstance(response, Mapping):
+        message = str(response.get("Error", {}).get("Message", ""))
+        return redact(message, options).strip(" .") or f"HTTP status {status_of(error)}"
+    return redact(str(error), options).strip(" .") or "no answer"
