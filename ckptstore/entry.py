@@ -1,10 +1,23 @@
-"""What the user holds: checkpoints, packages and the history they make up."""
+"""What the user holds: checkpoints, packages and the history they make up.
+
+Entries are plain data out of a version's head. What an entry can do (load, restore) reaches down
+through the store that made it.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ckptstore.format.manifest import Head
+from ckptstore.format.fields import format_time
+from ckptstore.format.manifest import Head, Parent
+from ckptstore.format.untree import decode
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -20,3 +33,306 @@ class Record:
     """What is wrong with the manifest, where it is damaged."""
     tags: tuple[str, ...] = ()
     """The tags that point at it, sorted."""
+
+
+class Source(Protocol):
+    """What an entry reaches its bytes through: the store."""
+
+    def load_entry(self, entry: Entry, factory: Callable[..., torch.nn.Module], **options: Any) -> torch.nn.Module:  # noqa: ANN401 - passed on
+        """Build the module of one of an entry's parts."""
+
+    def entry_state(self, entry: Entry, part: str, device: str | torch.device) -> Any:  # noqa: ANN401 - any state
+        """Return the state of one of an entry's parts."""
+
+    def restore_entry(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Any:  # noqa: ANN401 - an Audit
+        """Put an entry's state into live objects."""
+
+    def write_json(self, path: str, value: object) -> None:
+        """Write a value as a JSON file, atomically."""
+
+
+class Entry:
+    """A version: a checkpoint or a package. Two are equal if they are the same save."""
+
+    def __init__(self, head: Head, source: Source, tags: Sequence[str] = ()) -> None:
+        self._head = head
+        self._source = source
+        self.tags: tuple[str, ...] = tuple(tags)
+        """The tags that pointed at it when it was looked up."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Entry) and (self._head.save_id, self.ref) == (other._head.save_id, other.ref)  # noqa: SLF001 - of the same class
+
+    def __hash__(self) -> int:
+        return hash((self._head.save_id, self.ref))
+
+    def __repr__(self) -> str:
+        facts = [self.ref]
+        facts += [f"epoch={self.epoch}"] if self.epoch is not None else []
+        facts += [f"step={self.step}"] if self.step is not None else []
+        facts += [f"{name}={value:.6g}" for name, value in self.metrics.items()]
+        return f"<{type(self).__name__} {' '.join(facts)}>"
+
+    @property
+    def ref(self) -> str:
+        """Its name: ``digits@7``."""
+        return self._head.ref
+
+    @property
+    def run(self) -> str:
+        """The run it is a version of."""
+        return self._head.run
+
+    @property
+    def version(self) -> int:
+        """Its number in the run, from 1."""
+        return self._head.version
+
+    @property
+    def save_id(self) -> str:
+        """The UUID of the save that made it."""
+        return str(self._head.save_id)
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch it was saved at."""
+        return self._head.epoch
+
+    @property
+    def step(self) -> int | None:
+        """The step it was saved at."""
+        return self._head.step
+
+    @property
+    def metrics(self) -> dict[str, float | int]:
+        """Its metrics by name."""
+        return {name: decode(value, f"{self.ref}, metrics") for name, value in self._head.metrics.items()}
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """The hyperparameters it was trained with, None if none were recorded."""
+        config: dict[str, Any] | None = decode(self._head.config, f"{self.ref}, config")
+        return config
+
+    @property
+    def model_config(self) -> dict[str, Any] | None:
+        """Constructor arguments of the part ``model``, None where nobody recorded them."""
+        for info in self._head.parts:
+            if info.name == "model":
+                config: dict[str, Any] | None = decode(info.model_config, f"{self.ref}, model_config")
+                return config
+        return None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of its parts."""
+        return tuple(info.name for info in self._head.parts)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What it was made with: versions, devices, flags, host, git commit, command line."""
+        return dict(self._head.environment)
+
+    @property
+    def torch_version(self) -> str | None:
+        """The torch it was saved with."""
+        return self._head.environment.get("torch")
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was saved, in UTC."""
+        return self._head.created_at
+
+    @property
+    def parent(self) -> str | None:
+        """The ref of the version it came from."""
+        parent: Parent | None = self._head.parent
+        return None if parent is None else f"{parent.run}@{parent.version}"
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of its tensors."""
+        return sum(info.size_bytes for info in self._head.parts)
+
+    @property
+    def new_bytes(self) -> int:
+        """The bytes of the packs and files that this save wrote."""
+        mine = self._head.save_id
+        written = [*self._head.packs, *self._head.files]
+        return sum(item.size_bytes for item in written if item.save_id == mine)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """All that is known of it without reading a weight, as plain JSON.
+
+        Values that JSON has no word for are written as ``docs/format.md`` says, e.g. a tuple as
+        ``{"$tuple": […]}``.
+        """
+        head = self._head
+        return {
+            "ref": self.ref,
+            "kind": head.kind,
+            "run": head.run,
+            "version": head.version,
+            "save": str(head.save_id),
+            "created_at": format_time(head.created_at),
+            "parent": self.parent,
+            "tags": list(self.tags),
+            "epoch": head.epoch,
+            "step": head.step,
+            "metrics": dict(head.metrics),
+            "config": head.config,
+            "size_bytes": self.size_bytes,
+            "parts": {
+                info.name: {
+                    "kind": info.kind,
+                    "class": info.class_name,
+                    "model_config": info.model_config,
+                    "size_bytes": info.size_bytes,
+                }
+                for info in head.parts
+            },
+            **({"package": dict(head.package)} if head.package is not None else {}),
+            "environment": dict(head.environment),
+        }
+
+    def write_metadata(self, path: str) -> None:
+        """Write :attr:`metadata` as a JSON file, to a folder of this machine or any fsspec URL.
+
+        Raises:
+            StorageError: It could not be written; nothing half-written is left.
+        """
+        self._source.write_json(path, self.metadata)
+
+    def state(self, part: str, device: str | torch.device = "cpu") -> Any:  # noqa: ANN401 - any state
+        """Return a part's state as it was saved: a state dict, or whatever ``state_dict()`` gave.
+
+        Args:
+            part: The part's name, e.g. ``optimizer``.
+            device: Where its tensors go.
+
+        Raises:
+            VersionNotFoundError: There is no such part.
+            IntegrityError: Some of its bytes are not what was saved.
+            StorageError: The storage failed.
+        """
+        return self._source.entry_state(self, part, device)
+
+    def load(
+        self,
+        ModelClass: Callable[..., torch.nn.Module],  # noqa: N803 - the design's word
+        *,
+        device: str | int | torch.device | None = None,
+        part: str = "model",
+        model_config: Mapping[str, Any] | None = None,
+        mmap: bool = True,
+        build: Literal["auto", "plain"] = "auto",
+    ) -> torch.nn.Module:
+        """Build the module of a part, in eval mode on its device. See :meth:`ckptstore.Store.load`."""
+        return self._source.load_entry(
+            self, ModelClass, device=device, part=part, model_config=model_config, mmap=mmap, build=build
+        )
+
+
+class Checkpoint(Entry):
+    """A version that can resume training."""
+
+    @property
+    def extra(self) -> Any:  # noqa: ANN401 - any state
+        """What was saved as ``extra=``, None if nothing was. Read from the storage at each access."""
+        return self.state("extra") if "extra" in self.parts else None
+
+    def restore(self, model: Any = None, optimizer: Any = None, *, rng: bool = False, **parts: Any) -> Any:  # noqa: ANN401 - whatever has state
+        """Put this version's state into live objects, in place.
+
+        Everything is read and checked before anything is touched. Modules keep their mode, their
+        device and their memory; optimizers are matched by their parameters' names.
+
+        Args:
+            model: The module, or None to leave it.
+            optimizer: The optimizer, or None to leave it.
+            rng: Also put the process's random generators back, last.
+            **parts: Further objects by the names they were saved under.
+
+        Returns:
+            The :class:`~ckptstore.loading.restore.Audit` of what was done.
+
+        Raises:
+            VersionNotFoundError: A part was not saved.
+            MismatchError: Something does not fit; it lists every mismatch.
+            IntegrityError: Some bytes are not what was saved.
+        """
+        given = {"model": model, "optimizer": optimizer, **parts}
+        return self._source.restore_entry(self, {k: v for k, v in given.items() if v is not None}, rng=rng)
+
+
+class Package(Entry):
+    """A version for inference. Loaded through ``store.load_package``, it has its model."""
+
+    def __init__(
+        self, head: Head, source: Source, tags: Sequence[str] = (), *, loaded: LoadedPackage | None = None
+    ) -> None:
+        super().__init__(head, source, tags)
+        self._loaded = loaded
+
+    @property
+    def class_names(self) -> list[Any] | None:
+        """One name a class, in the order of the model's outputs; None if none were given."""
+        names = (self._head.package or {}).get("class_names")
+        decoded: list[Any] | None = decode(names, f"{self.ref}, class names")
+        return decoded
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The module, in eval mode on its device."""
+        return self._need().model
+
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """``{"mean": …, "std": …}`` as float64 arrays, None if there is no preprocessing."""
+        return self._need().preprocessing
+
+    def predict(self, samples: Any) -> Any:  # noqa: ANN401 - arrays, lists or tensors in, a name or names out
+        """Return the class name of one sample, or a list of names for a batch.
+
+        Args:
+            samples: NumPy, nested lists or a tensor: one sample, or a batch of shape (N, *sample).
+
+        Raises:
+            ArgumentError: The input has another shape than the package's samples.
+            MismatchError: There are no class names, or the output is not (N, number of classes).
+        """
+        return self._need().predict(samples)
+
+    def predict_proba(self, samples: Any) -> Any:  # noqa: ANN401 - arrays, lists or tensors in
+        """Return each class's probability, the softmax of the outputs, as a NumPy array.
+
+        Args:
+            samples: As for :meth:`predict`.
+
+        Returns:
+            Shape (classes,) for one sample, else (N, classes).
+        """
+        return self._need().predict_proba(samples)
+
+    def _need(self) -> LoadedPackage:
+        if self._loaded is None:
+            raise AttributeError(
+                f"{self.ref} was looked up, not loaded: store.load_package(ModelClass, {self.ref!r}) has its model"
+            )
+        return self._loaded
+
+
+@dataclass(frozen=True)
+class LoadedPackage:
+    """What ``load_package`` adds to a package."""
+
+    model: torch.nn.Module
+    preprocessing: dict[str, Any] | None
+    predict: Callable[[Any], Any]
+    predict_proba: Callable[[Any], Any]
+
+
+def dump_json(value: object) -> bytes:
+    """Return a value as a JSON file that people can read."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

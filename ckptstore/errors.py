@@ -35,11 +35,29 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
+
+_HERE = str(Path(__file__).parent)
 
 
 class CkptStoreError(Exception):
     """Anything ckptstore raises on purpose."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel to another process whatever ``__init__`` takes, as worker pools need."""
+        state = {**self.__dict__, "errno": self.errno} if isinstance(self, OSError) else self.__dict__
+        return _again, (type(self), self.args, state)
+
+
+def _again(kind: type[CkptStoreError], args: tuple[object, ...], state: dict[str, object]) -> CkptStoreError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    for name, value in state.items():
+        setattr(error, name, value)
+    return error
 
 
 class UsageError(CkptStoreError):
@@ -201,3 +219,11 @@ class SettingsWarning(CkptStoreWarning):
 
 class StateWarning(CkptStoreWarning):
     """What was handed over cannot be restored as one might expect."""
+
+
+def warn(message: str, category: type[CkptStoreWarning]) -> None:
+    """Warn at the line of the user's code that called ckptstore, however deep this is called from."""
+    level, frame = 1, sys._getframe()  # noqa: SLF001 - warnings.warn() counts frames, so must we
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -1,0 +1,222 @@
+"""From what a user names (a run, a glob, a ref, a metric) to the versions that are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ckptstore.catalog.index import Catalog
+from ckptstore.entry import Record
+from ckptstore.errors import (
+    ArgumentError,
+    FallbackWarning,
+    IntegrityError,
+    MetricNotFoundError,
+    RunNotFoundError,
+    VersionNotFoundError,
+    warn,
+)
+from ckptstore.format.journal import Mode, Settings
+from ckptstore.format.layout import Ref, glob_regex, is_glob, parse_ref, run_path
+
+
+class Lookup:
+    """Finds versions in a store's catalog, each run synced with the storage first.
+
+    Args:
+        catalog: The store's catalog.
+        where: The store's address, for messages.
+    """
+
+    def __init__(self, catalog: Catalog, where: str) -> None:
+        self._catalog = catalog
+        self._where = where
+
+    def paths(self, run: str | None) -> list[str]:
+        """Return the paths of the runs that are meant.
+
+        Args:
+            run: A run, a glob (``sweep/*``; ``*`` doesn't cross ``/``), or None: the only run there is.
+
+        Raises:
+            RunNotFoundError: There is none, or there are several and none was named.
+            NotAStoreError: There is no store.
+        """
+        if run is not None and not is_glob(run):
+            path = run_path(run)
+            self._catalog.sync(path)
+            if self._catalog.next_numbers(path) == (1, 1):
+                raise RunNotFoundError(f"{self._where} has no run {run!r}; {self._listed(self._catalog.discover())}")
+            return [path]
+        present = self._catalog.discover()
+        if run is not None:
+            pattern = glob_regex(run)
+            found = [path for path in present if pattern.fullmatch(path)]
+            if not found:
+                raise RunNotFoundError(f"{self._where} has no run that {run!r} matches; {self._listed(present)}")
+            return found
+        if len(present) != 1:
+            raise RunNotFoundError(
+                f"{self._where} has several runs: name one with run=; {self._listed(present)}"
+                if present
+                else f"{self._where} has no runs yet"
+            )
+        return present
+
+    def every_path(self, run: str | None) -> list[str]:
+        """Return the paths that a history is about: as :meth:`paths`, but None means all runs."""
+        return self._catalog.discover() if run is None else self.paths(run)
+
+    def one_path(self, run: str | None) -> str:
+        """Return the path of the one run that is meant.
+
+        Raises:
+            RunNotFoundError: As :meth:`paths`, or a glob matches several.
+        """
+        paths = self.paths(run)
+        if len(paths) != 1:
+            raise RunNotFoundError(f"{run!r} matches several runs: {self._listed(paths)}; name one")
+        return paths[0]
+
+    def by_ref(self, ref: str | int | Ref, kind: str = "checkpoint", given: tuple[str | None, Mode | None] = (None, None)) -> Record:
+        """Return the version a ref names.
+
+        Args:
+            ref: ``digits``, ``digits@7``, ``digits@best``, ``@prod``.
+            kind: What ``best`` and ``latest`` look at; numbers and tags name either kind.
+            given: Monitor and mode that the caller set; they go before the recorded ones.
+
+        Raises:
+            VersionNotFoundError: There is no such version or tag.
+            IntegrityError: Its manifest is damaged.
+        """
+        run, selector = ref if isinstance(ref, Ref) else parse_ref(ref)
+        if selector == "best":
+            return self.best(run, kind=kind, given=given)
+        path = self.one_path(run)
+        if selector == "latest":
+            return self.latest(path, kind)
+        found = (
+            self._catalog.version(path, selector)
+            if isinstance(selector, int)
+            else self._catalog.tagged(path, selector)
+        )
+        name = self._catalog.run_name(path) or path
+        if found is None:
+            newest = self._catalog.next_numbers(path)[0] - 1
+            tags = ", ".join(sorted(self._catalog.facts(path).tags)) or "none"
+            raise VersionNotFoundError(
+                f"{self._where}: run {name!r} has no version {selector}; the newest is {newest}"
+                if isinstance(selector, int)
+                else f"{self._where}: run {name!r} has no tag {selector!r}; its tags: {tags}"
+            )
+        return self._intact(found)
+
+    def latest(self, path: str, kind: str) -> Record:
+        """Return the newest version of that kind.
+
+        Raises:
+            VersionNotFoundError: There is none.
+            IntegrityError: The newest version's manifest is damaged.
+        """
+        found = self._catalog.latest(path, kind)
+        if found is None:
+            raise VersionNotFoundError(
+                f"{self._where}: run {self._catalog.run_name(path) or path!r} has no {kind}"
+            )
+        return self._intact(found)
+
+    def best(
+        self,
+        run: str | None,
+        *,
+        metric: str | None = None,
+        mode: Mode | None = None,
+        kind: str = "checkpoint",
+        given: tuple[str | None, Mode | None] = (None, None),
+    ) -> Record:
+        """Return the version with the best value of a metric.
+
+        Args:
+            run: A run, a glob or None, as :meth:`paths` takes it.
+            metric: None means the runs' monitor.
+            mode: ``min`` or ``max``; needed for a metric other than the monitor.
+            kind: The kind of version.
+            given: Monitor and mode that the caller set; they go before the recorded ones.
+
+        Raises:
+            MetricNotFoundError: No version has a usable value; the message lists the metrics there are.
+            ArgumentError: ``mode`` is missing or is neither ``min`` nor ``max``.
+        """
+        check_mode(mode)
+        paths = self.paths(run)
+        monitor, monitor_mode = self.monitor(paths, metric, given)
+        metric = metric or monitor
+        if mode is None:
+            if metric != monitor:
+                raise ArgumentError(
+                    f"metric={metric!r} is not the monitor ({monitor!r}): say mode='min' or mode='max'"
+                )
+            mode = monitor_mode
+        self._warn_of_damage(paths, metric)
+        found = self._catalog.best(paths, metric, mode, kind)
+        if found is None:
+            names = self._catalog.metric_names(paths, kind)
+            if self._catalog.history(paths, kind=kind, limit=1):
+                raise MetricNotFoundError(
+                    f"{self._where}: no {kind} has a usable value of {metric!r}; metrics recorded: "
+                    f"{', '.join(map(repr, names)) or 'none'}"
+                )
+            raise VersionNotFoundError(f"{self._where}: {self._listed(paths)} without any {kind}")
+        return found
+
+    def monitor(
+        self, paths: Sequence[str], metric: str | None, given: tuple[str | None, Mode | None]
+    ) -> tuple[str, Mode]:
+        """Return the monitor and mode that these runs have in common.
+
+        Raises:
+            ArgumentError: They differ, and the caller named no metric.
+        """
+        name, mode = given
+        found = {
+            (name or settings.monitor, mode or settings.mode)
+            for settings in (self._catalog.settings(path) or Settings() for path in paths)
+        }
+        matching = {pair for pair in found if pair[0] == metric}
+        if len(matching) == 1:
+            return matching.pop()
+        if len(found) > 1:
+            listed = ", ".join(f"{name!r} ({mode})" for name, mode in sorted(found))
+            raise ArgumentError(f"these runs monitor different metrics: {listed}; say metric= and mode=")
+        return found.pop()
+
+    def _warn_of_damage(self, paths: Sequence[str], metric: str) -> None:
+        damaged = [record for record in self._catalog.history(paths) if record.damage is not None]
+        if damaged:
+            listed = ", ".join(f"{record.path}@{record.version}" for record in damaged)
+            warn(
+                f"the best by {metric!r} is looked for without {listed}: damaged manifests, whose metrics are unknown",
+                FallbackWarning,
+            )
+
+    def _intact(self, record: Record) -> Record:
+        if record.head is None:
+            ref = f"{record.path}@{record.version}"
+            raise IntegrityError(
+                f"{ref} is damaged: {record.damage}; load another version", ref=ref
+            )
+        return record
+
+    def _listed(self, paths: Sequence[str]) -> str:
+        names = [self._catalog.run_name(path) or path for path in paths]
+        return f"runs: {', '.join(map(repr, names))}" if names else "it has no runs yet"
+
+
+def check_mode(mode: object) -> None:
+    """Refuse a mode that is neither None, ``min`` nor ``max``.
+
+    Raises:
+        ArgumentError: It is something else.
+    """
+    if mode not in (None, "min", "max"):
+        raise ArgumentError(f"mode={mode!r}: say 'min' (lower is better) or 'max' (higher is better)")

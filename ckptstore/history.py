@@ -1,0 +1,169 @@
+"""A run's versions as a sequence that reads well: in a terminal, in a notebook, in pandas."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+from ckptstore.entry import Entry
+from ckptstore.errors import MissingPackageError
+
+SHOWN_ROWS = 60
+COLUMNS = ("ref", "kind", "epoch", "step")
+
+
+class History(Sequence[Entry]):
+    """Versions in the order they were made; indexing and slicing work as on a list.
+
+    Attributes:
+        damaged: Refs of versions whose manifests can't be read, with what is wrong.
+    """
+
+    def __init__(self, entries: Sequence[Entry], damaged: Sequence[tuple[str, str]] = ()) -> None:
+        self._entries = list(entries)
+        self.damaged = tuple(damaged)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> History: ...
+
+    def __getitem__(self, index: int | slice) -> Entry | History:
+        if isinstance(index, slice):
+            return History(self._entries[index], self.damaged)
+        return self._entries[index]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, History) and self._entries == other._entries
+
+    __hash__ = None  # type: ignore[assignment] # compared by content, like a list
+
+    def __repr__(self) -> str:
+        header, rows = self._table()
+        if not rows:
+            return "History: no versions" + self._damage_note()
+        shown = rows[-SHOWN_ROWS:]
+        widths = [max(len(row[column]) for row in [header, *shown]) for column in range(len(header))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if column == 0 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in [header, *shown]
+        ]
+        if len(rows) > len(shown):
+            lines.insert(1, f"… {len(rows) - len(shown)} earlier versions")
+        return "\n".join(lines) + self._damage_note()
+
+    def _repr_html_(self) -> str:
+        header, rows = self._table()
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[-SHOWN_ROWS:]
+        )
+        note = html.escape(self._damage_note().strip())
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" + (f"<p>{note}</p>" if note else "")
+
+    def to_pandas(self) -> Any:  # noqa: ANN401 - pandas is optional
+        """Return a pandas DataFrame: one row a version, indexed by ref, one column a metric.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingPackageError("history.to_pandas() needs pandas: pip install 'ckptstore[pandas]'") from error
+        names = self._metric_names()
+        rows = [
+            {
+                "ref": entry.ref,
+                "run": entry.run,
+                "version": entry.version,
+                "kind": _kind(entry),
+                "epoch": entry.epoch,
+                "step": entry.step,
+                **{f"metrics.{name}" if name in TAKEN else name: entry.metrics.get(name) for name in names},
+                "tags": ", ".join(entry.tags),
+                "parent": entry.parent,
+                "size_bytes": entry.size_bytes,
+                "new_bytes": entry.new_bytes,
+                "torch_version": entry.torch_version,
+                "created_at": entry.created_at,
+            }
+            for entry in self._entries
+        ]
+        frame = pd.DataFrame(rows, columns=list(rows[0]) if rows else sorted(TAKEN))
+        return frame.astype({"epoch": "Int64", "step": "Int64"}).set_index("ref")
+
+    def _metric_names(self) -> list[str]:
+        names: dict[str, None] = {}
+        for entry in self._entries:
+            names |= dict.fromkeys(entry.metrics)
+        return list(names)
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        names = self._metric_names()
+        several_kinds = len({_kind(entry) for entry in self._entries}) > 1
+        steps = any(entry.step is not None for entry in self._entries)
+        columns = [name for name in COLUMNS if (name != "kind" or several_kinds) and (name != "step" or steps)]
+        header = [*columns, *(_plain(name) for name in names), "tags", "size", "created"]
+        rows = []
+        for entry in self._entries:
+            facts = {"ref": entry.ref, "kind": _kind(entry), "epoch": _text(entry.epoch), "step": _text(entry.step)}
+            rows.append(
+                [
+                    *(facts[name] for name in columns),
+                    *(_text(entry.metrics.get(name)) for name in names),
+                    ", ".join(entry.tags),
+                    _size(entry.size_bytes),
+                    entry.created_at.strftime("%Y-%m-%d %H:%M:%S"),
+                ]
+            )
+        return header, rows
+
+    def _damage_note(self) -> str:
+        if not self.damaged:
+            return ""
+        return f"\n{len(self.damaged)} damaged version(s): " + ", ".join(ref for ref, _ in self.damaged)
+
+
+TAKEN = frozenset(
+    {
+        "ref", "run", "version", "kind", "epoch", "step", "tags", "parent", "size_bytes", "new_bytes",
+        "torch_version", "created_at",
+    }
+)  # fmt: skip
+
+
+def _kind(entry: Entry) -> str:
+    return type(entry).__name__.lower()
+
+
+def _text(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def _plain(name: str) -> str:
+    """Return a name with control characters spelled out, so that it can't move a terminal's cursor."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
+
+
+def _size(size_bytes: int) -> str:
+    """Return a size for people, in powers of 1000."""
+    value = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:  # noqa: PLR2004 - the next unit's size
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -1,0 +1,1 @@
+"""Packages: versions for inference, and predictions from them."""

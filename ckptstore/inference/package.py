@@ -1,0 +1,98 @@
+"""Packages: what is saved for inference, and the module, statistics and names read back from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ckptstore.errors import ArgumentError
+from ckptstore.format.manifest import Head
+from ckptstore.format.tree import encode
+from ckptstore.format.untree import decode
+from ckptstore.inference import preprocessing
+from ckptstore.inference.predict import Predictor
+from ckptstore.inference.preprocessing import Preprocessing
+
+MODEL_PART = "model"
+PREPROCESSING_PART = "preprocessing"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a package holds beside its model."""
+
+    preprocessing: Preprocessing | None
+    class_names: tuple[Any, ...] | None
+    sample_shape: tuple[int, ...] | None
+    integers: bool
+
+    def head(self) -> dict[str, Any]:
+        """Return what the manifest's head says of it, as plain JSON."""
+        return {
+            "class_names": None if self.class_names is None else encode(list(self.class_names), "class_names"),
+            "sample_shape": None if self.sample_shape is None else list(self.sample_shape),
+            "integers": self.integers,
+            "preprocessing": None if self.preprocessing is None else "statistics",
+        }
+
+
+def contents(statistics: object, class_names: object, sample: object) -> Contents:
+    """Check what ``save_package`` was given beside the model.
+
+    Raises:
+        ArgumentError: Statistics, names or sample are not usable; the message says what is wrong.
+    """
+    checked = None if statistics is None else preprocessing.check(statistics)
+    kind = _kind(sample)
+    return Contents(
+        checked,
+        _names(class_names),
+        preprocessing.sample_shape(checked, sample),
+        integers=checked is None and kind in "iu",
+    )
+
+
+def contents_of(head: Head, statistics: Mapping[str, Any] | None) -> Contents:
+    """Return what a package holds, from its head and its preprocessing part's state."""
+    said = head.package or {}
+    names = said.get("class_names")
+    shape = said.get("sample_shape")
+    return Contents(
+        None if statistics is None else preprocessing.check(statistics),
+        None if names is None else tuple(decode(names, f"{head.ref}, class names")),
+        None if shape is None else tuple(shape),
+        bool(said.get("integers")),
+    )
+
+
+def predictor(module: torch.nn.Module, held: Contents, ref: str) -> Predictor:
+    """Return what turns raw samples into class names with *module*."""
+    return Predictor(
+        module, held.preprocessing, held.class_names, held.sample_shape, integers=held.integers, ref=ref
+    )
+
+
+def _names(class_names: object) -> tuple[Any, ...] | None:
+    if class_names is None:
+        return None
+    if isinstance(class_names, (str, bytes)) or not isinstance(class_names, (Sequence, np.ndarray)):
+        raise ArgumentError(f"class_names= takes a list with one name a class, not {class_names!r:.80}")
+    names = [name.item() if isinstance(name, np.generic) else name for name in class_names]
+    for name in names:
+        if isinstance(name, bool) or not isinstance(name, (str, int)):
+            raise ArgumentError(f"class_names=: a class is named by a string or an int, not {name!r:.80}")
+    if len(set(names)) != len(names):
+        raise ArgumentError("class_names=: two classes have one name, so a prediction could mean either")
+    return tuple(names)
+
+
+def _kind(sample: object) -> str:
+    if sample is None:
+        return "f"
+    if isinstance(sample, torch.Tensor):
+        return "f" if sample.is_floating_point() else "i"
+    return str(np.asarray(sample).dtype.kind)

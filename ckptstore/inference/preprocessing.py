@@ -1,0 +1,105 @@
+"""The statistics a package applies to its input before the model sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ckptstore.errors import ArgumentError
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+MAX_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Mean and standard deviation, float64, as NumPy broadcasts them over samples."""
+
+    mean: Array
+    std: Array
+
+    def apply(self, batch: Array) -> Array:
+        """Return ``(batch - mean) / std`` in float64.
+
+        Args:
+            batch: float64, shape (N, *sample).
+        """
+        return (batch - self.mean) / self.std
+
+    def tree(self) -> dict[str, Any]:
+        """Return it as state to be saved."""
+        return {"mean": self.mean, "std": self.std}
+
+
+def check(statistics: object) -> Preprocessing:
+    """Return ``preprocessing={"mean": …, "std": …}`` checked.
+
+    Raises:
+        ArgumentError: It has other keys, values that are no numbers, shapes that don't broadcast, a
+            mean that is not finite, or a std that is zero, negative or not finite; columns are named.
+    """
+    if not isinstance(statistics, Mapping) or set(statistics) != {"mean", "std"}:
+        given = sorted(map(str, statistics)) if isinstance(statistics, Mapping) else type(statistics).__qualname__
+        raise ArgumentError(f'preprocessing= takes {{"mean": …, "std": …}}, not {given}')
+    mean, std = (_floats(name, statistics[name]) for name in ("mean", "std"))
+    try:
+        np.broadcast_shapes(mean.shape, std.shape)
+    except ValueError as error:
+        raise ArgumentError(
+            f"preprocessing=: mean has shape {list(mean.shape)} and std {list(std.shape)}, which don't broadcast"
+        ) from error
+    _refuse("mean", "is not finite", ~np.isfinite(mean), "look for NaN in the data it was computed from")
+    _refuse("std", "is not finite", ~np.isfinite(std), "look for NaN in the data it was computed from")
+    _refuse(
+        "std", "is zero or negative", std <= 0, "a constant column has no spread: set its std to 1, or drop the column"
+    )
+    return Preprocessing(mean, std)
+
+
+def _floats(name: str, value: object) -> Array:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().to(torch.float64).numpy()
+    try:
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"preprocessing=: {name} is no array of numbers: {error}") from error
+
+
+def _refuse(name: str, what: str, bad: Any, advice: str) -> None:  # noqa: ANN401 - a boolean array
+    if not bad.any():
+        return
+    where = [_column(index) for index in np.argwhere(bad)]
+    shown = ", ".join(where[:MAX_LISTED]) + (f" and {len(where) - MAX_LISTED} more" if len(where) > MAX_LISTED else "")
+    places = f" in column(s) {shown}" if bad.ndim else ""
+    raise ArgumentError(f"preprocessing=: {name} {what}{places}: {advice}")
+
+
+def _column(index: Sequence[int]) -> str:
+    numbers = [int(number) for number in index]
+    return str(numbers[0]) if len(numbers) == 1 else str(tuple(numbers))
+
+
+def sample_shape(preprocessing: Preprocessing | None, sample: object) -> tuple[int, ...] | None:
+    """Return the shape of one sample: that of *sample*, else that of the mean, else None (unknown).
+
+    Raises:
+        ArgumentError: *sample* is no array of numbers, or does not go with the statistics.
+    """
+    if sample is None:
+        if preprocessing is None or preprocessing.mean.ndim == 0:
+            return None
+        return tuple(np.broadcast_shapes(preprocessing.mean.shape, preprocessing.std.shape))
+    shape = tuple(np.shape(sample.detach().cpu().numpy() if isinstance(sample, torch.Tensor) else sample))
+    if preprocessing is not None:
+        spread = np.broadcast_shapes(preprocessing.mean.shape, preprocessing.std.shape)
+        try:
+            fits = np.broadcast_shapes(shape, spread) == shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ArgumentError(f"sample= has shape {list(shape)}, and the statistics have {list(spread)}")
+    return shape

@@ -1,0 +1,111 @@
+"""A part out of a version: its state, or a module built for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+
+from ckptstore.errors import ArgumentError, VersionNotFoundError
+from ckptstore.format.untree import decode, tensor_places
+from ckptstore.loading.build import Built, build
+from ckptstore.loading.fetch import fetch
+from ckptstore.loading.manifest import OpenManifest
+from ckptstore.state.init_args import required_parameters
+from ckptstore.state.modules import unwrap
+
+Factory = Callable[..., torch.nn.Module]
+
+
+def load_state(opened: OpenManifest, name: str, *, map_files: bool = False) -> Any:  # noqa: ANN401 - any state
+    """Return a part's state as it was saved, its tensors on the CPU.
+
+    Args:
+        opened: The version.
+        name: The part's name.
+        map_files: Whether tensors may be mapped instead of read (see :func:`.fetch.fetch`).
+
+    Raises:
+        VersionNotFoundError: There is no such part.
+        IntegrityError: Some of its bytes are not what was saved.
+        StorageError: The storage failed.
+    """
+    part = opened.part(name)
+    where = f"{opened.where}, part {name!r}"
+    places = {place for place in tensor_places(part.tree) if 0 <= place < len(part.tensors)}
+    tensors = fetch(opened.storage, opened.head, name, part, places, map_files=map_files)
+    return decode(part.tree, where, tensors.__getitem__)
+
+
+def load_module(
+    opened: OpenManifest,
+    factory: Factory,
+    *,
+    name: str = "model",
+    device: torch.device,
+    model_config: Mapping[str, Any] | None = None,
+    mmap: bool = True,
+    how: Literal["auto", "plain"] = "auto",
+) -> Built:
+    """Build a module for a part's state, in eval mode on its device.
+
+    Args:
+        opened: The version.
+        factory: The module's class, or any callable that builds it.
+        name: The part's name.
+        device: Where it goes.
+        model_config: Constructor arguments instead of the recorded ones.
+        mmap: On the CPU, map what can be mapped.
+        how: ``"plain"`` builds the module as its class does it.
+
+    Raises:
+        ArgumentError: *factory* is no callable, or needs arguments that nobody recorded.
+        MismatchError: The module does not fit.
+        IntegrityError: Some bytes are not what was saved.
+    """
+    if isinstance(factory, torch.nn.Module) or not callable(factory):
+        raise ArgumentError(
+            f"{type(factory).__qualname__} is no class: pass the module's class (or a callable that builds it); "
+            "to put the weights into a module you have, use checkpoint.restore(module)"
+        )
+    infos = {info.name: info for info in opened.head.parts}
+    if name in infos and infos[name].kind not in ("module", "state_dict"):
+        raise VersionNotFoundError(
+            f"part {name!r} of {opened.head.ref} is no module: .state({name!r}) returns what was saved"
+        )
+    arguments = _arguments(opened, factory, name, model_config)
+    state = load_state(opened, name, map_files=mmap and device.type == "cpu")
+    outer: list[torch.nn.Module] = []
+
+    def make() -> torch.nn.Module:
+        outer[:] = [factory(**arguments)]
+        return unwrap(outer[0]) if isinstance(outer[0], torch.nn.Module) else outer[0]
+
+    built = build(
+        make,
+        state,
+        device=device,
+        metadata=getattr(state, "_metadata", None),
+        what=f"part {name!r} of {opened.head.ref}",
+        mode=how,
+    )
+    outer[0].eval()
+    return Built(outer[0], built.plainly)
+
+
+def _arguments(
+    opened: OpenManifest, factory: Factory, name: str, given: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    if given is not None:
+        return dict(given)
+    info = next((info for info in opened.head.parts if info.name == name), None)
+    if info is not None and info.model_config is not None:
+        return dict(decode(info.model_config, f"{opened.where}, model_config of part {name!r}"))
+    required = required_parameters(factory)
+    if required:
+        raise ArgumentError(
+            f"{getattr(factory, '__qualname__', factory)} needs {', '.join(required)}, and {opened.head.ref} has no "
+            f"constructor arguments of part {name!r} on record: pass model_config={{{required[0]!r}: …}}"
+        )
+    return {}

@@ -1,0 +1,152 @@
+"""The newest intact version back into a training: one choice for all ranks, all of them or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ckptstore.entry import Record
+from ckptstore.errors import CkptStoreError, FallbackWarning, IntegrityError, StorageError, warn
+from ckptstore.loading.manifest import OpenManifest, open_manifest
+from ckptstore.loading.restore import Audit, Loaded, Plan, apply, fetch_states, make_plan
+from ckptstore.state.environment import differences
+from ckptstore.storage.base import Storage
+
+# What rank 0 sends instead of a version's number.
+NOTHING = 0
+FAILED = -1
+
+
+def resume(
+    storage: Storage,
+    newest_first: Callable[[], Iterable[Record]],
+    run: str,
+    parts: Mapping[str, Any],
+    *,
+    with_rng: bool,
+) -> tuple[OpenManifest, Audit] | None:
+    """Restore the newest intact checkpoint.
+
+    In a process group rank 0 picks the version and every rank restores that one; if one of them can't,
+    none changes anything and all raise.
+
+    Args:
+        storage: Where the versions are.
+        newest_first: Gives the run's checkpoints, newest first, damaged ones included.
+        run: The run's name.
+        parts: The objects to restore into, by part.
+        with_rng: Whether to put the process's random generators back, last.
+
+    Returns:
+        The version and what was done, or None if the run has no checkpoint.
+
+    Raises:
+        IntegrityError: There are checkpoints, and none is intact.
+        MismatchError: The objects don't fit the newest intact one.
+        StorageError: The storage failed, or another rank could not restore.
+    """
+    if not _several_ranks():
+        loaded = _newest_intact(storage, newest_first(), list(parts), with_rng=with_rng)
+        return None if loaded is None else _finish(make_plan(loaded, parts))
+    return _resume_together(storage, newest_first, run, parts, with_rng=with_rng)
+
+
+def restore(opened: OpenManifest, parts: Mapping[str, Any], *, with_rng: bool) -> Audit:
+    """Put one version's state into live objects; nothing is touched unless all of it fits."""
+    return _finish(make_plan(fetch_states(opened, list(parts), with_rng=with_rng), parts))[1]
+
+
+def _finish(plan: Plan) -> tuple[OpenManifest, Audit]:
+    opened = plan.loaded.opened
+    audit = replace(apply(plan), environment=differences(opened.head.environment))
+    return opened, audit
+
+
+def _newest_intact(
+    storage: Storage, records: Iterable[Record], names: list[str], *, with_rng: bool
+) -> Loaded | None:
+    """Return the newest version whose parts all hold, with a warning for each one passed over."""
+    damaged: list[str] = []
+    for record in records:
+        ref = record.head.ref if record.head else f"{record.path}@{record.version}"
+        try:
+            if record.head is None:
+                raise IntegrityError(record.damage or "its manifest is damaged", ref=ref)
+            opened = open_manifest(storage, record.head.run, record.version)
+            loaded = fetch_states(opened, names, with_rng=with_rng)
+        except IntegrityError as error:
+            damaged.append(f"{ref}: {error}")
+            continue
+        if damaged:
+            listed = "".join(f"\n  - {line}" for line in damaged)
+            warn(f"resuming from {ref}; newer versions are damaged and were passed over:{listed}", FallbackWarning)
+        return loaded
+    if damaged:
+        listed = "".join(f"\n  - {line}" for line in damaged)
+        raise IntegrityError(f"no checkpoint to resume from is intact:{listed}")
+    return None
+
+
+def _resume_together(
+    storage: Storage,
+    newest_first: Callable[[], Iterable[Record]],
+    run: str,
+    parts: Mapping[str, Any],
+    *,
+    with_rng: bool,
+) -> tuple[OpenManifest, Audit] | None:
+    error: CkptStoreError | None = None
+    loaded: Loaded | None = None
+    plan: Plan | None = None
+    choice = NOTHING
+    if torch.distributed.get_rank() == 0:
+        try:
+            loaded = _newest_intact(storage, newest_first(), list(parts), with_rng=with_rng)
+            choice = loaded.opened.head.version if loaded else NOTHING
+        except CkptStoreError as caught:
+            error, choice = caught, FAILED
+    choice = _from_rank_zero(choice)
+    if choice == NOTHING:
+        return None
+    if choice != FAILED:
+        try:
+            if loaded is None:
+                opened = open_manifest(storage, run, choice)
+                loaded = fetch_states(opened, list(parts), with_rng=with_rng)
+            plan = make_plan(loaded, parts)
+        except CkptStoreError as caught:
+            error = caught
+    if not _all_ranks(plan is not None) or plan is None:
+        raise error or StorageError(
+            f"resume of run {run!r}: another rank could not restore version {choice}, so none did; see its error"
+        )
+    return _finish(plan)
+
+
+def _several_ranks() -> bool:
+    distributed = torch.distributed
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def _wire(value: int) -> torch.Tensor:
+    """Return a number as a tensor on the device the process group talks through.
+
+    A tensor, because ``broadcast_object_list`` would pickle.
+    """
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    return torch.tensor([value], dtype=torch.int64, device=device)
+
+
+def _from_rank_zero(value: int) -> int:
+    wire = _wire(value)
+    torch.distributed.broadcast(wire, src=0)
+    return int(wire.item())
+
+
+def _all_ranks(fine: bool) -> bool:  # noqa: FBT001 - a fact, not an option
+    wire = _wire(int(fine))
+    torch.distributed.all_reduce(wire, op=torch.distributed.ReduceOp.MIN)
+    return bool(wire.item())

@@ -1,0 +1,1 @@
+"""From state to bytes: keywords -> capture -> packing -> commit."""

@@ -1,0 +1,184 @@
+"""Parts as trees and tensors, everything refused that can't be kept, before a byte is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ckptstore.errors import ArgumentError, StateWarning, UnsupportedValueError, warn
+from ckptstore.format.tree import encode
+from ckptstore.state.keywords import is_generator
+from ckptstore.state.init_args import remembered, required_parameters
+from ckptstore.state.modules import class_name, plain_state, unwrap
+from ckptstore.state.optimizers import Groups, parameter_names
+from ckptstore.state.tensors import check, identity
+
+
+@dataclass
+class CapturedPart:
+    """A part before its bytes are written. Its tensors are the live ones: nothing was copied."""
+
+    name: str
+    kind: str
+    """One of :data:`ckptstore.format.manifest.PART_KINDS`."""
+    tree: Any = None
+    tensors: list[torch.Tensor] = field(default_factory=list)
+    tensor_names: list[str] = field(default_factory=list)
+    """Each tensor's name in its pack: state-dict keys in a module's, numbers elsewhere."""
+    class_name: str | None = None
+    model_config: Any = None
+    """Constructor arguments as an encoded tree."""
+    parameters: Groups | None = None
+
+
+def capture(parts: Mapping[str, Any], model_config: Mapping[str, Any] | None = None) -> list[CapturedPart]:
+    """Take the state of every part.
+
+    Args:
+        parts: By name, in the order in which they are to be stored. A mapping is a state dict.
+        model_config: Constructor arguments of the part ``model``, where the caller gave them.
+
+    Raises:
+        UnsupportedValueError: A value can't be kept; the error has its path.
+        ArgumentError: ``model_config`` is no dict with string keys.
+    """
+    modules = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
+    captured = []
+    for name, part in parts.items():
+        taken = _capture_part(name, part)
+        if isinstance(part, torch.optim.Optimizer):
+            taken.parameters = parameter_names(part, modules)
+        if taken.kind in ("module", "state_dict"):
+            given = model_config if name == "model" else None
+            taken.model_config = encode_config(
+                given if given is not None else remembered(unwrap(part) if name in modules else part),
+                "model_config" if name == "model" else f"{name}'s constructor arguments",
+            )
+        if not taken.tensors and not _says_something(taken.tree):
+            warn(f"part {name!r} has no state: {class_name(part)}.state_dict() is empty", StateWarning)
+        captured.append(taken)
+    return captured
+
+
+def capture_tree(name: str, value: object, kind: str = "tree") -> CapturedPart:
+    """Take a nested value as a part of its own (``extra``, ``rng``)."""
+    part = CapturedPart(name, kind)
+    part.tree = encode(value, name, _Put(part, name))
+    return part
+
+
+def encode_config(config: object, name: str) -> Any:  # noqa: ANN401 - an encoded tree
+    """Return constructor arguments or a run's configuration as an encoded tree; None stays None.
+
+    Raises:
+        ArgumentError: It is no mapping with string keys.
+        UnsupportedValueError: A value in it can't be kept.
+    """
+    if config is None:
+        return None
+    if not isinstance(config, Mapping) or not all(isinstance(key, str) for key in config):
+        raise ArgumentError(f"{name} takes a dict whose keys are strings, not {config!r:.80}")
+    return encode(dict(config), name)
+
+
+def unknown_arguments(parts: Mapping[str, Any], captured: list[CapturedPart]) -> list[str]:
+    """Return a warning for each module that could not be built again from what is recorded."""
+    found = []
+    for part in captured:
+        module = parts[part.name]
+        if part.kind != "module" or part.model_config is not None:
+            continue
+        kind = type(unwrap(module))
+        required = required_parameters(kind)
+        if required:
+            option = "model_config={…}" if part.name == "model" else "@ckptstore.remember_init on the class"
+            found.append(
+                f"{kind.__qualname__} needs {', '.join(required)} to be built, and nothing recorded them: "
+                f"pass {option} (or decorate the class with @ckptstore.remember_init), or give "
+                f"model_config= when loading part {part.name!r}"
+            )
+    return found
+
+
+def _capture_part(name: str, part: Any) -> CapturedPart:  # noqa: ANN401 - whatever has state
+    if isinstance(part, torch.nn.Module):
+        taken = CapturedPart(name, "module", class_name=class_name(part))
+        state: Any = plain_state(part)
+    elif isinstance(part, Mapping):
+        taken = CapturedPart(name, "state_dict")
+        state = part
+    elif is_generator(part):
+        taken = CapturedPart(name, "generator", class_name=class_name(part))
+        state = generator_state(part)
+    else:
+        kind = "optimizer" if isinstance(part, torch.optim.Optimizer) else "object"
+        taken = CapturedPart(name, kind, class_name=class_name(part))
+        state = part.state_dict()
+    taken.tree = encode(state, name, _Put(taken, name))
+    return taken
+
+
+def generator_state(generator: Any) -> dict[str, Any]:  # noqa: ANN401 - torch's or NumPy's
+    """Return a generator's state as a tree of plain values."""
+    if isinstance(generator, torch.Generator):
+        return {"device": str(generator.device), "state": bytes(generator.get_state().numpy().tobytes())}
+    return {"bit_generator": generator.bit_generator.state}
+
+
+class _Put:
+    """Takes tensors and arrays out of one part's tree, each distinct one once."""
+
+    def __init__(self, part: CapturedPart, root: str) -> None:
+        self._part = part
+        self._root = root
+        self._by_key = part.kind in ("module", "state_dict")
+        self._places: dict[object, int] = {}
+        self._names: set[str] = set()
+
+    def __call__(self, value: object, path: str) -> int:
+        if isinstance(value, torch.Tensor):
+            check(value, path)
+            key, tensor = identity(value), value.detach().requires_grad_(value.requires_grad)
+        else:
+            key, tensor = ("array", id(value)), _array_bytes(value)
+        if key is not None and key in self._places:
+            return self._places[key]
+        place = len(self._part.tensors)
+        self._part.tensors.append(tensor)
+        self._part.tensor_names.append(self._name(place, path))
+        if key is not None:
+            self._places[key] = place
+        return place
+
+    def _name(self, place: int, path: str) -> str:
+        if not self._by_key:
+            return str(place)
+        name = path.removeprefix(f"{self._root}/")
+        if name == "__metadata__":
+            raise UnsupportedValueError(path, "a tensor named '__metadata__'", "safetensors keeps that name; rename it")
+        if name in self._names:
+            name = f"{name}/{place}"
+        self._names.add(name)
+        return name
+
+
+def _array_bytes(array: Any) -> torch.Tensor:  # noqa: ANN401 - a NumPy array
+    import numpy as np  # noqa: PLC0415 - only reached where the state has arrays
+
+    rows = np.ascontiguousarray(array).reshape(-1)
+    if rows.size == 0:
+        return torch.empty(0, dtype=torch.uint8)
+    flat = rows.view(np.uint8)
+    return torch.from_numpy(flat if flat.flags.writeable else flat.copy())
+
+
+def _says_something(tree: object) -> bool:
+    """Say whether a tree holds anything but empty containers."""
+    if isinstance(tree, dict):
+        return any(_says_something(item) for key, item in tree.items() if key != "_metadata")
+    if isinstance(tree, list):
+        return any(_says_something(item) for item in tree)
+    return True

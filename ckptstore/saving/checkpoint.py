@@ -1,0 +1,106 @@
+"""What ``save`` was called with, sorted, checked and written as a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ckptstore.errors import ArgumentError, StateWarning, warn
+from ckptstore.format.layout import check_tag
+from ckptstore.format.manifest import Head, Parent
+from ckptstore.saving.capture import CapturedPart, capture, capture_tree, encode_config, unknown_arguments
+from ckptstore.saving.line import GivenSettings, Line
+from ckptstore.saving.save import Facts, check_rank, save
+from ckptstore.state import rng
+from ckptstore.state.keywords import check_model, check_optimizer, metric_dict, sort, whole
+from ckptstore.storage.base import Storage
+
+
+def save_checkpoint(
+    storage: Storage,
+    line: Line,
+    given: GivenSettings,
+    *,
+    model: Any,  # noqa: ANN401 - whatever has state
+    optimizer: Any,  # noqa: ANN401 - whatever has state
+    epoch: Any,  # noqa: ANN401 - any whole number
+    step: Any,  # noqa: ANN401 - any whole number
+    model_config: Mapping[str, Any] | None,
+    config: Mapping[str, Any] | None,
+    metrics: Mapping[str, Any] | None,
+    extra: Any,  # noqa: ANN401 - any tree
+    parent: Parent | None,
+    tags: Sequence[str],
+    with_rng: bool,
+    keywords: Mapping[str, Any],
+) -> tuple[Head, tuple[str, ...]]:
+    """Save a checkpoint.
+
+    Everything is checked and captured before the first byte is written.
+
+    Returns:
+        The version's head, and the tags set on it.
+
+    Raises:
+        CkptStoreError: As :meth:`ckptstore.Store.save` says.
+    """
+    check_rank()
+    parts, numbers = _sorted(model, optimizer, metrics, keywords)
+    names = _checked_tags(tags)
+    facts = Facts(
+        "checkpoint",
+        whole("epoch", epoch),
+        whole("step", step),
+        numbers,
+        encode_config(config, "config") if config is not None else given.config,
+        parent,
+    )
+    captured = capture(parts, model_config)
+    captured += _extras(extra, with_rng=with_rng)
+    if not captured:
+        raise ArgumentError("save() was given no state: pass a model, an optimizer or any other part")
+    for message in line.once(lambda: unknown_arguments(parts, captured)):
+        warn(message, StateWarning)
+    head = save(storage, line, captured, facts)
+    line.record(given)
+    for name in names:
+        line.tag(name, head.version)
+    return head, names
+
+
+def _sorted(
+    model: Any,  # noqa: ANN401 - whatever has state
+    optimizer: Any,  # noqa: ANN401 - whatever has state
+    metrics: Mapping[str, Any] | None,
+    keywords: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, float | int]]:
+    others, numbers = sort(keywords)
+    if metrics is not None:
+        listed = metric_dict(metrics)
+        twice = sorted(listed.keys() & numbers.keys())
+        if twice:
+            raise ArgumentError(f"metric(s) {', '.join(twice)} stand both in metrics= and as keywords")
+        numbers |= listed
+    parts: dict[str, Any] = {}
+    if model is not None:
+        check_model(model)
+        parts["model"] = model
+    if optimizer is not None:
+        check_optimizer(optimizer)
+        parts["optimizer"] = optimizer
+    return parts | others, numbers
+
+
+def _extras(extra: Any, *, with_rng: bool) -> list[CapturedPart]:  # noqa: ANN401 - any tree
+    captured = []
+    if extra is not None:
+        captured.append(capture_tree("extra", extra))
+    if with_rng:
+        captured.append(capture_tree("rng", rng.capture(), kind="rng"))
+    return captured
+
+
+def _checked_tags(tags: object) -> tuple[str, ...]:
+    if isinstance(tags, str) or not isinstance(tags, Sequence):
+        raise ArgumentError(f"tags= takes a list of names, not {tags!r:.80}")
+    return tuple(check_tag(tag) for tag in tags)

@@ -1,0 +1,69 @@
+"""Later facts about a run, appended to its journal one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from ckptstore.catalog.index import Catalog
+from ckptstore.errors import SecondWriterError
+from ckptstore.format.journal import Entry, Facts, Settings, SettingsEntry, TagEntry, encode_entry
+from ckptstore.format.layout import journal_key
+from ckptstore.saving.commit import MAX_LOST_RACES, create_once
+from ckptstore.storage.base import Storage
+
+Decide = Callable[[Facts, datetime, UUID], Entry | None]
+
+
+def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Entry | None:
+    """Append what *decide* makes of the journal as it stands.
+
+    Whoever loses the number reads the winner's entry and decides again, so that all entries of a run
+    are in one order for every reader.
+
+    Args:
+        storage: Where the journal is.
+        catalog: Knows what the journal adds up to.
+        path: The run's path.
+        decide: Gives the entry, or None if none is needed.
+
+    Returns:
+        The entry that was created, or None.
+
+    Raises:
+        StorageError: It could not be created.
+    """
+    for _ in range(MAX_LOST_RACES):
+        catalog.sync(path)
+        entry = decide(catalog.facts(path), datetime.now(UTC), uuid7())
+        if entry is None:
+            return None
+        _, number = catalog.next_numbers(path)
+        key = journal_key(path, number)
+        if create_once(storage, key, encode_entry(entry), str(entry.writer)):
+            catalog.sync(path)
+            return entry
+        if not storage.exclusive:
+            break
+    raise SecondWriterError(f"{storage.url}: other processes keep writing to the journal of run {path!r}")
+
+
+def set_settings(wanted: Settings) -> Decide:
+    """Return the decision that a run's settings be *wanted*."""
+
+    def decide(facts: Facts, time: datetime, writer: UUID) -> Entry | None:
+        return None if facts.settings == wanted else SettingsEntry(wanted, time, writer)
+
+    return decide
+
+
+def set_tag(tag: str, version: int | None) -> Decide:
+    """Return the decision that a tag point at a version, or be taken away where that is None."""
+
+    def decide(facts: Facts, time: datetime, writer: UUID) -> Entry | None:
+        return None if facts.tags.get(tag) == version else TagEntry(tag, version, time, writer)
+
+    return decide

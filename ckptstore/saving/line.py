@@ -1,0 +1,203 @@
+"""A run as one process writes it: which number is next, what came before, what it was told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ckptstore.catalog.index import Catalog
+from ckptstore.errors import (
+    CatalogError,
+    CatalogWarning,
+    IntegrityError,
+    InvalidNameError,
+    RunWarning,
+    SecondWriterError,
+    SettingsWarning,
+    warn,
+)
+from ckptstore.format.journal import Settings
+from ckptstore.format.layout import VERSION_FILE, numbered, run_path, version_key, versions_folder
+from ckptstore.format.manifest import Head, Parent, encode_head, encode_manifest
+from ckptstore.saving.commit import create_next
+from ckptstore.saving.founding import found
+from ckptstore.saving.journaling import append, set_settings, set_tag
+from ckptstore.storage.base import Storage
+
+
+@dataclass(frozen=True)
+class GivenSettings:
+    """The settings a caller named; what is None was left to the run's journal."""
+
+    monitor: str | None = None
+    mode: Any = None
+    config: Any = None
+
+    def over(self, recorded: Settings | None) -> Settings:
+        """Return these settings where they were given, else the recorded or default ones."""
+        base = recorded or Settings()
+        return Settings(
+            self.monitor if self.monitor is not None else base.monitor,
+            self.mode if self.mode is not None else base.mode,
+            self.config if self.config is not None else base.config,
+        )
+
+
+class Line:
+    """One process's line of versions in one run. Safe to use from several threads.
+
+    Attributes:
+        parent: What this process resumed or last saved, the next version's parent by default.
+    """
+
+    def __init__(self, storage: Storage, catalog: Catalog, run: str, *, single_writer: bool) -> None:
+        self.run = run
+        self.path = run_path(run)
+        self.parent: Parent | None = None
+        self._storage = storage
+        self._catalog = catalog
+        self._single_writer = single_writer
+        self._next: int | None = None
+        self._last: tuple[str, bytes] | None = None
+        self._mine = False
+        self._warned = False
+        self._lock = threading.RLock()
+
+    def resumed(self, parent: Parent) -> None:
+        """Take note that this process goes on from *parent*, so that saves belong to it."""
+        self.parent = parent
+        self._mine = True
+
+    def once(self, messages: Callable[[], Sequence[str]]) -> Sequence[str]:
+        """Return the messages the first time a save asks, none later."""
+        if self._warned:
+            return ()
+        self._warned = True
+        return messages()
+
+    def prepare(self) -> None:
+        """Do what a process's first save into a run does, before anything is written.
+
+        Raises:
+            InvalidNameError: The run exists and is spelled otherwise.
+            IntegrityError: A version's manifest is missing though a later one is there.
+            StorageError: The storage failed, or can't keep two writers apart.
+        """
+        with self._lock:
+            if self._next is None:
+                found(self._storage, single_writer=self._single_writer)
+                self._next = self._first_number()
+            if self._last is not None and not self._storage.exclusive:
+                self._check_alone(*self._last)
+
+    def commit(self, head: Callable[[int], Head], lines: Sequence[bytes]) -> tuple[Head, bytes]:
+        """Create the manifest under the next number that is free, and index it.
+
+        Args:
+            head: Gives the head for a number.
+            lines: The parts' lines.
+
+        Returns:
+            The head as committed, and its line's bytes.
+
+        Raises:
+            StorageError: It could not be committed, or the outcome is unknown.
+        """
+        with self._lock:
+            first = self._next or self._first_number()
+            save_id = str(head(first).save_id)
+            number = create_next(
+                self._storage,
+                lambda number: version_key(self.path, number),
+                first,
+                lambda number: encode_manifest(head(number), lines),
+                save_id,
+            )
+            committed = head(number)
+            self._next = number + 1
+            self._mine = True
+            if committed.kind == "checkpoint":
+                self.parent = Parent(committed.run, number, committed.save_id)
+            if not self._storage.exclusive:
+                self._last = (version_key(self.path, number), encode_manifest(committed, lines))
+            line = encode_head(committed)
+            self._index(line, committed)
+            return committed, line
+
+    def record(self, given: GivenSettings) -> None:
+        """Record settings in the run's journal where they differ from what stands there."""
+        if given == GivenSettings():
+            return
+        with self._lock:
+            self._catalog.sync(self.path)
+            recorded = self._catalog.settings(self.path)
+            wanted = given.over(recorded)
+            if wanted == recorded:
+                return
+            if recorded is not None:
+                warn(
+                    f"run {self.run!r}: its recorded settings were {_shown(recorded)} and are now {_shown(wanted)}; "
+                    "every process that reads the run follows",
+                    SettingsWarning,
+                )
+            append(self._storage, self._catalog, self.path, set_settings(wanted))
+
+    def tag(self, tag: str, version: int | None) -> None:
+        """Point a tag at a version, or take it away where that is None."""
+        with self._lock:
+            found(self._storage, single_writer=self._single_writer)
+            append(self._storage, self._catalog, self.path, set_tag(tag, version))
+
+    def _first_number(self) -> int:
+        listing = self._storage.list_folder(versions_folder(self.path))
+        numbers = numbered(listing.files, VERSION_FILE)
+        if not numbers:
+            self._mine = True
+            return 1
+        missing = sorted(set(range(1, numbers[-1])) - set(numbers))
+        if missing:
+            raise IntegrityError(
+                f"{self._storage.url}: run {self.run!r} has version {numbers[-1]} but no manifest of version "
+                f"{missing[0]}: was it deleted, or copied in part? Bring {version_key(self.path, missing[0])} back, "
+                "or save into another run"
+            )
+        self._catalog.sync(self.path)
+        spelled = self._catalog.run_name(self.path)
+        if spelled is not None and spelled != self.run:
+            raise InvalidNameError(
+                f"run {self.run!r} is there already as {spelled!r}: names that differ in case alone are one run; "
+                "use that spelling"
+            )
+        if not self._mine:
+            warn(
+                f"run {self.run!r} already has {numbers[-1]} version(s), and this process neither resumed nor "
+                f"created it: saving goes on as version {numbers[-1] + 1}; call resume() first to continue that "
+                "training, or name another run",
+                RunWarning,
+            )
+        return numbers[-1] + 1
+
+    def _check_alone(self, key: str, data: bytes) -> None:
+        """Notice a second writer on storage that can't keep two apart."""
+        try:
+            present = self._storage.read(key)
+        except FileNotFoundError:
+            present = b""
+        if present != data:
+            raise SecondWriterError(
+                f"{self._storage.url}/{key} is no longer what this process wrote: another process writes to this "
+                "single-writer store, or the file was changed. Stop the other one; nothing more was written"
+            )
+
+    def _index(self, line: bytes, head: Head) -> None:
+        try:
+            self._catalog.add(line, head)
+        except CatalogError as error:
+            warn(f"{head.ref} is saved; the catalog is behind until the next sync: {error}", CatalogWarning)
+
+
+def _shown(settings: Settings) -> str:
+    config = "" if settings.config is None else ", config=…"
+    return f"monitor={settings.monitor!r}, mode={settings.mode!r}{config}"

@@ -1,0 +1,93 @@
+"""A blocking save, top to bottom: parts -> packs -> manifest -> catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from uuid_utils.compat import uuid7
+
+from ckptstore.errors import NotRankZeroError
+from ckptstore.format.manifest import Head, Parent
+from ckptstore.format.tree import encode
+from ckptstore.saving.capture import CapturedPart
+from ckptstore.state.environment import describe, rank, world_size
+from ckptstore.saving.line import Line
+from ckptstore.saving.packing import pack_parts
+from ckptstore.storage.base import Storage
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is recorded with a version beside its parts."""
+
+    kind: str
+    epoch: int | None = None
+    step: int | None = None
+    metrics: Mapping[str, float | int] = field(default_factory=dict)
+    config: Any = None
+    """An encoded tree."""
+    parent: Parent | None = None
+    package: Mapping[str, Any] | None = None
+
+
+def save(storage: Storage, line: Line, parts: Sequence[CapturedPart], facts: Facts) -> Head:
+    """Write a version and commit it.
+
+    When this returns the version is durable, whole and indexed; if it raises, no reader sees any of
+    it, unless the error is :class:`~ckptstore.errors.OutcomeUnknownError`.
+
+    Args:
+        storage: Where to.
+        line: The run as this process writes it.
+        parts: As captured; their tensors are read while they are written, so nothing may change them.
+        facts: What to record beside them.
+
+    Raises:
+        StorageError: The storage failed.
+        UnsupportedValueError: A part has too many plain values.
+    """
+    started = datetime.now(UTC)
+    line.prepare()
+    save_id = uuid7()
+    packed = pack_parts(storage, save_id, parts)
+    parent = facts.parent or line.parent
+    environment = describe()
+
+    def head(version: int) -> Head:
+        return Head(
+            save_id=save_id,
+            run=line.run,
+            version=version,
+            kind=facts.kind,
+            started_at=started,
+            created_at=created,
+            parent=parent,
+            epoch=facts.epoch,
+            step=facts.step,
+            metrics={name: encode(value, f"metrics/{name}") for name, value in facts.metrics.items()},
+            config=facts.config,
+            package=facts.package,
+            environment=environment,
+            packs=packed.packs,
+            parts=packed.infos,
+        )
+
+    created = datetime.now(UTC)
+    committed, _ = line.commit(head, packed.lines)
+    return committed
+
+
+def check_rank() -> None:
+    """Refuse to save off rank 0 of a process group.
+
+    Raises:
+        NotRankZeroError: It shows the guard to write.
+    """
+    if rank() != 0:
+        raise NotRankZeroError(
+            f"save() was called on rank {rank()} of {world_size()}, and every rank would write the same version: "
+            "write\n\n    if torch.distributed.get_rank() == 0:\n        store.save(…)\n"
+        )

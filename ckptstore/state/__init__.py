@@ -1,0 +1,1 @@
+"""The objects users train with, as plain data: modules, optimizers, tensors, random generators."""

@@ -1,0 +1,91 @@
+"""Constructor arguments: recorded by a class that asks for it, or said to be unknown."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+ATTRIBUTE = "_ckptstore_init_args"
+
+C = TypeVar("C", bound=type)
+
+
+def remember_init(cls: C) -> C:
+    """Make a class record the arguments its instances were built with.
+
+    ::
+
+        @ckptstore.remember_init
+        class SimpleNN(nn.Module):
+            def __init__(self, width: int = 32): ...
+
+    ``store.save(SimpleNN(width=64))`` then needs no ``model_config=``. Arguments are recorded by
+    parameter name, defaults included, and copied when the instance is built, so changing them later
+    changes nothing. A subclass that is not decorated itself records nothing.
+
+    Args:
+        cls: The class; it is changed in place and returned.
+
+    Raises:
+        TypeError: It has no ``__init__`` whose parameters can be read.
+    """
+    original = cls.__init__
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - whatever the class takes
+        if type(self) is cls:
+            object.__setattr__(self, ATTRIBUTE, _bind(signature, self, args, kwargs))
+        original(self, *args, **kwargs)
+
+    cls.__init__ = init
+    return cls
+
+
+def remembered(thing: object) -> dict[str, Any] | None:
+    """Return the arguments that a decorated class recorded, None if there are none.
+
+    Arguments that can't be copied or passed by name (``*args``) leave nothing recorded.
+    """
+    recorded: dict[str, Any] | None = getattr(thing, "__dict__", {}).get(ATTRIBUTE)
+    return recorded
+
+
+def required_parameters(factory: Callable[..., object]) -> list[str]:
+    """Return the parameters that a class's constructor needs and has no defaults for."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+
+
+def _bind(
+    signature: inspect.Signature, self: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any] | None:
+    try:
+        bound = signature.bind(self, *args, **kwargs)
+    except TypeError:
+        return None  # the constructor itself is about to raise the better error
+    bound.apply_defaults()
+    named: dict[str, Any] = {}
+    for name, value in list(bound.arguments.items())[1:]:
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.POSITIONAL_ONLY or (kind is inspect.Parameter.VAR_POSITIONAL and value):
+            return None
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            named |= value
+        elif kind is not inspect.Parameter.VAR_POSITIONAL:
+            named[name] = value
+    try:
+        return copy.deepcopy(named)
+    except (TypeError, ValueError, RuntimeError, RecursionError):
+        return None

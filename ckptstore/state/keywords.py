@@ -1,0 +1,200 @@
+"""What each keyword of ``save`` is: a part, a metric, nothing, or a mistake."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ckptstore.errors import ArgumentError
+
+# Every option of format 1, those of verbs to come included: a part or metric that took one of these
+# names today would be shut out by a later release.
+OPTIONS = frozenset(
+    {
+        "build", "class_names", "config", "device", "dtype", "epoch", "exports", "extra", "fallback",
+        "keep", "map_location", "metric", "metrics", "mmap", "mode", "model", "model_config", "monitor",
+        "note", "only", "optimizer", "overlap", "parent", "part", "parts", "preprocessing", "program",
+        "ref", "rename", "rng", "run", "sample", "skip", "step", "strict", "tags", "verify",
+    }
+)  # fmt: skip
+# How alike two names must be to be taken for a slip of the keyboard; 'epochs' to 'epoch' is 0.91.
+CLOSE = 0.85
+
+
+def sort(keywords: Mapping[str, object]) -> tuple[dict[str, Any], dict[str, float | int]]:
+    """Tell parts from metrics.
+
+    Returns:
+        The parts (anything with ``state_dict()``, a torch or NumPy generator) and the metrics (real
+        numbers: Python's, NumPy's, 0-d tensors), each in the order given. None is absent.
+
+    Raises:
+        ArgumentError: Something else, or a name that is an option's or looks like one.
+    """
+    parts: dict[str, Any] = {}
+    metrics: dict[str, float | int] = {}
+    for name, value in keywords.items():
+        if value is None:
+            continue
+        _check_name(name, value)
+        if is_part(value):
+            parts[name] = value
+        else:
+            metrics[name] = number(name, value)
+    return parts, metrics
+
+
+def is_part(value: object) -> bool:
+    """Say whether *value* has state of its own to be saved."""
+    if isinstance(value, type):
+        return False
+    return callable(getattr(value, "state_dict", None)) or is_generator(value)
+
+
+def is_generator(value: object) -> bool:
+    """Say whether *value* is a torch or NumPy random generator."""
+    numpy = sys.modules.get("numpy")
+    return isinstance(value, torch.Generator) or (
+        numpy is not None and isinstance(value, numpy.random.Generator)
+    )
+
+
+def number(name: str, value: object) -> float | int:
+    """Return a metric as a Python number.
+
+    Raises:
+        ArgumentError: It is no real number; the message names the keyword.
+    """
+    if isinstance(value, torch.Tensor) and value.dim() == 0 and not value.is_complex() and not value.is_meta:
+        value = value.item()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, (numpy.generic, numpy.ndarray)) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, bool):
+        raise ArgumentError(
+            f"{name}={value}: a bool is neither a part nor a metric, and save() has no option {name!r}"
+            f"{_suggestion(name)}; for a fact to remember use extra={{'{name}': {value}}}"
+        )
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    raise ArgumentError(f"{name}=: {_advice(name, value)}")
+
+
+def metric_dict(metrics: object) -> dict[str, float | int]:
+    """Return ``metrics=`` checked: names to real numbers, None left out.
+
+    Raises:
+        ArgumentError: It is no mapping of strings to real numbers.
+    """
+    if not isinstance(metrics, Mapping):
+        raise ArgumentError(f"metrics= takes a dict of names to numbers, not {type(metrics).__qualname__}")
+    checked: dict[str, float | int] = {}
+    for name, value in metrics.items():
+        if not isinstance(name, str):
+            raise ArgumentError(f"metrics=: {name!r} is no name; names are strings")
+        if value is not None:
+            checked[name] = number(f"metrics[{name!r}]", value)
+    return checked
+
+
+def whole(name: str, value: object) -> int | None:
+    """Return ``epoch=`` or ``step=`` as an int.
+
+    Raises:
+        ArgumentError: It is neither None nor a whole number.
+    """
+    if value is None:
+        return None
+    if isinstance(value, torch.Tensor) and value.dim() == 0:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ArgumentError(f"{name}= takes a whole number, not {value!r}")
+    if int(value) != value or abs(int(value)) >= 2**62:
+        raise ArgumentError(f"{name}= takes a whole number below 2**62, not {value!r}")
+    return int(value)
+
+
+def check_optimizer(optimizer: object) -> None:
+    """Refuse what is no optimizer under that keyword.
+
+    Raises:
+        ArgumentError: It is a module, a class, or has no ``state_dict()``.
+    """
+    if isinstance(optimizer, torch.nn.Module):
+        raise ArgumentError(
+            f"optimizer= was given the module {type(optimizer).__qualname__}: pass the optimizer there, and "
+            "a second module as a keyword of its own, e.g. save(generator, discriminator=…)"
+        )
+    if not is_part(optimizer):
+        raise ArgumentError(f"optimizer= takes an object with state_dict(): {_advice('optimizer', optimizer)}")
+
+
+def _check_name(name: str, value: object) -> None:
+    if name in OPTIONS:
+        raise ArgumentError(
+            f"{name}= is an option of ckptstore, not one of save(): choose another name for a part, "
+            f"or put a metric of that name into metrics={{{name!r}: …}}"
+        )
+    if is_part(value) and any(re.fullmatch(rf"{option}(_.+|[0-9]+)", name) for option in OPTIONS):
+        return
+    close = difflib.get_close_matches(name, sorted(OPTIONS), n=1, cutoff=CLOSE)
+    if close:
+        raise ArgumentError(
+            f"save() has no option {name!r}: did you mean {close[0]!r}? A metric of that name goes into "
+            f"metrics={{{name!r}: …}}"
+        )
+
+
+def _suggestion(name: str) -> str:
+    close = difflib.get_close_matches(name, sorted(OPTIONS | {"blocking"}), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close and close[0] != "blocking" else ""
+
+
+def _advice(name: str, value: object) -> str:
+    kind = type(value).__qualname__
+    if isinstance(value, type):
+        return f"{value.__qualname__} is a class; pass an instance, e.g. {name}={value.__qualname__}(…)"
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {list(value.shape)} is no metric; pass .item() of one value, or put it into extra="
+    if isinstance(value, Mapping):
+        return f"a {kind} is no part: pass the object that has state_dict(), or put it into extra= or config="
+    return f"a {kind} is neither a part (it has no state_dict()) nor a real number; for facts use extra= or config="
+
+
+def check_model(model: object) -> None:
+    """Refuse what is neither a module nor a state dict under that keyword.
+
+    Raises:
+        ArgumentError: It has no ``state_dict()`` and is no mapping, or is an optimizer.
+    """
+    if isinstance(model, torch.optim.Optimizer):
+        raise ArgumentError(
+            f"model= was given the optimizer {type(model).__qualname__}: write save(model, optimizer)"
+        )
+    if not isinstance(model, Mapping) and not is_part(model):
+        raise ArgumentError(f"model= takes a module or a state dict: {_advice('model', model)}")
+
+
+def only_parts(keywords: Mapping[str, object], verb: str) -> dict[str, Any]:
+    """Return the parts handed to ``resume`` or ``restore``, None left out.
+
+    Raises:
+        ArgumentError: Something is no part.
+    """
+    parts: dict[str, Any] = {}
+    for name, value in keywords.items():
+        if value is None:
+            continue
+        if not is_part(value):
+            raise ArgumentError(f"{verb}({name}=…): {_advice(name, value)}")
+        parts[name] = value
+    return parts

@@ -1,0 +1,168 @@
+"""Optimizers' parameters by name, and saved state put onto the parameters it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ckptstore.state.modules import plain_names
+
+Groups = tuple[tuple[str | None, ...], ...]
+
+
+def parameter_names(optimizer: torch.optim.Optimizer, modules: Mapping[str, torch.nn.Module]) -> Groups:
+    """Return the name of each parameter of an optimizer, in its groups' order.
+
+    A name is ``part/key`` (``model/fc.weight``), plain, of the first of *modules* that has the
+    parameter. Where none has it, it is the name the optimizer was given
+    (``Adam(model.named_parameters())``), or None.
+    """
+    known: dict[int, str] = {}
+    for part, module in modules.items():
+        names = plain_names(module)
+        for key, parameter in module.named_parameters(remove_duplicate=False):
+            known.setdefault(id(parameter), f"{part}/{names(key)}")
+    groups = []
+    for group in optimizer.param_groups:
+        given = group.get("param_names") or [None] * len(group["params"])
+        groups.append(
+            tuple(known.get(id(parameter), name) for parameter, name in zip(group["params"], given, strict=True))
+        )
+    return tuple(groups)
+
+
+def match(saved: Groups, present: Groups) -> tuple[list[list[int]], list[str]]:
+    """Say which saved parameter belongs to each present one.
+
+    By name where every name on both sides is known and stands once, else by position.
+
+    Returns:
+        For each present group the numbers of the saved parameters, as the saved state counts them
+        (through all groups), and every mismatch as a sentence; the numbers are complete only if
+        there is none.
+    """
+    flat_saved, flat_present = _flat(saved), _flat(present)
+    named = _all_named(flat_saved) and _all_named(flat_present)
+    problems: list[str] = []
+    if len(saved) != len(present):
+        problems.append(f"{len(saved)} parameter groups were saved, and this optimizer has {len(present)}")
+    if named:
+        problems += [f"no state was saved for {name!r}" for name in flat_present if name not in set(flat_saved)]
+        problems += [f"state was saved for {name!r}, which it lacks" for name in flat_saved if name not in set(flat_present)]
+    elif [len(group) for group in saved] != [len(group) for group in present]:
+        problems.append(
+            f"groups of {[len(group) for group in saved]} parameters were saved, "
+            f"and this optimizer has {[len(group) for group in present]}"
+        )
+    if problems:
+        return [], problems
+    numbers = _numbers(saved, present, named=named)
+    for index, group in enumerate(saved):
+        other = present[index]
+        if named and set(group) != set(other):
+            problems.append(f"group {index} had other parameters: {_listed(group)}; now {_listed(other)}")
+    return numbers, problems
+
+
+def reorder(state: Mapping[str, Any], numbers: list[list[int]]) -> dict[str, Any]:
+    """Return an optimizer's state dict with its parameters numbered in another order.
+
+    Args:
+        state: As ``state_dict()`` gives it.
+        numbers: From :func:`match`.
+    """
+    renumbered: dict[Any, Any] = {}
+    groups = []
+    count = 0
+    for group, wanted in zip(state["param_groups"], numbers, strict=True):
+        places = list(range(count, count + len(wanted)))
+        count += len(wanted)
+        by_number = dict(zip(group["params"], group.get("param_names", ()), strict=False))
+        fields = dict(group)
+        if "param_names" in fields:
+            fields["param_names"] = [by_number[number] for number in wanted]
+        groups.append(fields | {"params": places})
+        for place, number in zip(places, wanted, strict=True):
+            if number in state["state"]:
+                renumbered[place] = state["state"][number]
+    others = {key: value for key, value in state["state"].items() if not isinstance(key, int)}
+    rest = {key: value for key, value in state.items() if key not in ("state", "param_groups")}
+    return {**rest, "state": renumbered | others, "param_groups": groups}
+
+
+def place(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load a state dict so that each tensor keeps its dtype and lands on its parameter's device.
+
+    The old state is let go first, so that the device never holds both. ``Optimizer.load_state_dict``
+    runs as the class has it, hooks included; it casts state to its parameter's dtype, which would
+    round fp32 moments of bf16 parameters, so those are put back as saved afterwards.
+
+    Args:
+        optimizer: Its parameters must be those of *state*, in that order.
+        state: On the CPU; emptied as its tensors are moved.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    # torch keeps "step" on the CPU unless a kernel reads it there (torch/optim/optimizer.py,
+    # _process_value_according_to_param_policy); the saved groups decide, as they will be loaded.
+    on_device = [
+        bool(group.get("capturable") or group.get("fused"))
+        for group in state["param_groups"]
+        for _ in group["params"]
+    ]
+    optimizer.state.clear()
+    for number, parameter in enumerate(parameters):
+        if number in state["state"]:
+            state["state"][number] = {
+                key: _moved(value, parameter.device if key != "step" or on_device[number] else None)
+                for key, value in state["state"][number].items()
+            }
+    optimizer.load_state_dict(state)
+    for number, parameter in enumerate(parameters):
+        loaded = optimizer.state.get(parameter)
+        for key, value in state["state"].get(number, {}).items():
+            if isinstance(loaded, dict) and _differs(loaded.get(key), value):
+                loaded[key] = value
+
+
+def _moved(value: Any, device: torch.device | None) -> Any:  # noqa: ANN401 - nested state
+    if isinstance(value, torch.Tensor):
+        return value if device is None else value.to(device)
+    if type(value) is dict:
+        return {key: _moved(item, device) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_moved(item, device) for item in value)
+    return value
+
+
+def _differs(loaded: object, saved: object) -> bool:
+    """Say whether a loaded value holds a tensor of another dtype than the saved one."""
+    if isinstance(saved, torch.Tensor):
+        return isinstance(loaded, torch.Tensor) and loaded.dtype != saved.dtype
+    if isinstance(saved, (list, tuple)) and isinstance(loaded, (list, tuple)):
+        return any(_differs(*pair) for pair in zip(loaded, saved, strict=False))
+    if isinstance(saved, dict) and isinstance(loaded, dict):
+        return any(_differs(loaded.get(key), value) for key, value in saved.items())
+    return False
+
+
+def _numbers(saved: Groups, present: Groups, *, named: bool) -> list[list[int]]:
+    if named:
+        number_of = {name: number for number, name in enumerate(_flat(saved))}
+        return [[number_of[name] for name in group] for group in present]
+    counter: Iterator[int] = iter(range(len(_flat(saved))))
+    return [[next(counter) for _ in group] for group in saved]
+
+
+def _flat(groups: Groups) -> list[str | None]:
+    return [name for group in groups for name in group]
+
+
+def _all_named(names: Sequence[str | None]) -> bool:
+    return None not in names and len(set(names)) == len(names)
+
+
+def _listed(names: Sequence[str | None]) -> str:
+    shown = ", ".join(repr(name) for name in names[:5])
+    return f"[{shown}{', …' if len(names) > 5 else ''}]"  # noqa: PLR2004 - enough to recognise the group

@@ -1,0 +1,70 @@
+"""The random generators training draws from: Python's, NumPy's, torch's CPU and CUDA ones."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+def capture() -> dict[str, Any]:
+    """Return the state of every generator in use, as a tree of plain values.
+
+    NumPy's is there if NumPy was imported; CUDA's, one per device, if CUDA was initialised.
+    """
+    state: dict[str, Any] = {"python": random.getstate(), "torch": _to_bytes(torch.get_rng_state())}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        name, keys, position, has_gauss, cached = numpy.random.get_state(legacy=True)
+        state["numpy"] = {
+            "name": name,
+            "keys": keys.astype("<u4").tobytes(),
+            "position": int(position),
+            "has_gauss": int(has_gauss),
+            "cached_gaussian": float(cached),
+        }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        state["cuda"] = [_to_bytes(torch.cuda.get_rng_state(index)) for index in range(torch.cuda.device_count())]
+    return state
+
+
+def apply(state: dict[str, Any]) -> None:
+    """Put every generator back to a captured state.
+
+    CUDA devices this machine lacks are passed over; the resume audit says so.
+    """
+    random.setstate(state["python"])
+    torch.set_rng_state(_to_tensor(state["torch"]))
+    if "numpy" in state:
+        import numpy as np  # noqa: PLC0415 - only where the state has NumPy's
+
+        saved = state["numpy"]
+        keys = np.frombuffer(saved["keys"], "<u4").astype(np.uint32)
+        np.random.set_state(  # noqa: NPY002 - the global generator is what was captured
+            (saved["name"], keys, saved["position"], saved["has_gauss"], saved["cached_gaussian"])
+        )
+    for index, saved in enumerate(state.get("cuda", [])):
+        if index < torch.cuda.device_count():
+            torch.cuda.set_rng_state(_to_tensor(saved), index)
+
+
+@contextmanager
+def forked() -> Iterator[None]:
+    """Leave every generator as it was, whatever is drawn inside."""
+    state = capture()
+    try:
+        yield
+    finally:
+        apply(state)
+
+
+def _to_bytes(state: torch.Tensor) -> bytes:
+    return bytes(state.cpu().numpy().tobytes())
+
+
+def _to_tensor(state: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(state), dtype=torch.uint8)

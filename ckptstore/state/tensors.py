@@ -1,0 +1,188 @@
+"""Tensors as bytes and back: row-major, little-endian, without a copy wherever that is possible."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from math import prod
+
+import torch
+
+from ckptstore.errors import IntegrityError, StorageError, UnsupportedValueError
+
+# Staging memory for tensors that are not contiguous or not on the CPU.
+STAGING_BYTES = 16 * 1024 * 1024
+
+
+def check(tensor: torch.Tensor, path: str) -> None:
+    """Refuse a tensor whose bytes can't be kept as they are.
+
+    Raises:
+        UnsupportedValueError: It is on meta, uninitialised, sparse, quantised, nested, distributed
+            or another subclass; the error names it and says what to do.
+    """
+    kind = type(tensor)
+    what, advice = f"a {kind.__module__}.{kind.__qualname__}", None
+    if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+        what, advice = "a lazy parameter that has no shape yet", "run one forward pass before saving"
+    elif tensor.is_meta:
+        what, advice = "a tensor on the meta device", "it has no data: materialise the module before saving"
+    elif tensor.layout is not torch.strided:
+        advice = "save its dense form (.to_dense()) or its indices and values as tensors"
+        what = f"a sparse tensor ({tensor.layout})"
+    elif tensor.is_quantized:
+        what, advice = "a quantised tensor", "save .dequantize() of it, or its .int_repr(), scale and zero point"
+    elif tensor.is_nested:
+        what, advice = "a nested tensor", "save .unbind() of it, a tuple of plain tensors"
+    elif kind in (torch.Tensor, torch.nn.Parameter):
+        return
+    elif isinstance(tensor, torch.nn.Parameter):
+        advice = "pass a state dict whose values are plain tensors (param.detach())"
+    else:
+        advice = "turn it into a plain tensor first (a DTensor: .full_tensor())"
+    raise UnsupportedValueError(path, what, advice)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return torch's name of a dtype without its prefix, e.g. ``float32``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def dtype_of(name: str, itemsize: int, where: str) -> torch.dtype:
+    """Return the dtype of that name.
+
+    Raises:
+        IntegrityError: This torch has none of that name and item size.
+    """
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or dtype.itemsize != itemsize:
+        raise IntegrityError(
+            f"{where}: torch {torch.__version__} has no dtype {name!r} of {itemsize} bytes; "
+            "if a newer torch saved it, upgrade torch"
+        )
+    return dtype
+
+
+def stride_order(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    """Return the dimensions from the slowest to the fastest in memory; None for row-major."""
+    if tensor.is_contiguous() or 0 in tensor.stride():
+        return None
+    sizes, strides = tensor.shape, tensor.stride()
+    order = sorted(range(tensor.dim()), key=lambda dim: (-strides[dim], sizes[dim] == 1, dim))
+    return None if order == list(range(tensor.dim())) else tuple(order)
+
+
+def identity(tensor: torch.Tensor) -> tuple[object, ...] | None:
+    """Return what two tensors share exactly when they are the same view of the same memory.
+
+    None for empty tensors, which share nothing.
+    """
+    if tensor.numel() == 0:
+        return None
+    return (
+        tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride(),
+        tensor.requires_grad, tensor.is_conj(), tensor.is_neg(), type(tensor),
+    )
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Say whether the tensor's own memory already is its bytes: on the CPU and row-major."""
+    return (
+        tensor.device.type == "cpu"
+        and tensor.is_contiguous()
+        and not tensor.is_conj()
+        and not tensor.is_neg()
+        and sys.byteorder == "little"
+    )
+
+
+def view_bytes(tensor: torch.Tensor) -> memoryview:
+    """Return the memory of a plain tensor (:func:`is_plain`) as bytes, without a copy."""
+    if tensor.numel() == 0:
+        return memoryview(b"")
+    flat = tensor.detach().view(-1).view(torch.uint8)
+    return memoryview(flat.numpy())
+
+
+def pieces(tensor: torch.Tensor) -> Iterator[memoryview]:
+    """Yield the bytes of any strided tensor in row-major order.
+
+    A plain tensor is one piece, its own memory. Any other is staged in pieces of at most 16 MiB, each
+    valid until the next is asked for.
+    """
+    if tensor.numel() == 0:
+        return
+    if is_plain(tensor):
+        yield view_bytes(tensor)
+        return
+    with torch.no_grad():
+        for part in _cut(tensor.detach(), max(1, STAGING_BYTES // tensor.dtype.itemsize)):
+            # One copy at most: a gather on the tensor's own device, then a plain transfer.
+            staged = part.resolve_conj().resolve_neg().contiguous().cpu()
+            if sys.byteorder != "little":
+                staged = _swapped(staged)
+            yield view_bytes(staged)
+
+
+def _cut(tensor: torch.Tensor, limit: int) -> Iterator[torch.Tensor]:
+    """Cut a tensor into parts of at most *limit* elements that follow one another row-major."""
+    if tensor.numel() <= limit or tensor.dim() == 0:
+        yield tensor
+        return
+    row = prod(tensor.shape[1:])
+    if row > limit:
+        for index in range(tensor.shape[0]):
+            yield from _cut(tensor[index], limit)
+        return
+    rows = max(1, limit // row)
+    for start in range(0, tensor.shape[0], rows):
+        yield tensor[start : start + rows]
+
+
+def _swapped(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a copy whose elements' bytes are in the other order."""
+    parts = 2 if tensor.is_complex() else 1
+    size = tensor.dtype.itemsize // parts
+    return tensor.view(-1).view(torch.uint8).view(-1, size).flip(1).contiguous()
+
+
+def from_bytes(
+    flat: torch.Tensor, dtype: torch.dtype, shape: Sequence[int], order: Sequence[int] | None
+) -> torch.Tensor:
+    """Return row-major bytes as the tensor they are.
+
+    Args:
+        flat: uint8, one-dimensional, on the CPU; its memory becomes the tensor's.
+        dtype: The tensor's dtype.
+        shape: Its shape.
+        order: Its stride order; where one is given the result is a copy in that order.
+    """
+    if sys.byteorder != "little" and flat.numel():
+        swapped = _swapped(flat.view(dtype)).view(-1)
+        return from_rows(swapped.view(dtype).view(list(shape)), order)
+    tensor = flat.view(dtype).view(list(shape)) if flat.numel() else torch.empty(list(shape), dtype=dtype)
+    return from_rows(tensor, order)
+
+
+def from_rows(tensor: torch.Tensor, order: Sequence[int] | None) -> torch.Tensor:
+    """Return a row-major tensor in another stride order; itself where *order* is None."""
+    if order is None:
+        return tensor
+    strides = [0] * tensor.dim()
+    step = 1
+    for dim in reversed(order):
+        strides[dim] = step
+        step *= max(1, tensor.shape[dim])
+    return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype).copy_(tensor)
+
+
+def fresh_bytes(length: int) -> torch.Tensor:
+    """Return *length* bytes of memory of their own, aligned as torch aligns everything.
+
+    Raises:
+        StorageError: There is no such amount of memory.
+    """
+    try:
+        return torch.empty(length, dtype=torch.uint8, device="cpu")
+    except RuntimeError as error:
+        raise StorageError(f"there is no memory for a tensor of {length} bytes: {error}") from error
