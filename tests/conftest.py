@@ -44,7 +44,7 @@ def s3_environment(monkeypatch: pytest.MonkeyPatch, s3_endpoint: str) -> None:
 
 
 @pytest.fixture
-def s3_client(s3_environment: None) -> Any:
+def s3_client(s3_environment: None) -> Any:  # noqa: ARG001 - marks on fixtures have no effect
     """A client of boto3's, to look at a bucket past our own code."""
     return boto3.client("s3")
 

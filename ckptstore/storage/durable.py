@@ -25,8 +25,8 @@ NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
 _NOT_OFFERED = frozenset(
     {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 )
-# Some network and FUSE filesystems cannot sync a folder and say so; their names are durable with the
-# file or not at all. EIO, ENOSPC and the rest are failures.
+# Some network and FUSE filesystems cannot sync a folder and say so; their names are durable with
+# the file or not at all. EIO, ENOSPC and the rest are failures.
 _FOLDERS_NOT_SYNCED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 WRITE_BACK_BYTES = 8 * 2**20
@@ -115,10 +115,9 @@ def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
 def start_write_back(fd: int, start: int, length: int) -> None:
     """Have the kernel write a range to disk while more is produced; waits for nothing.
 
-    It only moves work out of the fsync that follows, which reports what fails here too, so its result
-    does not matter and where it is not offered nothing is lost.
-    Writing 1.5 GB and then fsync, 8 MiB at a time: 0.43 s instead of 0.75 s (medians of 5, ext4 on a
-    virtual disk, 2 cores).
+    It only moves work out of the fsync that follows, which reports what fails here too: its result
+    does not matter, and where it is not offered nothing is lost. Writing 1.5 GB and then fsync,
+    8 MiB at a time: 0.43 s instead of 0.75 s (medians of 5, ext4 on a virtual disk, 2 cores).
     """
     ask = _sync_file_range()
     if ask is not None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from ckptstore.errors import ArgumentError, DurabilityError, StorageError
+from ckptstore.errors import ArgumentError, CkptStoreError, DurabilityError, StorageError
 
 _NO_ROOM = "free some room and save again; what was saved before is intact"
 _NO_PERMISSION = "let this user read and write there, or name another place"
@@ -50,7 +53,7 @@ def storage_error(doing: str, where: str | os.PathLike[str], error: OSError) -> 
 
 
 def durability_error(where: str | os.PathLike[str], error: OSError) -> DurabilityError:
-    """Say that an fsync failed. It is never retried: a second one may report success for lost data."""
+    """Say that an fsync failed. Never try again: a second one may succeed with the data lost."""
     said = error.strerror or str(error) or type(error).__name__
     failure = DurabilityError(
         f"cannot make {where} durable: fsync failed ({said}); what was written may not survive a "
@@ -77,3 +80,14 @@ def check_key(key: str) -> str:
             f"{key!r} is no key of a storage: expected '/'-separated names below the root"
         )
     return key
+
+
+@contextmanager
+def translated(doing: str, path: Path, passing: type[OSError] = FileExistsError) -> Iterator[None]:
+    """Turn the system's errors into a StorageError, all but the one that callers tell apart."""
+    try:
+        yield
+    except (CkptStoreError, passing):
+        raise
+    except OSError as error:
+        raise storage_error(doing, path, error) from error

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import enum
 import errno
 import mmap
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from ckptstore.errors import CkptStoreError, StorageError
+from ckptstore.errors import StorageError
 from ckptstore.storage import durable
 from ckptstore.storage.base import Listing
-from ckptstore.storage.failures import check_key, not_found, storage_error
+from ckptstore.storage.failures import check_key, not_found, storage_error, translated
+from ckptstore.storage.local_writer import LocalWriter
 from ckptstore.storage.mounts import is_on_local_disk
-
-_GATHERED_BYTES = 2**20
-"""Writes smaller than this are gathered, so that thousands of small tensors are not as many calls."""
-
-
-class _Publishing(enum.Enum):
-    """How a finished file gets its name, best first."""
-
-    LINK = enum.auto()
-    RENAME = enum.auto()
-    IN_PLACE = enum.auto()
+from ckptstore.storage.publishing import Publishing, TemporaryFile, create_in_place
 
 
 class LocalStorage:
@@ -49,9 +37,9 @@ class LocalStorage:
         self.url = str(self._root)
         self.exclusive = True
         self.in_place = False
-        self._publishing: _Publishing | None = None
-        # Folders whose own names this process has made durable. That a folder is there says nothing:
-        # the process that made it may not have synced its parent yet.
+        self._publishing: Publishing | None = None
+        # Folders whose own names this process has made durable. That a folder is there says
+        # nothing: the process that made it may not have synced its parent yet.
         self._synced: set[Path] = set()
 
     def __repr__(self) -> str:
@@ -142,13 +130,13 @@ class LocalStorage:
         path = self._path(key)
         folder = path.parent
         self._make_folders(folder)
-        with _translated("create", path), _TemporaryFile(folder) as temporary:
+        with translated("create", path), TemporaryFile(folder) as temporary:
             temporary.write(data)
             if self._publishing is None:
                 self._publishing = temporary.probe()
-                self.in_place = self._publishing is _Publishing.IN_PLACE
+                self.in_place = self._publishing is Publishing.IN_PLACE
             if not temporary.publish(path, self._publishing):
-                _create_in_place(path, data)
+                create_in_place(path, data)
         durable.sync_folder(folder)
 
     def replace(self, key: str, data: bytes) -> None:
@@ -156,16 +144,16 @@ class LocalStorage:
         path = self._path(key)
         folder = path.parent
         self._make_folders(folder)
-        with _translated("write", path), _TemporaryFile(folder) as temporary:
+        with translated("write", path), TemporaryFile(folder) as temporary:
             temporary.write(data)
             temporary.replace(path)
         durable.sync_folder(folder)
 
-    def open_writer(self, key: str) -> _LocalWriter:
+    def open_writer(self, key: str) -> LocalWriter:
         """Start writing a large object under its final name, which nobody else uses."""
         path = self._path(key)
         self._make_folders(path.parent)
-        return _LocalWriter(path)
+        return LocalWriter(path)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
@@ -222,7 +210,7 @@ class LocalStorage:
         except OSError as error:
             raise storage_error("open", path, error) from error
         try:
-            with _translated("read", path, FileNotFoundError):
+            with translated("read", path, FileNotFoundError):
                 if stat.S_ISDIR(os.fstat(fd).st_mode):
                     raise not_found(path)
                 yield fd
@@ -243,151 +231,6 @@ class LocalStorage:
             # The root's parent may be closed to us, which matters only where we made the root.
             durable.sync_folder(each.parent, must_open=each in made or each != self._root)
             self._synced.add(each)
-
-
-class _TemporaryFile:
-    """An unfinished file beside its final place, gone when the block is left."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._path = self._another_path()
-        self._fd = os.open(self._path, durable.NEW_FILE, 0o666)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        # What cannot be removed is a stray file nobody reads; it must not hide how creation ended.
-        with suppress(OSError):
-            self._path.unlink()
-
-    def write(self, data: bytes) -> None:
-        """Write and fsync the whole content."""
-        durable.write_all(self._fd, memoryview(data))
-        durable.sync_file(self._fd, self._path)
-        fd, self._fd = self._fd, -1
-        os.close(fd)
-
-    def probe(self) -> _Publishing:
-        """Find by trying, on names nobody uses, how this filesystem lets a file be published."""
-        other = self._another_path()
-        if durable.link(self._path, other):
-            other.unlink()
-            return _Publishing.LINK
-        if durable.rename_without_replacing(self._path, other):
-            self._path = other
-            return _Publishing.RENAME
-        return _Publishing.IN_PLACE
-
-    def publish(self, path: Path, how: _Publishing) -> bool:
-        """Give the file its final name, unless something has it.
-
-        Returns:
-            False if it has to be written in place.
-        """
-        if how is _Publishing.LINK:
-            if durable.link(self._path, path):
-                return True
-            how = _Publishing.RENAME
-        return how is _Publishing.RENAME and durable.rename_without_replacing(self._path, path)
-
-    def replace(self, path: Path) -> None:
-        """Give the file its final name, whatever has it."""
-        self._path.replace(path)
-
-    def _another_path(self) -> Path:
-        return self._folder / durable.temporary_name()
-
-
-class _LocalWriter:
-    """A large file being written under its final name."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._small = bytearray()
-        self._written = 0
-        self._handed_over = 0
-        with _translated("create", path):
-            self._fd = os.open(path, durable.NEW_FILE, 0o666)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                with _translated("write", self._path):
-                    self._flush()
-                    durable.sync_file(self._fd, self._path)
-        except BaseException:
-            self._give_up()
-            raise
-        if error is not None:
-            self._give_up()
-            return
-        os.close(self._fd)
-        durable.sync_folder(self._path.parent)
-
-    def write(self, data: memoryview) -> None:
-        """Append bytes.
-
-        Raises:
-            StorageError: They could not be written.
-        """
-        if not data.nbytes:  # an empty view of anything but bytes cannot be cast
-            return
-        data = data.cast("B")
-        with _translated("write", self._path):
-            if data.nbytes >= _GATHERED_BYTES:
-                self._flush()
-                self._write_out(data)
-                return
-            self._small += data
-            if len(self._small) >= _GATHERED_BYTES:
-                self._flush()
-
-    def _flush(self) -> None:
-        if self._small:
-            small, self._small = self._small, bytearray()
-            self._write_out(memoryview(small))
-
-    def _write_out(self, data: memoryview) -> None:
-        for start in range(0, data.nbytes, durable.WRITE_BACK_BYTES):
-            piece = data[start : start + durable.WRITE_BACK_BYTES]
-            durable.write_all(self._fd, piece)
-            self._written += piece.nbytes
-            due = self._written - self._handed_over
-            if due >= durable.WRITE_BACK_BYTES:
-                durable.start_write_back(self._fd, self._handed_over, due)
-                self._handed_over = self._written
-
-    def _give_up(self) -> None:
-        with suppress(OSError):
-            os.close(self._fd)
-        with suppress(OSError):
-            self._path.unlink()
-
-
-def _create_in_place(path: Path, data: bytes) -> None:
-    """Write an object straight under its name. A torn one stays: it spends its number."""
-    fd = os.open(path, durable.NEW_FILE, 0o666)
-    try:
-        durable.write_all(fd, memoryview(data))
-        durable.sync_file(fd, path)
-    finally:
-        os.close(fd)
 
 
 def _make_missing(folder: Path, root: Path) -> list[Path]:
@@ -432,14 +275,3 @@ def _read_into(fd: int, start: int, out: memoryview) -> int:
     while read < out.nbytes and (got := os.preadv(fd, [out[read:]], start + read)):
         read += got
     return read
-
-
-@contextmanager
-def _translated(doing: str, path: Path, passing: type[OSError] = FileExistsError) -> Iterator[None]:
-    """Turn the system's errors into a StorageError, all but the one that callers tell apart."""
-    try:
-        yield
-    except (CkptStoreError, passing):
-        raise
-    except OSError as error:
-        raise storage_error(doing, path, error) from error

@@ -53,8 +53,8 @@ def filesystem_kind(path: str, device: int, mounts: list[Mount]) -> str | None:
     kinds = {mount.kind for mount in mounts if mount.device == number}
     if len(kinds) == 1:
         return kinds.pop()
-    # Subvolumes of btrfs and files of overlay have device numbers that stand in no list. Among mounts
-    # on one point the last one covers the others.
+    # Subvolumes of btrfs and files of overlay have device numbers that stand in no list. Among
+    # mounts on one point the last one covers the others.
     best = Mount("", "", "")
     for mount in mounts:
         if _lies_below(path, mount.point) and len(mount.point) >= len(best.point):

@@ -61,8 +61,8 @@ def open_storage(
     Args:
         url: A folder (``~`` is expanded), ``file://…``, or an address of any filesystem that fsspec
             knows: ``s3://bucket/prefix``, ``gs://…``, ``memory://…``.
-        storage_options: Arguments of the filesystem's class: credentials, endpoint and the like. They
-            are never shown.
+        storage_options: Arguments of the filesystem's class: credentials, endpoint and the like.
+            They are never shown.
 
     Raises:
         ArgumentError: There can be no store at such an address.
@@ -73,8 +73,8 @@ def open_storage(
     if address.protocol == "file":
         if options:
             raise ArgumentError(
-                f"storage_options ({', '.join(sorted(map(str, options)))}) are for remote storage; a "
-                "folder takes none"
+                f"storage_options ({', '.join(sorted(map(str, options)))}) are for remote storage; "
+                "a folder takes none"
             )
         return LocalStorage(address.path)
     kind = _filesystem_class(address.protocol)
@@ -108,8 +108,8 @@ def parse(url: str | os.PathLike[str]) -> Address:
     _check_credentials(protocol, rest)
     if "::" in text:
         raise ArgumentError(
-            f"{protocol}://…: chained addresses ('::') are not taken, as caches and archives in between "
-            "break what a store relies on; name the storage itself"
+            f"{protocol}://…: chained addresses ('::') are not taken, as caches and archives in "
+            "between break what a store relies on; name the storage itself"
         )
     if protocol in {"file", "local"}:
         return Address("file", _path_of_file_url(text))
@@ -140,8 +140,8 @@ def _check_credentials(protocol: str, rest: str) -> None:
     if not at or (protocol in _AZURE and ":" not in user):
         return
     raise ArgumentError(
-        f"{protocol}://…@…: an address must hold no credentials, as it is shown and recorded; take them "
-        "out and set the environment, or pass them as storage_options={'key': …, 'secret': …}"
+        f"{protocol}://…@…: an address must hold no credentials, as it is shown and recorded; take "
+        "them out and set the environment, or pass storage_options={'key': …, 'secret': …}"
     )
 
 
@@ -156,8 +156,8 @@ def _filesystem_class(protocol: str) -> Any:  # noqa: ANN401
     except ValueError:
         usual = ", ".join(f"{name}://" for name in ("s3", "gs", "az", "memory"))
         raise ArgumentError(
-            f"{protocol}:// is no protocol that fsspec knows; name a folder, or an address that begins "
-            f"with {usual} or another that fsspec has"
+            f"{protocol}:// is no protocol that fsspec knows; name a folder, or an address that "
+            f"begins with {usual} or another that fsspec has"
         ) from None
 
 
@@ -172,8 +172,8 @@ def _local_path(text: str) -> str:
     if colon and len(protocol) > 1 and protocol.lower() in known_implementations:
         hint = rest.lstrip("/")
         raise ArgumentError(
-            f"{protocol}:… lacks the two slashes of an address: write {protocol}://{_bucket(hint)}…, or "
-            "'./' before the name of a folder"
+            f"{protocol}:… lacks the two slashes of an address: write "
+            f"{protocol}://{_bucket(hint)}…, or './' before the name of a folder"
         )
     path = os.path.expanduser(text)  # noqa: PTH111
     if path.startswith("~"):

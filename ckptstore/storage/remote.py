@@ -5,20 +5,19 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, Self
-
-import fsspec
+from typing import Any
 
 from ckptstore.errors import CkptStoreError, StorageError
 from ckptstore.storage.base import Listing, Writer
+from ckptstore.storage.exclusive import CREATORS, memory_turn
 from ckptstore.storage.failures import check_key, not_found
+from ckptstore.storage.instances import Instances
 from ckptstore.storage.redaction import Options, redact
+from ckptstore.storage.remote_writer import RemoteWriter
 
-PART_BYTES = 16 * 2**20
 RANGE_BYTES = 8 * 2**20
 IN_FLIGHT = 8
 """How many ranges of a read are on their way at once."""
@@ -34,9 +33,6 @@ _MISTAKES = (ArithmeticError, AssertionError, AttributeError, MemoryError, NameE
 class RemoteStorage:
     """A store below a prefix of an fsspec filesystem.
 
-    A filesystem object is made in each process that needs one, so a store works after a fork and in a
-    DataLoader worker. Nothing is cached: neither instances nor listings.
-
     Args:
         protocol: fsspec's name of the filesystem, e.g. ``gs``.
         root: The path on it, without protocol.
@@ -48,34 +44,20 @@ class RemoteStorage:
         self, protocol: str, root: str, url: str, options: Mapping[str, Any] | None = None
     ) -> None:
         self.url = url.rstrip("/")
-        self.exclusive = protocol in _CREATORS
+        self.exclusive = protocol in CREATORS
         self.in_place = False
         self.local_folder: str | None = None
         self._protocol = protocol
         self._root = root.rstrip("/")
         self._options = Options(options or {})
-        self._filesystems: dict[int, Any] = {}
+        self._instances = Instances(protocol, self._options)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the filesystems here: connections do not travel to another process."""
-        return {**self.__dict__, "_filesystems": {}}
-
     @property
     def _filesystem(self) -> Any:  # noqa: ANN401
-        """This process's filesystem."""
-        process = os.getpid()
-        if process not in self._filesystems:
-            # A parent's instance is kept, not replaced: finalising it here would wait for a loop
-            # whose thread the fork did not copy. Of two threads that come here at once one wins.
-            made = fsspec.filesystem(self._protocol, **self._arguments())
-            return self._filesystems.setdefault(process, made)
-        return self._filesystems[process]
-
-    def _arguments(self) -> dict[str, Any]:
-        return {"skip_instance_cache": True, "use_listings_cache": False, **self._options}
+        return self._instances.get()
 
     def _path(self, key: str) -> str:
         check_key(key)
@@ -187,7 +169,7 @@ class RemoteStorage:
             StorageError: Anything else; the object may be there.
         """
         path = self._path(key)
-        create_exclusively = _CREATORS.get(self._protocol)
+        create_exclusively = CREATORS.get(self._protocol)
         with self._translated("create", key), self._turn():
             if create_exclusively is not None:
                 create_exclusively(self._filesystem, path, data)
@@ -198,7 +180,7 @@ class RemoteStorage:
             self._filesystem.pipe_file(path, data)
 
     def replace(self, key: str, data: bytes) -> None:
-        """Write an object over what is there. For users' own files: nothing in a store is replaced."""
+        """Write an object over what is there. For users' own files, never for a store's."""
         path = self._path(key)
         with self._translated("write", key), self._turn():
             self._make_folder_of(path)
@@ -206,21 +188,21 @@ class RemoteStorage:
 
     def open_writer(self, key: str) -> Writer:
         """Start writing a large object under a name nobody else uses."""
-        return _FileWriter(self, key)
+        return RemoteWriter(self, key)
 
     def close(self) -> None:
         """Let go of this process's connections."""
-        self._filesystems.pop(os.getpid(), None)
+        self._instances.drop()
 
     # ------------------------------------------------------------------------------------ details
 
     def _turn(self) -> AbstractContextManager[object]:
         """Wait for this thread's turn, where a filesystem takes one caller at a time."""
-        return _one_at_a_time if self._protocol == "memory" else nullcontext()
+        return memory_turn() if self._protocol == "memory" else nullcontext()
 
-    def _translated(self, doing: str, key: str) -> _Translated:
+    def _translated(self, doing: str, key: str) -> Translated:
         """Turn whatever a filesystem's package raises into our errors."""
-        return _Translated(self, doing, key)
+        return Translated(self, doing, key)
 
     def _explain(self, doing: str, key: str, error: Exception) -> Exception:
         """Say what failed without what may be secret in the package's own words."""
@@ -234,8 +216,8 @@ class RemoteStorage:
             return not_found(shown)
         said = redact(str(error), self._options).strip()
         failure = StorageError(
-            f"cannot {doing} {shown}: {type(error).__name__}{said and ': '}{said}; check the address, "
-            "the credentials and the network, then try again"
+            f"cannot {doing} {shown}: {type(error).__name__}{said and ': '}{said}; check the "
+            "address, the credentials and the network, then try again"
         )
         failure.errno = getattr(error, "errno", None)
         return failure
@@ -274,7 +256,7 @@ def ends_early(shown: str, size: int, start: int, length: int) -> EOFError:
     return EOFError(f"{shown} ends at byte {size}: {length} bytes from byte {start} were expected")
 
 
-class _Translated:
+class Translated:
     """Raise our own errors for those of a filesystem's package.
 
     The original is not shown as the cause: its text may hold what :func:`redact` takes out.
@@ -297,108 +279,3 @@ class _Translated:
         ours = (CkptStoreError, EOFError, *_MISTAKES)
         if isinstance(error, Exception) and not isinstance(error, ours):
             raise self._storage._explain(self._doing, self._key, error) from None  # noqa: SLF001
-
-
-class _FileWriter:
-    """A large object being written through a filesystem's own file."""
-
-    def __init__(self, storage: RemoteStorage, key: str) -> None:
-        self._storage = storage
-        self._key = key
-        self._path = storage._path(key)  # noqa: SLF001
-        with self._translated("create"):
-            storage._make_folder_of(self._path)  # noqa: SLF001
-            self._file = storage._filesystem.open(self._path, "wb", block_size=PART_BYTES)  # noqa: SLF001
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self._give_up(error)
-            return
-        try:
-            with self._translated("write"):
-                self._file.close()
-        except BaseException as failure:
-            self._give_up(failure)
-            raise
-
-    def write(self, data: memoryview) -> None:
-        """Append bytes.
-
-        Raises:
-            StorageError: They could not be written.
-        """
-        if not data.nbytes:  # an empty view of anything but bytes cannot be cast
-            return
-        data = data.cast("B")
-        # A file of fsspec keeps all that one call brings until the call ends.
-        for start in range(0, data.nbytes, PART_BYTES):
-            with self._translated("write"):
-                self._file.write(data[start : start + PART_BYTES])
-
-    def _give_up(self, error: BaseException) -> None:
-        """Leave nothing behind; what cannot be removed is noted on *error*."""
-        try:
-            with self._translated("remove"):
-                # Closing would commit what is there, and a file that is not closed closes itself when
-                # it is collected.
-                with suppress(AttributeError):  # not every kind of file has these two
-                    self._file.discard()
-                with suppress(AttributeError):
-                    self._file.closed = True
-                if self._storage._filesystem.exists(self._path):  # noqa: SLF001
-                    self._storage._filesystem.rm_file(self._path)  # noqa: SLF001
-        except StorageError as failure:
-            error.add_note(f"and what was written could not be removed: {failure}")
-
-    def _translated(self, doing: str) -> _Translated:
-        return _Translated(self._storage, doing, self._key)
-
-
-# ---------------------------------------------------------------------- creating only what is not there
-
-_one_at_a_time = threading.RLock()
-"""Threads share the files of ``memory://``, positions included."""
-
-
-def _renew_lock() -> None:
-    global _one_at_a_time  # noqa: PLW0603 - a fork copies a lock that another thread may hold
-    _one_at_a_time = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
-
-
-def _create_in_memory(filesystem: Any, path: str, data: bytes) -> None:  # noqa: ANN401
-    """Create an object of ``memory://``; exclusive in the turn of the caller."""
-    if filesystem.exists(path):
-        raise FileExistsError(path)
-    filesystem.pipe_file(path, data)
-
-
-def _create_on_google(filesystem: Any, path: str, data: bytes) -> None:  # noqa: ANN401
-    """Create with ``ifGenerationMatch=0``, which is what gcsfs makes of this mode."""
-    filesystem.pipe_file(path, data, mode="create")
-
-
-def _create_on_azure(filesystem: Any, path: str, data: bytes) -> None:  # noqa: ANN401
-    """Create with ``If-None-Match: *``, which is what Azure's client makes of ``overwrite=False``."""
-    filesystem.pipe_file(path, data, overwrite=False)
-
-
-_CREATORS: dict[str, Callable[[Any, str, bytes], None]] = {
-    "memory": _create_in_memory,
-    "gs": _create_on_google,
-    "gcs": _create_on_google,
-    "abfs": _create_on_azure,
-    "abfss": _create_on_azure,
-    "az": _create_on_azure,
-}

@@ -6,10 +6,7 @@ tried decides what a 412 means, so neither library may repeat it unseen.
 
 from __future__ import annotations
 
-import asyncio
 import io
-import random
-import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,30 +17,19 @@ from ckptstore.storage.failures import check_key, not_found
 from ckptstore.storage.parallel import in_parallel
 from ckptstore.storage.remote import (
     IN_FLIGHT,
-    PART_BYTES,
     RANGE_BYTES,
     RemoteStorage,
     ends_early,
     no_bucket,
 )
+from ckptstore.storage.remote_writer import PART_BYTES
+from ckptstore.storage.s3_client import CONFIG, RETRY_DELAYS_S, S3Client
 from ckptstore.storage.s3_upload import S3Writer
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-RETRY_DELAYS_S = (0.2, 0.6, 1.8, 5.4)
-"""How long to wait before each further attempt, give or take half of it."""
 _READ_BYTES = 2**20
-
-_CONFIG: dict[str, Any] = {
-    # Many S3 services refuse, or forget, the checksums that botocore has added since 1.36.
-    "request_checksum_calculation": "when_required",
-    "response_checksum_validation": "when_required",
-    "retries": {"total_max_attempts": 1},
-    "max_pool_connections": 32,
-    # s3fs's 15 s is over before a slow uplink has sent six parts of 16 MiB.
-    "read_timeout": 60,
-}
 
 
 class S3Storage(RemoteStorage):
@@ -68,28 +54,30 @@ class S3Storage(RemoteStorage):
         part_bytes: int = PART_BYTES,
         retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
     ) -> None:
+        options = dict(options or {})
+        options["config_kwargs"] = {**CONFIG, **options.get("config_kwargs", {})}
         super().__init__(protocol, root, url, options)
         self.exclusive = True
         self.part_bytes = part_bytes
-        self._retry_delays_s = tuple(retry_delays_s)
+        self.client = S3Client(self._instances, retry_delays_s)
         self._bucket, _, self._prefix = self._root.partition("/")
 
     # ------------------------------------------------------------------------------------ reading
 
     def read(self, key: str) -> bytes:
         """Return a whole object."""
-        return self._run("read", key, self._get, key)
+        return self.run("read", key, self._get, key)
 
     def read_start(self, key: str, length: int) -> bytes:
         """Return the first *length* bytes of an object, fewer if it is shorter."""
-        return self._run("read", key, self._get_start, key, length)
+        return self.run("read", key, self._get_start, key, length)
 
     def read_many(self, keys: Sequence[str], length: int) -> list[bytes | None]:
         """Return the first *length* bytes of each object, None where there is none; in parallel."""
         if not keys:
             return []
         what = keys[0] if len(keys) == 1 else ""
-        return self._run("read", what, self._get_starts, keys, length)
+        return self.run("read", what, self._get_starts, keys, length)
 
     def read_into(self, key: str, start: int, out: memoryview) -> None:
         """Fill *out* with the bytes of an object from *start* on, several ranges at a time.
@@ -100,15 +88,15 @@ class S3Storage(RemoteStorage):
         if not out.nbytes:  # an empty view of anything but bytes cannot be cast
             self.size_bytes(key)
             return
-        self._run("read", key, self._fill, key, start, out.cast("B"))
+        self.run("read", key, self._fill, key, start, out.cast("B"))
 
     def size_bytes(self, key: str) -> int:
         """Return an object's size."""
-        return self._run("look at", key, self._size, key)
+        return self.run("look at", key, self._size, key)
 
     def list_folder(self, key: str) -> Listing:
         """List what lies directly below *key*, freshly, every page of it."""
-        return self._run("list", key, self._list, key)
+        return self.run("list", key, self._list, key)
 
     # ------------------------------------------------------------------------------------ writing
 
@@ -116,63 +104,28 @@ class S3Storage(RemoteStorage):
         """Create an object with ``If-None-Match: *``.
 
         Raises:
-            FileExistsError: There is one already, and it is not what an earlier attempt of this call
-                may have left.
+            FileExistsError: There is one already, and this call cannot have made it.
             NotExclusiveError: The service does not know the condition. ``exclusive`` is false from
                 then on, and the next call looks first and writes then.
             StorageError: Anything else; the object may be there.
         """
-        self._run("create", key, self._create, key, data)
+        self.run("create", key, self._create, key, data)
 
     def replace(self, key: str, data: bytes) -> None:
-        """Write an object over what is there. For users' own files: nothing in a store is replaced."""
-        self._run("write", key, self.repeat, lambda: self._put(key, data))
+        """Write an object over what is there. For users' own files, never for a store's."""
+        self.run("write", key, self.client.repeat, lambda: self._put(key, data))
 
     def open_writer(self, key: str) -> S3Writer:
         """Start writing a large object: a multipart upload, or one PUT if it stays small."""
         return S3Writer(self, self._bucket, self._object(key), key)
 
-    # ------------------------------------------------------------------------------------ requests
-
-    def _arguments(self) -> dict[str, Any]:
-        arguments = super()._arguments()
-        return {**arguments, "config_kwargs": {**_CONFIG, **arguments.get("config_kwargs", {})}}
+    # ------------------------------------------------------------------------------------ details
 
     def _object(self, key: str) -> str:
         check_key(key)
         return "/".join(part for part in (self._prefix, key) if part)
 
-    async def request(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401
-        """Make one attempt at one request of the S3 API. The place where tests put faults."""
-        filesystem = self._filesystem
-        await filesystem.set_session()
-        client = await filesystem.get_s3(arguments["Bucket"])
-        call = getattr(client, method)
-        # Adds the user's s3_additional_kwargs (encryption, requester pays) where a method takes them.
-        return await call(**filesystem._get_s3_method_kwargs(call, **arguments))  # noqa: SLF001
-
-    async def repeat(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
-        """Make attempts until one succeeds, fails for good, or there were enough."""
-        for delay_s in self._retry_delays_s:
-            try:
-                return await attempt()
-            except s3_errors.FAILURES as error:
-                if not s3_errors.is_transient(error):
-                    raise
-            await self._pause(delay_s)
-        return await attempt()
-
-    async def repeat_request(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401
-        """Make a request of the S3 API that may be made twice."""
-
-        async def attempt() -> Any:  # noqa: ANN401
-            if isinstance(body := arguments.get("Body"), io.BytesIO):
-                body.seek(0)
-            return await self.request(method, **arguments)
-
-        return await self.repeat(attempt)
-
-    def _run(
+    def run(
         self,
         doing: str,
         key: str,
@@ -180,28 +133,9 @@ class S3Storage(RemoteStorage):
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> Result:
-        """Run *work* on fsspec's loop and wait for it, also if waiting is interrupted.
-
-        fsspec's own ``sync`` leaves the work running then, and it would go on writing into memory that
-        the caller has back.
-        """
-        ended = threading.Event()
-
-        async def run() -> Result:
-            try:
-                return await work(*args, **kwargs)
-            finally:
-                ended.set()
-
+        """Await *work* on fsspec's loop, and say what failed in our terms."""
         with self._translated(doing, key):
-            future = asyncio.run_coroutine_threadsafe(run(), self._filesystem.loop)
-            try:
-                return future.result()
-            except BaseException:
-                if not ended.is_set():
-                    future.cancel()
-                    ended.wait(timeout=5)
-                raise
+            return self.client.run(work, *args, **kwargs)
 
     def _explain(self, doing: str, key: str, error: Exception) -> Exception:
         """Say what failed, in S3's terms."""
@@ -214,21 +148,17 @@ class S3Storage(RemoteStorage):
             return not_found(shown)
         return s3_errors.explain(doing, shown, error, self._options)
 
-    async def _pause(self, delay_s: float) -> None:
-        # Spread, so that processes that failed together do not come back together.
-        await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311
-
-    # ------------------------------------------------------------------------------------ coroutines
+    # ----------------------------------------------------------------------------------- coroutines
 
     async def _get(self, key: str, **range_: str) -> bytes:
         async def attempt() -> bytes:
-            answer = await self.request(
+            answer = await self.client.request(
                 "get_object", Bucket=self._bucket, Key=self._object(key), **range_
             )
             async with answer["Body"] as body:
                 return bytes(await body.read())
 
-        return await self.repeat(attempt)
+        return await self.client.repeat(attempt)
 
     async def _get_start(self, key: str, length: int) -> bytes:
         if not length:
@@ -256,7 +186,7 @@ class S3Storage(RemoteStorage):
     async def _fill(self, key: str, start: int, out: memoryview) -> None:
         async def one(begin: int) -> None:
             piece = out[begin : begin + RANGE_BYTES]
-            got = await self.repeat(lambda: self._fill_range(key, start + begin, piece))
+            got = await self.client.repeat(lambda: self._fill_range(key, start + begin, piece))
             if got < piece.nbytes:
                 raise ends_early(self._shown(key), start + begin + got, start, out.nbytes)
 
@@ -265,7 +195,7 @@ class S3Storage(RemoteStorage):
     async def _fill_range(self, key: str, start: int, out: memoryview) -> int:
         """Read a range straight into *out*; return how many bytes came."""
         try:
-            answer = await self.request(
+            answer = await self.client.request(
                 "get_object",
                 Bucket=self._bucket,
                 Key=self._object(key),
@@ -292,7 +222,7 @@ class S3Storage(RemoteStorage):
 
     async def _size(self, key: str) -> int:
         try:
-            answer = await self.repeat_request(
+            answer = await self.client.repeat_request(
                 "head_object", Bucket=self._bucket, Key=self._object(key)
             )
         except s3_errors.FAILURES as error:
@@ -308,7 +238,7 @@ class S3Storage(RemoteStorage):
             StorageError: There is no such bucket.
         """
         try:
-            await self.repeat_request("head_bucket", Bucket=self._bucket)
+            await self.client.repeat_request("head_bucket", Bucket=self._bucket)
         except s3_errors.FAILURES as error:
             if s3_errors.is_missing_object(error):
                 raise no_bucket("look at", self.url, self._bucket) from None
@@ -320,7 +250,7 @@ class S3Storage(RemoteStorage):
         files: list[str] = []
         place: dict[str, str] = {}
         while True:
-            page = await self.repeat_request(
+            page = await self.client.repeat_request(
                 "list_objects_v2", Bucket=self._bucket, Prefix=prefix, Delimiter="/", **place
             )
             folders += [
@@ -338,8 +268,8 @@ class S3Storage(RemoteStorage):
             following = page.get("NextContinuationToken")
             if not following or following == place.get("ContinuationToken"):
                 raise StorageError(
-                    f"cannot list {self._shown(key)}: the service said that there is more and did not "
-                    "say where to go on; a listing cut short is of no use"
+                    f"cannot list {self._shown(key)}: the service said that there is more and not "
+                    "where to go on, and a listing cut short is of no use; use another service"
                 )
             place = {"ContinuationToken": following}
 
@@ -348,7 +278,7 @@ class S3Storage(RemoteStorage):
             await self._create_unless_seen(key, data)
             return
         landed = False  # whether an earlier attempt may have come through
-        for delay_s in (*self._retry_delays_s, None):
+        for delay_s in (*self.client.retry_delays_s, None):
             try:
                 await self._put(key, data, IfNoneMatch="*")
             except s3_errors.FAILURES as error:
@@ -357,13 +287,14 @@ class S3Storage(RemoteStorage):
                 if s3_errors.is_not_offered(error):
                     self.exclusive = False
                     raise NotExclusiveError(
-                        f"{self.url}: this service does not know conditional PUTs, so two writers could "
-                        "overwrite each other; open the store with single_writer=True, or use another"
+                        f"{self.url}: this service does not know conditional PUTs, so two writers "
+                        "could overwrite each other; open the store with single_writer=True, or "
+                        "use another service"
                     ) from None
                 if delay_s is None or not s3_errors.is_transient(error):
                     raise
                 landed = landed or s3_errors.may_have_landed(error)
-                await self._pause(delay_s)
+                await self.client.pause(delay_s)
             else:
                 return
 
@@ -371,8 +302,8 @@ class S3Storage(RemoteStorage):
         if not ours:
             return FileExistsError(f"{self._shown(key)} is there already")
         return StorageError(
-            f"cannot tell who created {self._shown(key)}: an attempt of this call got no answer, and the "
-            "next found an object there; read it to see whose it is"
+            f"cannot tell who created {self._shown(key)}: an attempt of this call got no answer, "
+            "and the next found an object there; read it to see whose it is"
         )
 
     async def _create_unless_seen(self, key: str, data: bytes) -> None:
@@ -383,11 +314,11 @@ class S3Storage(RemoteStorage):
                 raise
         else:
             raise self._taken(key, ours=False)
-        await self.repeat(lambda: self._put(key, data))
+        await self.client.repeat(lambda: self._put(key, data))
 
     async def _put(self, key: str, data: bytes, **condition: str) -> None:
         # A BytesIO, as aiohttp warns of plain bytes above 1 MiB; it shares them.
         body = io.BytesIO(data)
-        await self.request(
+        await self.client.request(
             "put_object", Bucket=self._bucket, Key=self._object(key), Body=body, **condition
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
-from botocore import exceptions as botocore_errors
+from botocore import exceptions as botocore_errors  # type: ignore[import-untyped] # has no types
 
 from ckptstore.errors import StorageError
 from ckptstore.storage.redaction import redact
@@ -106,7 +106,7 @@ def is_beyond_end(error: BaseException) -> bool:
 
 
 def is_taken(error: BaseException) -> bool:
-    """Say whether a conditional PUT found an object; not every S3 names the condition that failed."""
+    """Say whether a conditional PUT found an object; some services name no condition."""
     return code_of(error) in {"PreconditionFailed", "412"} or status_of(error) == 412  # noqa: PLR2004
 
 

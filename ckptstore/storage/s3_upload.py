@@ -68,7 +68,7 @@ class S3Writer:
                 self._run(self._upload.add, full)
 
     def _run(self, work: Any, *args: Any) -> None:  # noqa: ANN401
-        self._storage._run("write", self._key, work, *args)  # noqa: SLF001
+        self._storage.run("write", self._key, work, *args)
 
     def _give_up(self, error: BaseException) -> None:
         """Abort the upload; if that fails too, note on *error* what is left."""
@@ -107,7 +107,7 @@ class _Upload:
     async def add(self, part: io.BytesIO) -> None:
         """Start sending a part; wait while too many are on their way."""
         if self._id is None:
-            self._id = await self._storage.repeat(self._begin)
+            self._id = await self._storage.client.repeat(self._begin)
         await self._slots.acquire()
         for task in self._sending:
             if task.done():
@@ -125,7 +125,7 @@ class _Upload:
         """Send what is left and have the object appear."""
         rest.truncate()
         if self._id is None:
-            await self._storage.repeat_request("put_object", Body=rest, **self._object)
+            await self._storage.client.repeat_request("put_object", Body=rest, **self._object)
             return
         if rest.tell():
             await self.add(rest)
@@ -148,13 +148,13 @@ class _Upload:
 
     async def _begin(self) -> str:
         self._creations += 1
-        answer = await self._storage.request("create_multipart_upload", **self._object)
+        answer = await self._storage.client.request("create_multipart_upload", **self._object)
         return str(answer["UploadId"])
 
     async def _abort(self, uploads: list[str]) -> None:
         for upload in uploads:
             try:
-                await self._storage.repeat_request(
+                await self._storage.client.repeat_request(
                     "abort_multipart_upload", UploadId=upload, **self._object
                 )
             except s3_errors.FAILURES as error:
@@ -163,7 +163,7 @@ class _Upload:
 
     async def _send(self, number: int, part: io.BytesIO) -> dict[str, Any]:
         try:
-            answer = await self._storage.repeat_request(
+            answer = await self._storage.client.repeat_request(
                 "upload_part", Body=part, PartNumber=number, UploadId=self._id, **self._object
             )
             self._spare.append(part)
@@ -173,7 +173,7 @@ class _Upload:
 
     async def _complete(self, parts: list[dict[str, Any]]) -> None:
         try:
-            await self._storage.repeat_request(
+            await self._storage.client.repeat_request(
                 "complete_multipart_upload",
                 UploadId=self._id,
                 MultipartUpload={"Parts": parts},
@@ -187,7 +187,7 @@ class _Upload:
 
     async def _is_there(self) -> bool:
         try:
-            answer = await self._storage.repeat_request("head_object", **self._object)
+            answer = await self._storage.client.repeat_request("head_object", **self._object)
         except s3_errors.FAILURES as error:
             if s3_errors.is_missing_object(error):
                 return False
@@ -196,7 +196,7 @@ class _Upload:
 
     async def _find(self) -> list[str]:
         """Find uploads of this object whose creation got no answer. Nobody else uses its name."""
-        answer = await self._storage.repeat_request(
+        answer = await self._storage.client.repeat_request(
             "list_multipart_uploads", Bucket=self._object["Bucket"], Prefix=self._object["Key"]
         )
         return [

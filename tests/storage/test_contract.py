@@ -35,7 +35,9 @@ def write(storage: Storage, key: str, data: bytes, piece: int = 1 << 20) -> None
 
 
 def some_bytes(length: int) -> bytes:
-    return bytes(memoryview(b"".join(n.to_bytes(4, "big") for n in range(length // 4 + 1)))[:length])
+    return bytes(
+        memoryview(b"".join(n.to_bytes(4, "big") for n in range(length // 4 + 1)))[:length]
+    )
 
 
 def test_what_was_created_is_read_back(storage):
@@ -130,9 +132,13 @@ def test_a_writer_takes_views_of_other_types(storage):
 @pytest.mark.parametrize("length", [10, 2 * PART + 3])
 @pytest.mark.parametrize("reason", [RuntimeError, KeyboardInterrupt])
 def test_leaving_a_writer_by_an_exception_leaves_nothing(storage, length, reason):
-    with pytest.raises(reason), storage.open_writer("packs/ab/x-0.safetensors") as writer:
-        writer.write(memoryview(some_bytes(length)))
-        raise reason
+    def write_half() -> None:
+        with storage.open_writer("packs/ab/x-0.safetensors") as writer:
+            writer.write(memoryview(some_bytes(length)))
+            raise reason
+
+    with pytest.raises(reason):
+        write_half()
 
     assert storage.list_folder("packs/ab") == Listing((), ())
     with pytest.raises(FileNotFoundError):

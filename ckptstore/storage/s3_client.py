@@ -1,0 +1,108 @@
+"""Requests to S3: s3fs's client, fsspec's loop, our own attempts.
+
+How often a request was tried decides what a 412 means, so neither library may repeat it unseen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+from ckptstore.storage import s3_errors
+from ckptstore.storage.instances import Instances
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+RETRY_DELAYS_S = (0.2, 0.6, 1.8, 5.4)
+"""How long to wait before each further attempt, give or take half of it."""
+
+CONFIG: dict[str, Any] = {
+    # Many S3 services refuse, or forget, the checksums that botocore has added since 1.36.
+    "request_checksum_calculation": "when_required",
+    "response_checksum_validation": "when_required",
+    "retries": {"total_max_attempts": 1},
+    "max_pool_connections": 32,
+    # s3fs's 15 s is over before a slow uplink has sent six parts of 16 MiB.
+    "read_timeout": 60,
+}
+"""Defaults of botocore's configuration."""
+
+
+class S3Client:
+    """Makes requests, each until it succeeds, fails for good, or was tried often enough.
+
+    Args:
+        instances: Give this process's ``S3FileSystem``.
+        retry_delays_s: How long to wait before each further attempt, give or take half of it.
+    """
+
+    def __init__(self, instances: Instances, retry_delays_s: Sequence[float]) -> None:
+        self._instances = instances
+        self.retry_delays_s = tuple(retry_delays_s)
+
+    def run(
+        self,
+        work: Callable[Arguments, Awaitable[Result]],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Result:
+        """Run *work* on fsspec's loop and wait for it, also if waiting is interrupted.
+
+        fsspec's own ``sync`` leaves the work running then, and it would go on writing into memory
+        that the caller has back.
+        """
+        ended = threading.Event()
+
+        async def until_ended() -> Result:
+            try:
+                return await work(*args, **kwargs)
+            finally:
+                ended.set()
+
+        future = asyncio.run_coroutine_threadsafe(until_ended(), self._instances.get().loop)
+        try:
+            return future.result()
+        except BaseException:
+            if not ended.is_set():
+                future.cancel()
+                ended.wait(timeout=5)
+            raise
+
+    async def request(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401
+        """Make one attempt at one request of the S3 API. The place where tests put faults."""
+        filesystem = self._instances.get()
+        await filesystem.set_session()
+        client = await filesystem.get_s3(arguments["Bucket"])
+        call = getattr(client, method)
+        # Adds the user's s3_additional_kwargs (encryption, say) where a method takes them.
+        return await call(**filesystem._get_s3_method_kwargs(call, **arguments))  # noqa: SLF001
+
+    async def repeat(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
+        """Make attempts until one succeeds, fails for good, or there were enough."""
+        for delay_s in self.retry_delays_s:
+            try:
+                return await attempt()
+            except s3_errors.FAILURES as error:
+                if not s3_errors.is_transient(error):
+                    raise
+            await self.pause(delay_s)
+        return await attempt()
+
+    async def repeat_request(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401
+        """Make a request of the S3 API that may be made twice."""
+
+        async def attempt() -> Any:  # noqa: ANN401
+            if isinstance(body := arguments.get("Body"), io.BytesIO):
+                body.seek(0)
+            return await self.request(method, **arguments)
+
+        return await self.repeat(attempt)
+
+    async def pause(self, delay_s: float) -> None:
+        """Wait about that long: processes that failed together must not come back together."""
+        await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311
