@@ -1,0 +1,1 @@
+"""The SQL index of manifests and journals: everything in it is also in the store."""

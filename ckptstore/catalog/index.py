@@ -1,0 +1,340 @@
+"""The catalog of one store: an index that lags at worst, and never stands in the way.
+
+Writing to it may fail, and says so. Reading never does on its account: where the database is
+locked, damaged or can't be written, an index in memory is filled from the storage instead.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import URL, Connection
+
+from ckptstore.catalog import changes
+from ckptstore.catalog.engine import MEMORY, TIMEOUT_S, Database, parse_url
+from ckptstore.catalog.queries import Reader
+from ckptstore.catalog.rows import from_head
+from ckptstore.catalog.sync import RunReader, walk
+from ckptstore.catalog.tables import store_key
+from ckptstore.entry import Record
+from ckptstore.errors import CatalogError, CatalogWarning, CkptStoreError, NotAStoreError
+from ckptstore.format.journal import Facts, Mode, Settings, StoreFacts, decode_store
+from ckptstore.format.layout import STORE_KEY, version_key
+from ckptstore.format.manifest import Head
+from ckptstore.storage.base import Storage
+
+FILE_NAME = "catalog.sqlite3"
+PAGE = 16
+
+Found = TypeVar("Found")
+
+
+class Catalog:
+    """What is known of a store's runs without reading the storage again.
+
+    Thread-safe, and usable in forked children. Nothing is opened or made before it is used, and
+    nothing is made where there is no store. Runs are named by their paths: lower case.
+
+    Every query answers from what is indexed: call :meth:`sync` first. Queries raise
+    :class:`~ckptstore.errors.NewerFormatError` when a version that a newer ckptstore made could be
+    part of the answer.
+
+    Args:
+        url: A database's SQLAlchemy URL (SQLite or PostgreSQL). None for the default place: beside
+            a local store, in the user's data folder for a remote one, in memory for one in memory.
+        storage: Where the store is.
+        timeout_s: How long to wait for another process that is writing to SQLite.
+
+    Raises:
+        ArgumentError: The URL is none.
+    """
+
+    def __init__(self, url: str | None, storage: Storage, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._storage = storage
+        self._timeout_s = timeout_s
+        self._url = None if url is None else parse_url(url)
+        self._database: Database | None = None
+        self._store: StoreFacts | None = None
+        self._filled: set[str] = set()
+        """Runs that were synced to a database in memory."""
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+
+    # ------------------------------------------------------------ keeping up
+
+    def sync(self, path: str) -> None:
+        """Index what is new in a run: its next versions and journal entries, until there are none.
+
+        Raises:
+            NotAStoreError: There is no store.
+            IntegrityError: A journal entry or ``ckptstore.json`` is damaged.
+            NewerFormatError: A newer ckptstore made one of them.
+            StorageError: The storage failed.
+        """
+        with self._alone():
+            self._despite_failures(lambda: self._sync(path))
+
+    def discover(self) -> list[str]:
+        """Find all runs in the storage and index what is new in each.
+
+        Returns:
+            The paths of those that have a version or a journal entry, sorted.
+
+        Raises:
+            CkptStoreError: As :meth:`sync`.
+        """
+        with self._alone():
+            return self._despite_failures(self._discover)
+
+    def reindex(self) -> list[str]:
+        """Forget all that is indexed of this store and index it again, damaged versions too.
+
+        Returns:
+            The paths of its runs.
+
+        Raises:
+            CatalogError: The database failed.
+            CkptStoreError: As :meth:`sync`.
+        """
+        with self._alone():
+            database = self._current()
+            with database.writing() as connection:
+                changes.remove_store(connection, self._key())
+            self._filled.clear()
+            return self._discover()
+
+    def add(self, head_line: bytes, head: Head) -> None:
+        """Index a version that was just committed, and what is missing before it.
+
+        Args:
+            head_line: The manifest's first line, without the line feed.
+            head: What it says.
+
+        Raises:
+            CatalogError: It is not indexed; the next sync will do it.
+        """
+        path = head.run.lower()
+        key = version_key(path, head.version)
+        with self._alone():
+            try:
+                version = from_head(head, head_line, f"{self._storage.url}/{key}")
+                database = self._current()
+                with database.writing() as connection:
+                    if version.number == 1:
+                        self._add_run(connection, path)
+                    is_indexed = changes.add_version(connection, self._key(), path, version)
+                if not is_indexed:
+                    self._sync(path)
+            except CatalogError:
+                raise
+            except CkptStoreError as error:
+                raise CatalogError(f"{head.ref} is saved, but not indexed yet: {error}") from error
+
+    # ------------------------------------------------------------ asking
+
+    def run_name(self, path: str) -> str | None:
+        """Return a run's spelling, None if it has no intact version."""
+        return self._read([path], lambda reader: reader.run_name(path))
+
+    def settings(self, path: str) -> Settings | None:
+        """Return a run's recorded settings, None if there are none."""
+        return self.facts(path).settings
+
+    def facts(self, path: str) -> Facts:
+        """Return what a run's journal adds up to."""
+        return self._read([path], lambda reader: reader.facts(path))
+
+    def next_numbers(self, path: str) -> tuple[int, int]:
+        """Return the next version and the next journal entry of a run."""
+        return self._read([path], lambda reader: reader.next_numbers(path))
+
+    def version(self, path: str, number: int) -> Record | None:
+        """Return a version, damaged or not."""
+        return self._read([path], lambda reader: reader.version(path, number))
+
+    def tagged(self, path: str, tag: str) -> Record | None:
+        """Return the version that a tag points at, damaged or not."""
+        return self._read([path], lambda reader: reader.tagged(path, tag))
+
+    def latest(self, path: str, kind: str | None) -> Record | None:
+        """Return the version of that kind (None: any) with the highest number.
+
+        A damaged one counts as any kind, since nobody knows what it was.
+        """
+        return next(self.newest_first(path, kind), None)
+
+    def newest_first(self, path: str, kind: str | None) -> Iterator[Record]:
+        """Yield versions as :meth:`latest` would name them if the newer ones were not there."""
+        before, size = 2**63 - 1, 1
+        while page := self._page(path, kind, before, size):
+            yield from page
+            before, size = page[-1].version, PAGE
+
+    def best(
+        self, paths: Sequence[str], metric: str, mode: Mode, kind: str | None = "checkpoint"
+    ) -> Record | None:
+        """Return the version with the best value of a metric, None if none has a usable one.
+
+        NaN and damaged versions are passed over. Ties go to the earlier version: within a run the
+        lower number, between runs the earlier ``created_at``, then the path.
+        """
+
+        def find(reader: Reader) -> Record | None:
+            best = reader.best(paths, metric, mode, kind)
+            return None if best is None else reader.version(best.path, best.version)
+
+        return self._read(paths, find)
+
+    def metric_names(self, paths: Sequence[str], kind: str | None) -> list[str]:
+        """Return the names of all metrics of these runs' versions, sorted."""
+        return self._read(paths, lambda reader: reader.metric_names(paths, kind))
+
+    def history(
+        self, paths: Sequence[str], *, kind: str | None = None, limit: int | None = None
+    ) -> list[Record]:
+        """Return versions ascending by path and number, damaged ones too.
+
+        With *limit* only the newest: by number in one run, by ``created_at`` in several.
+        """
+        return self._read(paths, lambda reader: reader.history(paths, kind=kind, limit=limit))
+
+    def close(self) -> None:
+        """Let go of the database; the next use opens it again."""
+        with self._alone():
+            if self._database is not None:
+                self._database.close()
+            self._filled.clear()
+
+    # ------------------------------------------------------------ how
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one thread at a time in. A forked child starts anew."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._lock = threading.RLock()
+            self._filled.clear()
+        with self._lock:
+            yield
+
+    def _read(self, paths: Sequence[str], query: Callable[[Reader], Found]) -> Found:
+        def answer() -> Found:
+            database = self._opened()
+            if database.is_memory:
+                for path in paths:
+                    if path not in self._filled:
+                        self._sync(path)
+            with database.reading() as connection:
+                return query(Reader(connection, self._key(), self._storage.url))
+
+        with self._alone():
+            return self._despite_failures(answer)
+
+    def _page(self, path: str, kind: str | None, before: int, size: int) -> list[Record]:
+        return self._read(
+            [path], lambda reader: reader.newest(path, kind, before=before, limit=size)
+        )
+
+    def _despite_failures(self, work: Callable[[], Found]) -> Found:
+        """Do *work*, in memory if the database fails."""
+        try:
+            return work()
+        except CatalogError as error:
+            database = self._database
+            if database is None or database.is_memory:
+                raise
+            if not database.is_read_only:
+                warnings.warn(
+                    f"{error}. Until this process ends its index is kept in memory and filled from "
+                    "the storage; nothing is lost",
+                    CatalogWarning,
+                    stacklevel=5,
+                )
+            database.close()
+            self._database = Database(parse_url(MEMORY), timeout_s=self._timeout_s)
+            self._filled.clear()
+        return work()
+
+    def _sync(self, path: str) -> None:
+        database = self._current()
+        while not self._is_synced(database, path):
+            pass  # another process began to index this store anew meanwhile
+        self._filled.add(path)
+
+    def _is_synced(self, database: Database, path: str) -> bool:
+        with database.reading() as connection:
+            known = Reader(connection, self._key(), self._storage.url).known(path)
+        reader = RunReader(self._storage, path, in_place=self._facts().in_place)
+        # The storage is read outside of transactions: it may take long.
+        for batch in reader.batches(known):
+            with database.writing() as connection:
+                self._add_run(connection, path)
+                if not changes.add_batch(connection, self._key(), path, batch):
+                    return False
+        return True
+
+    def _discover(self) -> list[str]:
+        self._current()
+        paths = walk(self._storage)
+        for path in paths:
+            self._sync(path)
+        with self._opened().reading() as connection:
+            return Reader(connection, self._key(), self._storage.url).present(paths)
+
+    def _add_run(self, connection: Connection, path: str) -> None:
+        changes.add_store(connection, self._storage.url, self._facts().store_id)
+        changes.add_run(connection, self._key(), path)
+
+    def _facts(self) -> StoreFacts:
+        if self._store is None:
+            where = f"{self._storage.url}/{STORE_KEY}"
+            try:
+                data = self._storage.read(STORE_KEY)
+            except FileNotFoundError as error:
+                raise NotAStoreError(
+                    f"{self._storage.url} holds no store: it has no {STORE_KEY}; the first save "
+                    "there creates one"
+                ) from error
+            self._store = decode_store(data, where)
+        return self._store
+
+    def _key(self) -> str:
+        return store_key(self._storage.url, self._facts().store_id)
+
+    def _current(self) -> Database:
+        """Return the database, opened anew if its file was deleted or replaced meanwhile."""
+        database = self._opened()
+        if database.is_gone():
+            database.close()
+            # The store may have gone with it, and another one have taken its place.
+            self._store = None
+            self._facts()
+        return database
+
+    def _opened(self) -> Database:
+        # Nothing is made where there is no store.
+        self._facts()
+        if self._database is None:
+            url, makes_folder = self._place()
+            self._database = Database(url, timeout_s=self._timeout_s, makes_folder=makes_folder)
+        return self._database
+
+    def _place(self) -> tuple[URL, bool]:
+        """Return where the database is, and whether its folder may have to be made."""
+        if self._url is not None:
+            return self._url, False
+        if self._storage.local_folder is not None:
+            path = Path(self._storage.local_folder) / FILE_NAME
+            return URL.create("sqlite", database=str(path.absolute())), False
+        if self._storage.url.startswith("memory://"):
+            return parse_url(MEMORY), False
+        import platformdirs
+
+        path = Path(platformdirs.user_data_dir("ckptstore")) / FILE_NAME
+        return URL.create("sqlite", database=str(path)), True

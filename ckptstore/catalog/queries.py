@@ -1,0 +1,335 @@
+"""Reading rows. Every function works in the caller's transaction and returns plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    select,
+    text,
+)
+
+from ckptstore.catalog.sync import Known
+from ckptstore.catalog.tables import (
+    UNSETTLED,
+    JournalRow,
+    MetricRow,
+    RunRow,
+    TagRow,
+    VersionRow,
+)
+from ckptstore.entry import Record
+from ckptstore.format.journal import Facts, Mode, Settings
+from ckptstore.format.layout import version_key
+from ckptstore.format.manifest import KINDS, decode_head
+
+if TYPE_CHECKING:
+    RecordRow = Row[str, int, str | None, str | None]
+
+# A statement takes at most 32,766 parameters in SQLite and 65,535 in PostgreSQL.
+PATHS_AT_ONCE = 1000
+
+LAST = select(
+    select(func.max(VersionRow.version))
+    .where(VersionRow.store == bindparam("store"), VersionRow.path == bindparam("path"))
+    .scalar_subquery(),
+    select(func.max(JournalRow.number))
+    .where(JournalRow.store == bindparam("store"), JournalRow.path == bindparam("path"))
+    .scalar_subquery(),
+    exists()
+    .where(
+        VersionRow.store == bindparam("store"),
+        VersionRow.path == bindparam("path"),
+        text(UNSETTLED),
+    )
+    .select_from(VersionRow),
+)
+"""The last version and journal entry of a run, and whether any version is not settled."""
+
+SAME_VERSION = and_(
+    VersionRow.store == MetricRow.store,
+    VersionRow.path == MetricRow.path,
+    VersionRow.version == MetricRow.version,
+)
+NEWER = and_(text(UNSETTLED), VersionRow.kind == "newer")
+RECORDS = select(VersionRow.path, VersionRow.version, VersionRow.head, VersionRow.damage).where(
+    VersionRow.kind != "void"
+)
+
+
+class Best(NamedTuple):
+    """The best version of some runs, by what decides between two."""
+
+    value: float
+    created_at: str
+    path: str
+    version: int
+
+
+class Reader:
+    """Reads the rows of one store.
+
+    Args:
+        connection: A transaction.
+        store: The store's key.
+        url: Where the store is, for messages.
+    """
+
+    def __init__(self, connection: Connection, store: str, url: str) -> None:
+        self._connection = connection
+        self._store = store
+        self._url = url
+
+    def next_numbers(self, path: str) -> tuple[int, int]:
+        """Return the version and the journal entry that follow those indexed."""
+        version, entry, _ = self._last(path)
+        return version + 1, entry + 1
+
+    def known(self, path: str) -> Known:
+        """Return what of a run is indexed, and what of that is worth another look."""
+        version, entry, is_unsettled = self._last(path)
+        newer: list[tuple[int, str]] = []
+        void: list[int] = []
+        if is_unsettled:
+            rows = self._connection.execute(
+                select(VersionRow.version, VersionRow.head)
+                .where(VersionRow.store == self._store, VersionRow.path == path, text(UNSETTLED))
+                .order_by(VersionRow.version)
+            ).all()
+            newer = [(row.version, row.head) for row in rows if row.head is not None]
+            void = [row.version for row in rows if row.head is None]
+        void_entries: Sequence[int] = ()
+        if entry:
+            void_entries = self._connection.scalars(
+                select(JournalRow.number)
+                .where(
+                    JournalRow.store == self._store,
+                    JournalRow.path == path,
+                    JournalRow.kind == "void",
+                )
+                .order_by(JournalRow.number)
+            ).all()
+        return Known(version + 1, entry + 1, newer, void, void_entries)
+
+    def present(self, paths: Sequence[str]) -> list[str]:
+        """Return those of *paths* that have a version or a journal entry, sorted."""
+        found: set[str] = set()
+        for some in _chunks(paths):
+            for column, kind, table in (
+                (VersionRow.path, VersionRow.kind, VersionRow),
+                (JournalRow.path, JournalRow.kind, JournalRow),
+            ):
+                found.update(
+                    self._connection.scalars(
+                        select(column)
+                        .where(table.store == self._store, column.in_(some), kind != "void")
+                        .distinct()
+                    )
+                )
+        return sorted(found)
+
+    def run_name(self, path: str) -> str | None:
+        """Return a run's spelling, None if it has no intact version."""
+        return self._connection.scalar(
+            select(RunRow.name).where(RunRow.store == self._store, RunRow.path == path)
+        )
+
+    def facts(self, path: str) -> Facts:
+        """Return what a run's journal adds up to."""
+        run = self._connection.execute(
+            select(RunRow.monitor, RunRow.mode, RunRow.config).where(
+                RunRow.store == self._store, RunRow.path == path
+            )
+        ).one_or_none()
+        if run is None:
+            return Facts()
+        settings = None
+        if run.monitor is not None:
+            settings = Settings(run.monitor, "max" if run.mode == "max" else "min", run.config)
+        return Facts(settings, {tag: version for _, tag, version in self._tags([path])})
+
+    def version(self, path: str, number: int) -> Record | None:
+        """Return a version; damaged ones too."""
+        row = self._connection.execute(
+            self._records([path]).where(VersionRow.version == number)
+        ).one_or_none()
+        return None if row is None else self._decode([row])[0]
+
+    def tagged(self, path: str, tag: str) -> Record | None:
+        """Return the version a tag points at."""
+        number = self._connection.scalar(
+            select(TagRow.version).where(
+                TagRow.store == self._store, TagRow.path == path, TagRow.tag == tag
+            )
+        )
+        return None if number is None else self.version(path, number)
+
+    def newest(self, path: str, kind: str | None, *, before: int, limit: int) -> list[Record]:
+        """Return the newest versions with numbers below *before*, the newest first.
+
+        What a damaged one was is unknown, so it counts as any kind.
+        """
+        rows = self._connection.execute(
+            self._records([path])
+            .where(VersionRow.version < before, *_of_kind(kind))
+            .order_by(VersionRow.version.desc())
+            .limit(limit)
+        ).all()
+        return self._decode(rows)
+
+    def best(self, paths: Sequence[str], metric: str, mode: Mode, kind: str | None) -> Best | None:
+        """Return the best version; ties go to the earlier one.
+
+        Within a run the lower number is the earlier; between runs, ``created_at`` decides.
+        """
+        self._refuse_newer(paths)
+        found = [
+            best
+            for some in _chunks(paths)
+            if (best := self._best_of(some, metric, mode, kind)) is not None
+        ]
+        sign = 1 if mode == "min" else -1
+        return min(found, key=lambda best: (sign * best.value, *best[1:]), default=None)
+
+    def metric_names(self, paths: Sequence[str], kind: str | None) -> list[str]:
+        """Return the names of all metrics of versions of that kind, sorted."""
+        names: set[str] = set()
+        for some in _chunks(paths):
+            names.update(
+                self._connection.scalars(
+                    select(MetricRow.name)
+                    .join(VersionRow, SAME_VERSION)
+                    .where(*self._measured(some, kind))
+                    .distinct()
+                )
+            )
+        return sorted(names)
+
+    def history(self, paths: Sequence[str], *, kind: str | None, limit: int | None) -> list[Record]:
+        """Return versions, damaged ones too, ascending by path and number.
+
+        Args:
+            paths: The runs.
+            kind: Only these, and damaged ones; None for all.
+            limit: At most so many, the newest: by number in one run, by ``created_at`` in several.
+        """
+        self._refuse_newer(paths)
+        rows: list[RecordRow] = []
+        for some in _chunks(paths):
+            query = self._records(some).where(*_of_kind(kind))
+            if limit is not None:
+                if len(paths) > 1:
+                    query = query.order_by(VersionRow.created_at.desc().nulls_last())
+                query = query.order_by(VersionRow.path, VersionRow.version.desc()).limit(limit)
+            rows += self._connection.execute(query).all()
+        records = self._decode(rows)
+        if limit is not None and len(paths) > PATHS_AT_ONCE:
+            records = sorted(records, key=_age, reverse=True)[:limit]
+        return sorted(records, key=lambda record: (record.path, record.version))
+
+    def _last(self, path: str) -> tuple[int, int, bool]:
+        values = {"store": self._store, "path": path}
+        version, entry, is_unsettled = self._connection.execute(LAST, values).one()
+        return version or 0, entry or 0, bool(is_unsettled)
+
+    def _records(self, paths: Sequence[str]) -> Select[str, int, str | None, str | None]:
+        return RECORDS.where(VersionRow.store == self._store, VersionRow.path.in_(paths))
+
+    def _decode(self, rows: Sequence[RecordRow]) -> list[Record]:
+        """Turn rows into records.
+
+        Raises:
+            NewerFormatError: One of them was made by a newer ckptstore.
+        """
+        tags: dict[tuple[str, int], list[str]] = {}
+        for some in _chunks(sorted({row.path for row in rows})):
+            for path, tag, version in self._tags(some):
+                tags.setdefault((path, version), []).append(tag)
+        return [
+            Record(
+                path,
+                version,
+                None if head is None else decode_head(head.encode(), self._where(path, version)),
+                damage,
+                tuple(sorted(tags.get((path, version), ()))),
+            )
+            for path, version, head, damage in rows
+        ]
+
+    def _tags(self, paths: Sequence[str]) -> Sequence[Row[str, str, int]]:
+        return self._connection.execute(
+            select(TagRow.path, TagRow.tag, TagRow.version)
+            .where(TagRow.store == self._store, TagRow.path.in_(paths))
+            .order_by(TagRow.path, TagRow.tag)
+        ).all()
+
+    def _best_of(
+        self, paths: Sequence[str], metric: str, mode: Mode, kind: str | None
+    ) -> Best | None:
+        usable = (
+            *self._measured(paths, kind),
+            MetricRow.name == metric,
+            MetricRow.value.is_not(None),
+        )
+        extreme = func.min(MetricRow.value) if mode == "min" else func.max(MetricRow.value)
+        value = self._connection.scalar(
+            select(extreme).join(VersionRow, SAME_VERSION).where(*usable)
+        )
+        if value is None:
+            return None
+        first = (
+            select(MetricRow.path, func.min(MetricRow.version).label("version"))
+            .join(VersionRow, SAME_VERSION)
+            .where(*usable, MetricRow.value == value)
+            .group_by(MetricRow.path)
+            .subquery()
+        )
+        row = self._connection.execute(
+            select(VersionRow.created_at, VersionRow.path, VersionRow.version)
+            .join(
+                first,
+                and_(VersionRow.path == first.c.path, VersionRow.version == first.c.version),
+            )
+            .where(VersionRow.store == self._store)
+            .order_by(VersionRow.created_at, VersionRow.path)
+            .limit(1)
+        ).one()
+        return Best(value, row.created_at or "", row.path, row.version)
+
+    def _measured(self, paths: Sequence[str], kind: str | None) -> list[ColumnElement[bool]]:
+        kinds = KINDS if kind is None else (kind,)
+        return [
+            MetricRow.store == self._store,
+            MetricRow.path.in_(paths),
+            VersionRow.kind.in_(kinds),
+        ]
+
+    def _refuse_newer(self, paths: Sequence[str]) -> None:
+        """Raise if any version was made by a newer ckptstore: nobody can say what it holds."""
+        for some in _chunks(paths):
+            self._decode(self._connection.execute(self._records(some).where(NEWER)).all())
+
+    def _where(self, path: str, version: int) -> str:
+        return f"{self._url}/{version_key(path, version)}"
+
+
+def _of_kind(kind: str | None) -> list[ColumnElement[bool]]:
+    return [] if kind is None else [VersionRow.kind.in_((kind, "damaged", "newer"))]
+
+
+def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (paths[at : at + PATHS_AT_ONCE] for at in range(0, len(paths), PATHS_AT_ONCE))
+
+
+def _age(record: Record) -> tuple[float, str, int]:
+    created = 0.0 if record.head is None else record.head.created_at.timestamp()
+    return created, record.path, record.version

@@ -1,0 +1,208 @@
+"""Reading what is new in a run's folder: the next numbers, until there is none.
+
+Nothing is listed: numbers have no holes, so asking for the next one costs a single request and
+finds whatever there is. What is found is handed on in batches, in order, so that version n is
+never indexed before n-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ckptstore.catalog.rows import Batch, JournalEntry, Version, damaged, read_head
+from ckptstore.errors import IntegrityError, InvalidNameError
+from ckptstore.format.journal import decode_entry
+from ckptstore.format.layout import (
+    JOURNAL_FOLDER,
+    RUNS_FOLDER,
+    VERSIONS_FOLDER,
+    journal_key,
+    run_path,
+    version_key,
+)
+from ckptstore.format.manifest import head_line
+from ckptstore.storage.base import Storage
+
+# Holds the head of nearly every manifest, and is one small request.
+START_BYTES = 32 * 1024
+GROWTH = 4
+LARGEST_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Known:
+    """What of a run is indexed already."""
+
+    next_version: int = 1
+    next_entry: int = 1
+    newer: Sequence[tuple[int, str]] = ()
+    """Versions made by a newer ckptstore, with their first lines: this one may know better."""
+    void_versions: Sequence[int] = ()
+    """Torn manifests: whoever was writing one may have finished since."""
+    void_entries: Sequence[int] = ()
+
+
+class RunReader:
+    """Reads the manifests and the journal of one run.
+
+    Args:
+        storage: Where they are.
+        path: The run's path.
+        in_place: Whether a file without its digest may be one that was interrupted or is still
+            being written, because the storage can't create whole files.
+    """
+
+    def __init__(self, storage: Storage, path: str, *, in_place: bool) -> None:
+        self._storage = storage
+        self._path = path
+        self._in_place = in_place
+
+    def batches(self, known: Known) -> Iterator[Batch]:
+        """Yield what is not known yet, in order; nothing if nothing is new.
+
+        Raises:
+            IntegrityError: A journal entry is damaged or missing.
+            NewerFormatError: A journal entry was made by a newer ckptstore.
+            StorageError: The storage failed.
+        """
+        version, entry, size = known.next_version, known.next_entry, 1
+        batch = self._settled(known)
+        versions_end = entries_end = False
+        while not (versions_end and entries_end):
+            versions = [] if versions_end else list(range(version, version + size))
+            entries = [] if entries_end else list(range(entry, entry + size))
+            starts = self._starts(versions, entries)
+            found = self._versions(versions, starts[: len(versions)])
+            noted = self._entries(entries, starts[len(versions) :])
+            batch = Batch([*batch.versions, *found], [*batch.entries, *noted])
+            if batch.versions or batch.entries:
+                yield batch
+            batch = Batch()
+            versions_end, version = len(found) < size, version + size
+            entries_end, entry = len(noted) < size, entry + size
+            size = min(size * GROWTH, LARGEST_BATCH)
+
+    def _settled(self, known: Known) -> Batch:
+        """Look again at what was not settled; return only what now is."""
+        promoted = [
+            read_head(line.encode(), self._path, number, self._where_version(number))
+            for number, line in known.newer
+        ]
+        starts = self._starts(known.void_versions, known.void_entries)
+        count = len(known.void_versions)
+        versions = [
+            *promoted,
+            *self._versions(known.void_versions, starts[:count]),
+        ]
+        entries = self._entries(known.void_entries, starts[count:])
+        return Batch(
+            [version for version in versions if version.kind not in ("newer", "void")],
+            [entry for entry in entries if entry.entry is not None],
+        )
+
+    def _starts(self, versions: Sequence[int], entries: Sequence[int]) -> list[bytes | None]:
+        keys = [version_key(self._path, number) for number in versions]
+        keys += [journal_key(self._path, number) for number in entries]
+        return self._storage.read_many(keys, START_BYTES) if keys else []
+
+    def _versions(self, numbers: Sequence[int], starts: Sequence[bytes | None]) -> list[Version]:
+        """Return the versions up to the last that is there."""
+        found = []
+        for number, start in zip(numbers, starts, strict=True):
+            if start is None and number < self._last(numbers, starts):
+                # It was created after the others of this batch were asked for, or it is gone.
+                start = self._storage.read_many([version_key(self._path, number)], START_BYTES)[0]  # noqa: PLW2901
+                if start is None:
+                    where = self._where_version(number)
+                    found.append(damaged(number, f"{where} is missing, and later versions exist"))
+                    continue
+            if start is None:
+                break
+            found.append(self._version(number, start))
+        return found
+
+    def _version(self, number: int, start: bytes) -> Version:
+        where = self._where_version(number)
+        try:
+            line = self._whole_head(version_key(self._path, number), start, where)
+        except IntegrityError as error:
+            return damaged(number, str(error))
+        if line is not None:
+            return read_head(line, self._path, number, where)
+        if self._in_place:
+            return Version(number, "void")
+        return damaged(number, f"{where}: it was cut short, its head has no digest")
+
+    def _whole_head(self, key: str, start: bytes, where: str) -> bytes | None:
+        """Return the head's line, or None where the file ends before its digest."""
+        length = START_BYTES
+        while (line := head_line(start, where)) is None and len(start) >= length:
+            length *= 8
+            start = self._storage.read_start(key, length)
+        return line
+
+    def _entries(
+        self, numbers: Sequence[int], starts: Sequence[bytes | None]
+    ) -> list[JournalEntry]:
+        """Return the journal entries up to the last that is there."""
+        found = []
+        for number, start in zip(numbers, starts, strict=True):
+            key = journal_key(self._path, number)
+            if start is None and number < self._last(numbers, starts):
+                start = self._storage.read_many([key], START_BYTES)[0]  # noqa: PLW2901
+                if start is None:
+                    raise IntegrityError(
+                        f"{self._where_entry(number)} is missing, and later entries exist: the "
+                        f"journal of run {self._path!r} is damaged; restore that file from a copy"
+                    )
+            if start is None:
+                break
+            data = start if len(start) < START_BYTES else self._storage.read(key)
+            found.append(self._entry(number, data))
+        return found
+
+    def _entry(self, number: int, data: bytes) -> JournalEntry:
+        where = self._where_entry(number)
+        if self._in_place and not data.endswith(b'"}\n'):
+            return JournalEntry(number)
+        try:
+            return JournalEntry(number, decode_entry(data, where), data.decode())
+        except (IntegrityError, UnicodeDecodeError) as error:
+            raise IntegrityError(
+                f"{error}; the journal of run {self._path!r} is damaged: restore that file from "
+                "a copy"
+            ) from error
+
+    @staticmethod
+    def _last(numbers: Sequence[int], starts: Sequence[bytes | None]) -> int:
+        pairs = zip(numbers, starts, strict=True)
+        return max((number for number, start in pairs if start is not None), default=0)
+
+    def _where_version(self, number: int) -> str:
+        return f"{self._storage.url}/{version_key(self._path, number)}"
+
+    def _where_entry(self, number: int) -> str:
+        return f"{self._storage.url}/{journal_key(self._path, number)}"
+
+
+def walk(storage: Storage) -> list[str]:
+    """Return the paths of all runs that have a folder of versions or a journal, sorted.
+
+    What lies among them and can't be a run is left alone.
+    """
+    found, pending = [], [""]
+    while pending:
+        path = pending.pop()
+        folders = storage.list_folder(f"{RUNS_FOLDER}/{path}" if path else RUNS_FOLDER).folders
+        if path and not {VERSIONS_FOLDER, JOURNAL_FOLDER}.isdisjoint(folders):
+            found.append(path)
+        pending += [child for name in folders if _is_path(child := f"{path}/{name}".lstrip("/"))]
+    return sorted(found)
+
+
+def _is_path(path: str) -> bool:
+    try:
+        return run_path(path) == path
+    except InvalidNameError:
+        return False

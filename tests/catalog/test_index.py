@@ -1,0 +1,764 @@
+"""What holds for every catalog, whatever its database."""
+
+from __future__ import annotations
+
+import math
+import threading
+from datetime import timedelta
+
+import pytest
+
+from ckptstore.catalog.index import Catalog
+from ckptstore.errors import (
+    IntegrityError,
+    NewerFormatError,
+    NotAStoreError,
+    StorageError,
+)
+from ckptstore.format.digest import digest, dump_line
+from ckptstore.format.journal import Facts, Settings
+from ckptstore.format.layout import journal_key, version_key
+from ckptstore.format.manifest import Parent, encode_head, encode_manifest
+from tests.catalog.places import (
+    START,
+    DictStorage,
+    commit,
+    commit_many,
+    found_store,
+    make_head,
+    note,
+    rows,
+    settings_entry,
+    tag_entry,
+    versions_of,
+)
+
+NAN, INF, MINUS_INF = ({"$float": name} for name in ("nan", "inf", "-inf"))
+
+
+def newer(version):
+    line = encode_head(make_head("digits", version)).replace(
+        b'"requires":[]', b'"requires":["warp"]'
+    )
+    return b"".join(part + b"\n" for part in (line, dump_line(digest(line)), b"{}"))
+
+
+# ------------------------------------------------------------ keeping up
+
+
+def test_sync_indexes_every_version(storage, catalog):
+    for version in range(1, 31):
+        commit(storage, make_head("Digits", version))
+
+    catalog.sync("digits")
+
+    assert versions_of(catalog.history(["digits"])) == list(range(1, 31))
+    assert catalog.run_name("digits") == "Digits"
+    assert catalog.next_numbers("digits") == (31, 1)
+
+
+def test_sync_finds_what_was_committed_since(storage, catalog):
+    commit(storage, make_head("digits", 1))
+    catalog.sync("digits")
+    commit(storage, make_head("digits", 2))
+    note(storage, "digits", 1, tag_entry("prod", 2))
+
+    catalog.sync("digits")
+
+    assert catalog.latest("digits", "checkpoint").version == 2
+    assert catalog.tagged("digits", "prod").version == 2
+
+
+def test_sync_with_nothing_new_asks_for_the_next_numbers_only(storage, catalog):
+    commit(storage, make_head("digits", 1))
+    catalog.sync("digits")
+    storage.requests.clear()
+
+    catalog.sync("digits")
+
+    assert storage.requests == [version_key("digits", 2), journal_key("digits", 1)]
+
+
+def test_a_record_is_what_was_committed(storage, catalog):
+    head = make_head(
+        "Sweep/lr=0.1",
+        1,
+        kind="package",
+        parent=Parent("Digits", 7, make_head("digits", 7).save_id),
+        config={"lr": 0.1, "name": "<script>é\u2028"},
+        metrics={"<script>": 1, "größe": 2.5},
+        package={"class_names": ["<b>"]},
+    )
+    commit(storage, head)
+    catalog.sync("sweep/lr=0.1")
+
+    record = catalog.version("sweep/lr=0.1", 1)
+
+    assert (record.path, record.version, record.head) == ("sweep/lr=0.1", 1, head)
+    assert (record.damage, record.tags) == (None, ())
+    assert catalog.metric_names(["sweep/lr=0.1"], "package") == ["<script>", "größe"]
+
+
+def test_the_columns_say_what_the_head_says(storage, catalog):
+    parent = Parent("Base", 7, make_head("base", 7).save_id)
+    commit(storage, make_head("digits", 1, parent=parent, step=9, config={"lr": 0.1}))
+    catalog.sync("digits")
+
+    row = dict(
+        zip(
+            (
+                "store",
+                "path",
+                "version",
+                "kind",
+                "save_id",
+                "created_at",
+                "epoch",
+                "step",
+                "size_bytes",
+            ),
+            rows(catalog)["versions"][0],
+            strict=False,
+        )
+    )
+    torch_version, parent_path, parent_version, config = rows(catalog)["versions"][0][9:13]
+
+    assert row["kind"] == "checkpoint"
+    assert row["created_at"] == "2026-01-31T12:01:00.000000Z"
+    assert (row["epoch"], row["step"], row["size_bytes"]) == (1, 9, 1000)
+    assert (torch_version, parent_path, parent_version) == ("2.13.0", "base", 7)
+    assert config == {"lr": 0.1}
+
+
+def test_heads_longer_than_one_request_are_read_whole(storage, catalog):
+    config = {"long": "x" * 500_000}
+    commit(storage, make_head("digits", 1, config=config))
+    note(storage, "digits", 1, settings_entry("acc", "max", config))
+
+    catalog.sync("digits")
+
+    assert catalog.version("digits", 1).head.config == config
+    assert catalog.settings("digits").config == config
+
+
+def test_a_run_that_is_not_there_has_no_rows(storage, catalog):
+    catalog.sync("digits")
+
+    assert catalog.run_name("digits") is None
+    assert catalog.facts("digits") == Facts()
+    assert catalog.next_numbers("digits") == (1, 1)
+    assert catalog.latest("digits", None) is None
+    assert catalog.version("digits", 1) is None
+    assert catalog.tagged("digits", "prod") is None
+    assert catalog.best(["digits"], "val_loss", "min") is None
+    assert catalog.history(["digits"]) == []
+    assert not any(rows(catalog).values())
+
+
+def test_no_runs_have_no_history_and_no_best(catalog):
+    assert catalog.history([]) == []
+    assert catalog.best([], "val_loss", "min") is None
+    assert catalog.metric_names([], None) == []
+
+
+def test_add_indexes_without_reading_the_storage(storage, catalog):
+    catalog.sync("digits")
+    heads = [make_head("Digits", version) for version in (1, 2)]
+    lines = [commit(storage, head) for head in heads]
+    storage.requests.clear()
+
+    for line, head in zip(lines, heads, strict=True):
+        catalog.add(line, head)
+
+    assert storage.requests == []
+    assert versions_of(catalog.history(["digits"])) == [1, 2]
+
+
+def test_add_leaves_the_rows_that_sync_leaves(storage, catalog, tmp_path):
+    for version in (1, 2, 3):
+        head = make_head("Digits", version, metrics={"a": NAN, "b": 3})
+        catalog.add(commit(storage, head), head)
+    other = Catalog(f"sqlite:///{tmp_path}/other.sqlite3", storage)
+    other.sync("digits")
+
+    assert rows(other) == rows(catalog)
+    other.close()
+
+
+def test_add_indexes_what_is_missing_before_it(storage, catalog):
+    for version in range(1, 6):
+        commit(storage, make_head("digits", version))
+    head = make_head("digits", 6)
+
+    catalog.add(commit(storage, head), head)
+
+    assert versions_of(catalog.history(["digits"])) == [1, 2, 3, 4, 5, 6]
+
+
+def test_adding_twice_changes_nothing(storage, catalog):
+    head = make_head("digits", 1)
+    line = commit(storage, head)
+    catalog.add(line, head)
+    before = rows(catalog)
+
+    catalog.add(line, head)
+    catalog.sync("digits")
+
+    assert rows(catalog) == before
+
+
+def test_rebuilding_gives_the_same_rows(storage, catalog, tmp_path):
+    fill(storage)
+    for path in ("sweep/b", "digits"):
+        catalog.sync(path)
+    catalog.discover()
+    rebuilt = Catalog(f"sqlite:///{tmp_path}/rebuilt.sqlite3", storage)
+
+    assert rebuilt.discover() == ["digits", "sweep", "sweep/b"]
+
+    assert rows(rebuilt) == rows(catalog)
+    assert all(rows(rebuilt).values())
+    rebuilt.close()
+
+
+def test_reindex_gives_the_same_rows(storage, catalog):
+    fill(storage)
+    catalog.discover()
+    before = rows(catalog)
+
+    assert catalog.reindex() == ["digits", "sweep", "sweep/b"]
+
+    assert rows(catalog) == before
+
+
+def fill(storage):
+    commit_many(storage, "Digits", {1: {"a": 1}, 2: {"a": NAN, "b": INF}, 3: {}})
+    storage.create(version_key("digits", 4), b"torn")
+    storage.create(version_key("digits", 5), newer(5))
+    note(storage, "digits", 1, settings_entry("a", "max", {"lr": 0.5}))
+    note(storage, "digits", 2, tag_entry("prod", 1))
+    note(storage, "digits", 3, tag_entry("old", 2))
+    note(storage, "digits", 4, tag_entry("prod", 3))
+    note(storage, "digits", 5, tag_entry("old", None))
+    commit(storage, make_head("Sweep", 1))
+    commit(storage, make_head("sweep/B", 1))
+
+
+def test_discover_finds_nested_runs_and_leaves_the_rest_alone(storage, catalog):
+    for run in ("digits", "Sweep", "Sweep/lr=0.1", "a/b/c"):
+        commit(storage, make_head(run, 1))
+    note(storage, "noted", 1, tag_entry("prod", 1))
+    storage.objects["runs/empty/_versions/readme.txt"] = b""
+    storage.objects["runs/.trash/_versions/00000001.jsonl"] = b""
+    storage.objects["runs/UPPER/_versions/00000001.jsonl"] = b""
+
+    assert catalog.discover() == ["a/b/c", "digits", "noted", "sweep", "sweep/lr=0.1"]
+    assert catalog.run_name("sweep") == "Sweep"
+    assert catalog.run_name("noted") is None
+
+
+def test_a_place_without_a_store_is_named_and_left_empty(tmp_path):
+    empty = DictStorage("bucket://empty", str(tmp_path))
+    catalog = Catalog(None, empty)
+
+    for ask in (
+        lambda: catalog.sync("digits"),
+        catalog.discover,
+        lambda: catalog.latest("digits", None),
+        lambda: catalog.history(["digits"]),
+    ):
+        with pytest.raises(
+            NotAStoreError, match=r"bucket://empty holds no store.*ckptstore\.json.*first save"
+        ):
+            ask()
+
+    assert list(tmp_path.iterdir()) == []
+    assert empty.objects == {}
+
+
+def test_a_store_founded_later_is_found(tmp_path):
+    storage = DictStorage()
+    catalog = Catalog("sqlite://", storage)
+    with pytest.raises(NotAStoreError):
+        catalog.sync("digits")
+    found_store(storage)
+    head = make_head("digits", 1)
+    catalog.add(commit(storage, head), head)
+
+    assert catalog.latest("digits", None).head == head
+    catalog.close()
+
+
+def test_storage_failures_are_raised_as_they_are(storage, catalog):
+    catalog.sync("digits")
+    storage.is_down = True
+
+    with pytest.raises(StorageError, match="does not answer"):
+        catalog.sync("digits")
+
+
+# ------------------------------------------------------------ the journal
+
+
+def test_facts_are_what_the_journal_adds_up_to(storage, catalog):
+    commit(storage, make_head("digits", 1))
+    note(storage, "digits", 1, settings_entry("val_loss", "min"))
+    note(storage, "digits", 2, tag_entry("prod", 1))
+    catalog.sync("digits")
+    assert catalog.facts("digits") == Facts(Settings("val_loss", "min"), {"prod": 1})
+
+    note(storage, "digits", 3, settings_entry("acc", "max", {"lr": 0.1}))
+    note(storage, "digits", 4, tag_entry("prod", None))
+    note(storage, "digits", 5, tag_entry("b", 1))
+    note(storage, "digits", 6, tag_entry("a", 1))
+    catalog.sync("digits")
+
+    assert catalog.facts("digits") == Facts(Settings("acc", "max", {"lr": 0.1}), {"a": 1, "b": 1})
+    assert catalog.settings("digits") == Settings("acc", "max", {"lr": 0.1})
+    assert catalog.version("digits", 1).tags == ("a", "b")
+    assert catalog.next_numbers("digits") == (2, 7)
+
+
+def test_a_tag_may_come_before_its_version(storage, catalog):
+    note(storage, "digits", 1, tag_entry("prod", 2))
+    catalog.sync("digits")
+    assert catalog.tagged("digits", "prod") is None
+
+    commit_many(storage, "digits", {1: {}, 2: {}})
+    catalog.sync("digits")
+
+    assert catalog.tagged("digits", "prod").version == 2
+
+
+@pytest.mark.parametrize("harm", ["torn", "flipped", "no utf-8"])
+def test_a_damaged_journal_entry_is_named_and_the_rows_stay(storage, catalog, harm):
+    commit(storage, make_head("digits", 1))
+    note(storage, "digits", 1, tag_entry("prod", 1))
+    catalog.sync("digits")
+    before = rows(catalog)
+    note(storage, "digits", 2, tag_entry("prod", None))
+    key = journal_key("digits", 2)
+    data = storage.objects[key]
+    storage.objects[key] = {
+        "torn": data[:-9],
+        "flipped": data.replace(b"prod", b"prud"),
+        "no utf-8": b"\xff\xfe",
+    }[harm]
+
+    with pytest.raises(IntegrityError, match=f"bucket://place/{key}"):
+        catalog.sync("digits")
+
+    assert rows(catalog) == before
+
+
+def test_a_hole_in_the_journal_is_damage(storage, catalog):
+    for number in (1, 2, 4):
+        note(storage, "digits", number, tag_entry("prod", number))
+
+    with pytest.raises(IntegrityError, match=journal_key("digits", 3)):
+        catalog.sync("digits")
+
+
+def test_a_journal_entry_of_a_newer_ckptstore_is_refused(storage, catalog):
+    entry = b'{"format":2,"requires":[]'
+    storage.create(
+        journal_key("digits", 1), entry + b',"blake3":"' + digest(entry).encode() + b'"}\n'
+    )
+
+    with pytest.raises(NewerFormatError, match="newer ckptstore"):
+        catalog.sync("digits")
+
+
+# ------------------------------------------------------------ manifests that are no versions
+
+
+def harmed(version, harm):
+    whole = encode_manifest(make_head("digits", version), [b"{}"])
+    return {
+        "empty": b"",
+        "torn": whole[:100],
+        "torn in the digest": whole[: whole.index(b"\n") + 20],
+        "flipped": whole.replace(b'"epoch":', b'"epoch": '),
+        "not ours": b"\x80\x04pickle\n" + b"x" * 100,
+        "of another run": encode_manifest(make_head("other", version), [b"{}"]),
+        "of another version": encode_manifest(make_head("digits", version + 1), [b"{}"]),
+        "deep": _sealed(b'{"a":' * 300 + b"1" + b"}" * 300),
+        "without fields": _sealed(b'{"format":1,"requires":[]}'),
+        "of endless size": _sealed(
+            encode_head(make_head("digits", version)).replace(
+                b'"size_bytes":2000', b'"size_bytes":%d' % (2**63)
+            )
+        ),
+    }[harm]
+
+
+def _sealed(line):
+    return line + b"\n" + dump_line(digest(line)) + b"\n{}\n"
+
+
+HARMS = (
+    "empty",
+    "torn",
+    "torn in the digest",
+    "flipped",
+    "not ours",
+    "of another run",
+    "of another version",
+    "deep",
+    "without fields",
+    "of endless size",
+)
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_damaged_manifest_has_a_row_that_says_why(storage, catalog, harm):
+    commit(storage, make_head("digits", 1))
+    storage.create(version_key("digits", 2), harmed(2, harm))
+    commit(storage, make_head("digits", 3, metrics={}))
+
+    catalog.sync("digits")
+
+    record = catalog.version("digits", 2)
+    assert record.head is None
+    assert version_key("digits", 2) in record.damage
+    assert versions_of(catalog.history(["digits"], kind="checkpoint")) == [1, 2, 3]
+    assert versions_of(catalog.newest_first("digits", "checkpoint")) == [3, 2, 1]
+    assert catalog.best(["digits"], "val_loss", "min").version == 1
+    assert catalog.next_numbers("digits") == (4, 1)
+
+
+def test_the_latest_version_may_be_damaged_whatever_it_was(storage, catalog):
+    commit(storage, make_head("digits", 1))
+    storage.create(version_key("digits", 2), b"torn")
+    catalog.sync("digits")
+
+    for kind in ("checkpoint", "package", None):
+        assert catalog.latest("digits", kind).head is None
+
+
+def test_a_run_is_named_by_its_first_intact_version(storage, catalog):
+    storage.create(version_key("digits", 1), b"torn")
+    catalog.sync("digits")
+    assert catalog.run_name("digits") is None
+    commit(storage, make_head("Digits", 2))
+    catalog.sync("digits")
+
+    assert catalog.run_name("digits") == "Digits"
+
+
+def test_a_missing_manifest_before_others_is_damage(storage, catalog):
+    for version in (1, 2, 4):
+        commit(storage, make_head("digits", version))
+
+    catalog.sync("digits")
+
+    assert "missing" in catalog.version("digits", 3).damage
+    assert catalog.next_numbers("digits") == (5, 1)
+
+
+def test_versions_committed_while_a_batch_is_read_leave_no_hole(storage, catalog):
+    heads = {version: make_head("digits", version) for version in range(1, 5)}
+    commit(storage, heads[1])
+    read_many = storage.read_many
+
+    def racing(keys, length):
+        if len(keys) == 8:  # versions 2 to 5 and four journal entries
+            found = read_many(keys, length)
+            for version in (2, 3, 4):
+                commit(storage, heads[version])
+            return [found[0], *read_many(keys[1:], length)]
+        return read_many(keys, length)
+
+    storage.read_many = racing
+    note(storage, "digits", 1, tag_entry("prod", 1))
+    catalog.sync("digits")
+
+    assert [record.head for record in catalog.history(["digits"])] == list(heads.values())
+
+
+@pytest.fixture
+def in_place():
+    place = DictStorage("bucket://in-place")
+    found_store(place, in_place=True)
+    return place
+
+
+def test_a_torn_manifest_created_in_place_is_no_version_and_spends_its_number(in_place):
+    catalog = Catalog("sqlite://", in_place)
+    in_place.create(version_key("digits", 1), b"")
+    catalog.sync("digits")
+    assert catalog.discover() == []
+    commit(in_place, make_head("digits", 2))
+    in_place.create(version_key("digits", 3), encode_head(make_head("digits", 3)))
+    catalog.sync("digits")
+
+    assert versions_of(catalog.history(["digits"])) == [2]
+    assert versions_of(catalog.newest_first("digits", None)) == [2]
+    assert catalog.version("digits", 3) is None
+    assert catalog.best(["digits"], "val_loss", "min").version == 2
+    assert catalog.next_numbers("digits") == (4, 1)
+    catalog.close()
+
+
+def test_damage_is_damage_on_storage_that_creates_in_place_too(in_place):
+    catalog = Catalog("sqlite://", in_place)
+    in_place.create(version_key("digits", 2 - 1), harmed(1, "flipped"))
+    catalog.sync("digits")
+
+    assert catalog.latest("digits", None).damage
+    catalog.close()
+
+
+def test_a_manifest_seen_while_it_was_written_is_a_version_once_it_is_whole(in_place):
+    catalog = Catalog("sqlite://", in_place)
+    whole = encode_manifest(make_head("Digits", 1), [b"{}"])
+    entry_key, entry = journal_key("digits", 1), DictStorage()
+    note(entry, "digits", 1, tag_entry("prod", 1))
+    in_place.create(version_key("digits", 1), whole[:50])
+    in_place.create(entry_key, entry.objects[entry_key][:50])
+    note(in_place, "digits", 2, tag_entry("test", 1))
+    catalog.sync("digits")
+    assert catalog.facts("digits").tags == {"test": 1}
+    in_place.objects[version_key("digits", 1)] = whole
+    in_place.objects[entry_key] = entry.objects[entry_key]
+    catalog.sync("digits")
+
+    assert catalog.latest("digits", None).tags == ("prod", "test")
+    assert catalog.run_name("digits") == "Digits"
+    assert catalog.next_numbers("digits") == (2, 3)
+    fresh = Catalog("sqlite://", in_place)
+    fresh.sync("digits")
+    assert rows(fresh) == rows(catalog)
+    fresh.close()
+    catalog.close()
+
+
+def test_versions_of_a_newer_ckptstore_are_refused_rather_than_skipped(storage, catalog):
+    commit(storage, make_head("digits", 1))
+    storage.create(version_key("digits", 2), newer(2))
+    commit(storage, make_head("digits", 3, kind="package"))
+    catalog.sync("digits")
+
+    assert catalog.version("digits", 1).version == 1
+    assert catalog.latest("digits", "package").version == 3
+    for ask in (
+        lambda: catalog.version("digits", 2),
+        lambda: catalog.latest("digits", "checkpoint"),
+        lambda: list(catalog.newest_first("digits", None)),
+        lambda: catalog.best(["digits"], "val_loss", "min"),
+        lambda: catalog.history(["digits"]),
+        lambda: catalog.history(["digits"], limit=1),
+    ):
+        with pytest.raises(NewerFormatError, match="newer ckptstore"):
+            ask()
+
+
+def test_an_upgrade_turns_newer_versions_into_versions(storage, catalog, monkeypatch):
+    storage.create(version_key("digits", 1), newer(1))
+    catalog.sync("digits")
+    monkeypatch.setattr("ckptstore.format.fields.KNOWN_FEATURES", frozenset({"warp"}))
+
+    catalog.sync("digits")
+
+    assert catalog.best(["digits"], "val_loss", "min").version == 1
+    assert catalog.run_name("digits") == "digits"
+
+
+# ------------------------------------------------------------ best, newest, history
+
+
+@pytest.mark.parametrize(
+    ("values", "lowest", "highest"),
+    [
+        ([3, 1, 2], 2, 1),
+        ([2.0, 1.0, 1, 2], 2, 1),
+        ([NAN, 5, NAN], 2, 2),
+        ([INF, 5, MINUS_INF], 3, 1),
+        ([INF, NAN], 1, 1),
+        ([{"$int": "9" * 30}, 1e29], 2, 1),
+        ([{"$int": "9" * 400}, 1], 2, 1),
+        ([-0.0, 0.0], 1, 1),
+        ([True, "1", None, {"$int": "x"}, {"$list": [1]}, 7], 6, 6),
+        ([NAN], None, None),
+    ],
+)
+def test_best_ignores_nan_and_breaks_ties_toward_the_earlier(
+    storage, catalog, values, lowest, highest
+):
+    commit_many(storage, "digits", {at: {"m": value} for at, value in enumerate(values, 1)})
+    catalog.sync("digits")
+
+    found = [catalog.best(["digits"], "m", mode) for mode in ("min", "max")]
+
+    assert [None if best is None else best.version for best in found] == [lowest, highest]
+
+
+def test_nan_is_null_and_infinities_are_themselves(storage, catalog):
+    commit(storage, make_head("digits", 1, metrics={"a": NAN, "b": INF, "c": MINUS_INF, "d": 2}))
+    catalog.sync("digits")
+
+    assert {row[2]: row[4] for row in rows(catalog)["metrics"]} == {
+        "a": None,
+        "b": math.inf,
+        "c": -math.inf,
+        "d": 2.0,
+    }
+
+
+def test_best_of_several_runs_prefers_the_earlier_among_equals(storage, catalog):
+    hour = timedelta(hours=1)
+    commit(storage, make_head("a", 1, created_at=START + 3 * hour, metrics={"m": 1}))
+    # Within a run the number counts, even if a clock went backwards.
+    commit(storage, make_head("b", 1, created_at=START + 2 * hour, metrics={"m": 1}))
+    commit(storage, make_head("b", 2, created_at=START, metrics={"m": 1}))
+    commit(storage, make_head("d", 1, created_at=START + 2 * hour, metrics={"m": 1}))
+    commit(storage, make_head("e", 1, created_at=START, metrics={"m": 2}))
+    for path in "abde":
+        catalog.sync(path)
+
+    def best(*paths):
+        found = catalog.best(paths, "m", "min")
+        return found.path, found.version
+
+    assert best("a", "b", "d", "e") == ("b", 1)
+    assert best("d", "b") == ("b", 1)
+    assert best("a", "d") == ("d", 1)
+    assert best("e") == ("e", 1)
+
+
+def test_best_looks_at_one_kind(storage, catalog):
+    commit(storage, make_head("digits", 1, metrics={"m": 2, "only": 1}))
+    commit(storage, make_head("digits", 2, kind="package", metrics={"m": 1, "other": 1}))
+    catalog.sync("digits")
+
+    assert catalog.best(["digits"], "m", "min").version == 1
+    assert catalog.best(["digits"], "m", "min", kind="package").version == 2
+    assert catalog.best(["digits"], "m", "min", kind=None).version == 2
+    assert catalog.metric_names(["digits"], "checkpoint") == ["m", "only"]
+    assert catalog.metric_names(["digits"], None) == ["m", "only", "other"]
+
+
+def test_more_runs_than_a_statement_takes_are_compared(storage, catalog, monkeypatch):
+    monkeypatch.setattr("ckptstore.catalog.queries.PATHS_AT_ONCE", 2)
+    paths = [f"run{number}" for number in range(5)]
+    for number, path in enumerate(paths):
+        commit(
+            storage,
+            make_head(
+                path, 1, created_at=START + timedelta(hours=number), metrics={"m": -number, path: 1}
+            ),
+        )
+
+    assert catalog.discover() == paths
+    assert catalog.best(paths, "m", "min").path == "run4"
+    assert catalog.best(paths, "m", "max").path == "run0"
+    assert catalog.metric_names(paths, None) == ["m", *paths]
+    assert [record.path for record in catalog.history(paths)] == paths
+    assert [record.path for record in catalog.history(paths, limit=3)] == paths[2:]
+
+
+def test_newest_first_goes_through_all_pages(storage, catalog):
+    for version in range(1, 51):
+        kind = "package" if version % 10 == 0 else "checkpoint"
+        commit(storage, make_head("digits", version, kind=kind))
+    catalog.sync("digits")
+
+    assert versions_of(catalog.newest_first("digits", None)) == list(range(50, 0, -1))
+    assert versions_of(catalog.newest_first("digits", "package")) == [50, 40, 30, 20, 10]
+    assert catalog.latest("digits", "checkpoint").version == 49
+
+
+def test_history_ascends_and_a_limit_keeps_the_newest(storage, catalog):
+    for version in (1, 2, 3):
+        commit(storage, make_head("b", version))
+        commit(storage, make_head("a", version, created_at=START + timedelta(hours=version)))
+    storage.create(version_key("b", 4), b"torn")
+    catalog.discover()
+
+    def history(*paths, **options):
+        return [(record.path, record.version) for record in catalog.history(paths, **options)]
+
+    assert history("b", "a") == [
+        ("a", 1),
+        ("a", 2),
+        ("a", 3),
+        ("b", 1),
+        ("b", 2),
+        ("b", 3),
+        ("b", 4),
+    ]
+    assert history("b", limit=2) == [("b", 3), ("b", 4)]
+    assert history("a", "b", limit=4) == [("a", 1), ("a", 2), ("a", 3), ("b", 3)]
+    assert history("a", "b", limit=0) == []
+
+
+# ------------------------------------------------------------ several stores, several threads
+
+
+def test_two_stores_in_one_database_do_not_mix(tmp_path):
+    url = f"sqlite:///{tmp_path}/team.sqlite3"
+    stores = [DictStorage("bucket://one"), DictStorage("bucket://two")]
+    catalogs = []
+    for number, storage in enumerate(stores, 1):
+        found_store(storage, number)
+        commit(storage, make_head("digits", 1, metrics={"m": number}))
+        note(storage, "digits", 1, tag_entry(f"tag{number}", 1))
+        catalogs.append(Catalog(url, storage))
+        catalogs[-1].discover()
+
+    for number, catalog in enumerate(catalogs, 1):
+        assert [record.head.metrics for record in catalog.history(["digits"])] == [{"m": number}]
+        assert catalog.facts("digits").tags == {f"tag{number}": 1}
+    catalogs[0].reindex()
+    assert len(rows(catalogs[1])["versions"]) == 2
+    for catalog in catalogs:
+        catalog.close()
+
+
+def test_a_store_made_anew_at_the_same_place_starts_empty(storage, tmp_path):
+    url = f"sqlite:///{tmp_path}/index.sqlite3"
+    commit(storage, make_head("digits", 1))
+    old = Catalog(url, storage)
+    old.sync("digits")
+    old.close()
+    storage.objects.clear()
+    found_store(storage, 2)
+    new = Catalog(url, storage)
+    new.sync("digits")
+
+    assert new.history(["digits"]) == []
+    assert new.next_numbers("digits") == (1, 1)
+    new.close()
+
+
+def test_threads_share_a_catalog(storage, catalog):
+    heads = [make_head(f"run{number}", version) for version in (1, 2, 3) for number in range(4)]
+    lines = {id(head): commit(storage, head) for head in heads}
+    errors = []
+
+    def work(number):
+        try:
+            for head in heads[number::4]:
+                catalog.add(lines[id(head)], head)
+                catalog.sync(head.run)
+                assert catalog.latest(head.run, None).version >= head.version
+        except Exception as error:  # noqa: BLE001 - shown by the assertion below
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert errors == []
+    assert len(catalog.history([f"run{number}" for number in range(4)])) == 12
+
+
+def test_a_closed_catalog_opens_again(storage, catalog):
+    commit(storage, make_head("digits", 1))
+    catalog.sync("digits")
+    catalog.close()
+    catalog.close()
+
+    assert catalog.latest("digits", None).version == 1
