@@ -6,11 +6,10 @@ through the store that made it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack
 
 from ckptstore.format.fields import format_time
 from ckptstore.format.manifest import Head, Parent
@@ -35,16 +34,35 @@ class Record:
     """The tags that point at it, sorted."""
 
 
-class Source(Protocol):
-    """What an entry reaches its bytes through: the store."""
+class LoadOptions(TypedDict, total=False):
+    """How a module is loaded."""
 
-    def load_entry(self, entry: Entry, factory: Callable[..., torch.nn.Module], **options: Any) -> torch.nn.Module:  # noqa: ANN401 - passed on
+    device: str | int | torch.device | None
+    """None, the default, means CUDA if there is one, else the CPU."""
+    part: str
+    """The part to load; ``model`` by default."""
+    model_config: Mapping[str, Any] | None
+    """Constructor arguments instead of the recorded ones."""
+    mmap: bool
+    """On the CPU and a local disk, map weights instead of reading them where that is safe; they are
+    private copies either way. True by default."""
+    build: Literal["auto", "plain"]
+    """``"plain"`` builds the module as its class does, random initialisation included; the result is
+    the same. ``"auto"``, the default, skips that work where it makes no difference."""
+
+
+class Source(Protocol):
+    """What an entry reaches its bytes through."""
+
+    def load(
+        self, entry: Entry, factory: Callable[..., torch.nn.Module], **options: Unpack[LoadOptions]
+    ) -> torch.nn.Module:
         """Build the module of one of an entry's parts."""
 
-    def entry_state(self, entry: Entry, part: str, device: str | torch.device) -> Any:  # noqa: ANN401 - any state
+    def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:  # noqa: ANN401 - any state
         """Return the state of one of an entry's parts."""
 
-    def restore_entry(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Any:  # noqa: ANN401 - an Audit
+    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Any:  # noqa: ANN401 - an Audit
         """Put an entry's state into live objects."""
 
     def write_json(self, path: str, value: object) -> None:
@@ -55,16 +73,16 @@ class Entry:
     """A version: a checkpoint or a package. Two are equal if they are the same save."""
 
     def __init__(self, head: Head, source: Source, tags: Sequence[str] = ()) -> None:
-        self._head = head
+        self.head = head
         self._source = source
         self.tags: tuple[str, ...] = tuple(tags)
         """The tags that pointed at it when it was looked up."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Entry) and (self._head.save_id, self.ref) == (other._head.save_id, other.ref)  # noqa: SLF001 - of the same class
+        return isinstance(other, Entry) and (self.head.save_id, self.ref) == (other.head.save_id, other.ref)
 
     def __hash__(self) -> int:
-        return hash((self._head.save_id, self.ref))
+        return hash((self.head.save_id, self.ref))
 
     def __repr__(self) -> str:
         facts = [self.ref]
@@ -76,48 +94,48 @@ class Entry:
     @property
     def ref(self) -> str:
         """Its name: ``digits@7``."""
-        return self._head.ref
+        return self.head.ref
 
     @property
     def run(self) -> str:
         """The run it is a version of."""
-        return self._head.run
+        return self.head.run
 
     @property
     def version(self) -> int:
         """Its number in the run, from 1."""
-        return self._head.version
+        return self.head.version
 
     @property
     def save_id(self) -> str:
         """The UUID of the save that made it."""
-        return str(self._head.save_id)
+        return str(self.head.save_id)
 
     @property
     def epoch(self) -> int | None:
         """The epoch it was saved at."""
-        return self._head.epoch
+        return self.head.epoch
 
     @property
     def step(self) -> int | None:
         """The step it was saved at."""
-        return self._head.step
+        return self.head.step
 
     @property
     def metrics(self) -> dict[str, float | int]:
         """Its metrics by name."""
-        return {name: decode(value, f"{self.ref}, metrics") for name, value in self._head.metrics.items()}
+        return {name: decode(value, f"{self.ref}, metrics") for name, value in self.head.metrics.items()}
 
     @property
     def config(self) -> dict[str, Any] | None:
         """The hyperparameters it was trained with, None if none were recorded."""
-        config: dict[str, Any] | None = decode(self._head.config, f"{self.ref}, config")
+        config: dict[str, Any] | None = decode(self.head.config, f"{self.ref}, config")
         return config
 
     @property
     def model_config(self) -> dict[str, Any] | None:
         """Constructor arguments of the part ``model``, None where nobody recorded them."""
-        for info in self._head.parts:
+        for info in self.head.parts:
             if info.name == "model":
                 config: dict[str, Any] | None = decode(info.model_config, f"{self.ref}, model_config")
                 return config
@@ -126,39 +144,39 @@ class Entry:
     @property
     def parts(self) -> tuple[str, ...]:
         """The names of its parts."""
-        return tuple(info.name for info in self._head.parts)
+        return tuple(info.name for info in self.head.parts)
 
     @property
     def environment(self) -> dict[str, Any]:
         """What it was made with: versions, devices, flags, host, git commit, command line."""
-        return dict(self._head.environment)
+        return dict(self.head.environment)
 
     @property
     def torch_version(self) -> str | None:
         """The torch it was saved with."""
-        return self._head.environment.get("torch")
+        return self.head.environment.get("torch")
 
     @property
     def created_at(self) -> datetime:
         """When it was saved, in UTC."""
-        return self._head.created_at
+        return self.head.created_at
 
     @property
     def parent(self) -> str | None:
         """The ref of the version it came from."""
-        parent: Parent | None = self._head.parent
+        parent: Parent | None = self.head.parent
         return None if parent is None else f"{parent.run}@{parent.version}"
 
     @property
     def size_bytes(self) -> int:
         """The bytes of its tensors."""
-        return sum(info.size_bytes for info in self._head.parts)
+        return sum(info.size_bytes for info in self.head.parts)
 
     @property
     def new_bytes(self) -> int:
         """The bytes of the packs and files that this save wrote."""
-        mine = self._head.save_id
-        written = [*self._head.packs, *self._head.files]
+        mine = self.head.save_id
+        written = [*self.head.packs, *self.head.files]
         return sum(item.size_bytes for item in written if item.save_id == mine)
 
     @property
@@ -168,7 +186,7 @@ class Entry:
         Values that JSON has no word for are written as ``docs/format.md`` says, e.g. a tuple as
         ``{"$tuple": […]}``.
         """
-        head = self._head
+        head = self.head
         return {
             "ref": self.ref,
             "kind": head.kind,
@@ -216,22 +234,15 @@ class Entry:
             IntegrityError: Some of its bytes are not what was saved.
             StorageError: The storage failed.
         """
-        return self._source.entry_state(self, part, device)
+        return self._source.state(self, part, device)
 
     def load(
         self,
         ModelClass: Callable[..., torch.nn.Module],  # noqa: N803 - the design's word
-        *,
-        device: str | int | torch.device | None = None,
-        part: str = "model",
-        model_config: Mapping[str, Any] | None = None,
-        mmap: bool = True,
-        build: Literal["auto", "plain"] = "auto",
+        **options: Unpack[LoadOptions],
     ) -> torch.nn.Module:
         """Build the module of a part, in eval mode on its device. See :meth:`ckptstore.Store.load`."""
-        return self._source.load_entry(
-            self, ModelClass, device=device, part=part, model_config=model_config, mmap=mmap, build=build
-        )
+        return self._source.load(self, ModelClass, **options)
 
 
 class Checkpoint(Entry):
@@ -263,7 +274,7 @@ class Checkpoint(Entry):
             IntegrityError: Some bytes are not what was saved.
         """
         given = {"model": model, "optimizer": optimizer, **parts}
-        return self._source.restore_entry(self, {k: v for k, v in given.items() if v is not None}, rng=rng)
+        return self._source.restore(self, given, rng=rng)
 
 
 class Package(Entry):
@@ -278,7 +289,7 @@ class Package(Entry):
     @property
     def class_names(self) -> list[Any] | None:
         """One name a class, in the order of the model's outputs; None if none were given."""
-        names = (self._head.package or {}).get("class_names")
+        names = (self.head.package or {}).get("class_names")
         decoded: list[Any] | None = decode(names, f"{self.ref}, class names")
         return decoded
 
@@ -331,8 +342,3 @@ class LoadedPackage:
     preprocessing: dict[str, Any] | None
     predict: Callable[[Any], Any]
     predict_proba: Callable[[Any], Any]
-
-
-def dump_json(value: object) -> bytes:
-    """Return a value as a JSON file that people can read."""
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

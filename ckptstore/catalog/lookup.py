@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.entry import Record
@@ -11,6 +11,7 @@ from ckptstore.errors import (
     FallbackWarning,
     IntegrityError,
     MetricNotFoundError,
+    NotAStoreError,
     RunNotFoundError,
     VersionNotFoundError,
     warn,
@@ -45,14 +46,18 @@ class Lookup:
             path = run_path(run)
             self._catalog.sync(path)
             if self._catalog.next_numbers(path) == (1, 1):
-                raise RunNotFoundError(f"{self._where} has no run {run!r}; {self._listed(self._catalog.discover())}")
+                raise RunNotFoundError(
+                    f"{self._where} has no run {run!r}; {self._listed(self._catalog.discover())}"
+                )
             return [path]
         present = self._catalog.discover()
         if run is not None:
             pattern = glob_regex(run)
             found = [path for path in present if pattern.fullmatch(path)]
             if not found:
-                raise RunNotFoundError(f"{self._where} has no run that {run!r} matches; {self._listed(present)}")
+                raise RunNotFoundError(
+                    f"{self._where} has no run that {run!r} matches; {self._listed(present)}"
+                )
             return found
         if len(present) != 1:
             raise RunNotFoundError(
@@ -77,7 +82,12 @@ class Lookup:
             raise RunNotFoundError(f"{run!r} matches several runs: {self._listed(paths)}; name one")
         return paths[0]
 
-    def by_ref(self, ref: str | int | Ref, kind: str = "checkpoint", given: tuple[str | None, Mode | None] = (None, None)) -> Record:
+    def by_ref(
+        self,
+        ref: str | int | Ref,
+        kind: str = "checkpoint",
+        given: tuple[str | None, Mode | None] = (None, None),
+    ) -> Record:
         """Return the version a ref names.
 
         Args:
@@ -169,6 +179,14 @@ class Lookup:
             raise VersionNotFoundError(f"{self._where}: {self._listed(paths)} without any {kind}")
         return found
 
+    def checkpoints(self, path: str) -> Iterator[Record]:
+        """Return a run's checkpoints, newest first, damaged versions included; none if there is no run."""
+        try:
+            self._catalog.sync(path)
+        except NotAStoreError:
+            return iter(())
+        return self._catalog.newest_first(path, "checkpoint")
+
     def monitor(
         self, paths: Sequence[str], metric: str | None, given: tuple[str | None, Mode | None]
     ) -> tuple[str, Mode]:
@@ -187,7 +205,9 @@ class Lookup:
             return matching.pop()
         if len(found) > 1:
             listed = ", ".join(f"{name!r} ({mode})" for name, mode in sorted(found))
-            raise ArgumentError(f"these runs monitor different metrics: {listed}; say metric= and mode=")
+            raise ArgumentError(
+                f"these runs monitor different metrics: {listed}; say metric= and mode="
+            )
         return found.pop()
 
     def _warn_of_damage(self, paths: Sequence[str], metric: str) -> None:
@@ -219,4 +239,6 @@ def check_mode(mode: object) -> None:
         ArgumentError: It is something else.
     """
     if mode not in (None, "min", "max"):
-        raise ArgumentError(f"mode={mode!r}: say 'min' (lower is better) or 'max' (higher is better)")
+        raise ArgumentError(
+            f"mode={mode!r}: say 'min' (lower is better) or 'max' (higher is better)"
+        )

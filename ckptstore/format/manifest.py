@@ -103,6 +103,11 @@ class Head:
         return f"{self.run}@{self.version}"
 
 
+def parent_of(head: Head) -> Parent:
+    """Return a version as another one names it as its parent."""
+    return Parent(head.run, head.version, head.save_id)
+
+
 def encode_manifest(head: Head, part_lines: Sequence[bytes]) -> bytes:
     """Return a whole manifest. The head's parts must describe *part_lines*."""
     line = encode_head(head)

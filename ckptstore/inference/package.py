@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from ckptstore.errors import ArgumentError
-from ckptstore.format.manifest import Head
+from ckptstore.entry import Checkpoint, LoadedPackage, Package
+from ckptstore.errors import ArgumentError, VersionNotFoundError
 from ckptstore.format.tree import encode
-from ckptstore.format.untree import decode
 from ckptstore.inference import preprocessing
 from ckptstore.inference.predict import Predictor
 from ckptstore.inference.preprocessing import Preprocessing
 
-MODEL_PART = "model"
 PREPROCESSING_PART = "preprocessing"
 
 
@@ -56,23 +54,42 @@ def contents(statistics: object, class_names: object, sample: object) -> Content
     )
 
 
-def contents_of(head: Head, statistics: Mapping[str, Any] | None) -> Contents:
-    """Return what a package holds, from its head and its preprocessing part's state."""
-    said = head.package or {}
-    names = said.get("class_names")
+def load_package(
+    package: Checkpoint | Package,
+    factory: Callable[..., torch.nn.Module],
+    *,
+    device: str | int | torch.device | None,
+    model_config: Mapping[str, Any] | None,
+) -> LoadedPackage:
+    """Load a package's module and what turns raw samples into class names with it.
+
+    Raises:
+        VersionNotFoundError: It is a checkpoint.
+        CkptStoreError: As :meth:`ckptstore.Store.load`.
+    """
+    if not isinstance(package, Package):
+        raise VersionNotFoundError(
+            f"{package.ref} is a checkpoint, not a package: store.load() builds its model, and "
+            f"store.save_package({package.ref!r}) makes a package of it"
+        )
+    said = package.metadata["package"]
     shape = said.get("sample_shape")
-    return Contents(
-        None if statistics is None else preprocessing.check(statistics),
-        None if names is None else tuple(decode(names, f"{head.ref}, class names")),
+    has_statistics = PREPROCESSING_PART in package.parts
+    statistics = preprocessing.check(package.state(PREPROCESSING_PART)) if has_statistics else None
+    module = package.load(factory, device=device, model_config=model_config)
+    predictor = Predictor(
+        module,
+        statistics,
+        package.class_names,
         None if shape is None else tuple(shape),
-        bool(said.get("integers")),
+        integers=bool(said.get("integers")),
+        ref=package.ref,
     )
-
-
-def predictor(module: torch.nn.Module, held: Contents, ref: str) -> Predictor:
-    """Return what turns raw samples into class names with *module*."""
-    return Predictor(
-        module, held.preprocessing, held.class_names, held.sample_shape, integers=held.integers, ref=ref
+    return LoadedPackage(
+        module,
+        None if statistics is None else statistics.tree(),
+        predictor.predict,
+        predictor.predict_proba,
     )
 
 

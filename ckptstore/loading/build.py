@@ -99,15 +99,19 @@ def _load(
         return f"{found.unsettled[0]!r} is left to the module's own loading code"
     given = _apart(found, state)
     overlapping = _overlapping(module, found)
-    untouched = _adopt(found, given, overlapping)
+    _adopt(found, given, overlapping)
     slots = list(_slots(module))
     _run_loading_code(module, found, given, metadata, what)
     kept = _put_back(found, slots, overlapping)
     if skipped and kept:
         return f"{kept[0]!r} keeps what the class made it"
+    # A tensor shares its memory with what it is compared to: only its version tells of a write.
+    loaded = {
+        name: (tensor.data_ptr(), tensor._version) for name, tensor in _adopted(module, found)
+    }  # noqa: SLF001
     module.to(device)
     module.eval()
-    _check(module, found, given, untouched, what)
+    _check(module, found, given, loaded, what)
     return None
 
 
@@ -159,21 +163,14 @@ def _take(mine: torch.Tensor, value: torch.Tensor, overlapping: set[int]) -> Non
     mine.data = value
 
 
-def _adopt(
-    found: Fit, given: Mapping[str, Any], overlapping: set[int]
-) -> dict[str, tuple[int, int]]:
-    """Make the module's tensors use the memory of the given ones.
-
-    Returns:
-        Address and version of each adopted tensor, by name.
-    """
+def _adopt(found: Fit, given: Mapping[str, Any], overlapping: set[int]) -> None:
+    """Make the module's tensors use the memory of the given ones."""
     own: Mapping[str, Any] = found.own
     # Places first: adopting one of two tied tensors parts them until the other follows.
     places = {name: place(own[name]) for name in found.adopted}
     taken: dict[tuple[object, ...], torch.Tensor] = {}
     for name in found.adopted:
         _take(own[name], taken.setdefault(places[name], given[name]), overlapping)
-    return {name: (own[name].data_ptr(), own[name]._version) for name in found.adopted}  # noqa: SLF001
 
 
 def _run_loading_code(
@@ -244,11 +241,18 @@ def _put_back(found: Fit, slots: list[Slot], overlapping: set[int]) -> list[str]
     return kept
 
 
+def _adopted(module: torch.nn.Module, found: Fit) -> Iterator[tuple[str, torch.Tensor]]:
+    now = torch.nn.Module.state_dict(module, keep_vars=True)
+    for name in found.adopted:
+        if name in now:
+            yield name, now[name]
+
+
 def _check(
     module: torch.nn.Module,
     found: Fit,
     given: Mapping[str, Any],
-    untouched: Mapping[str, tuple[int, int]],
+    loaded: Mapping[str, tuple[int, int]],
     what: str,
 ) -> None:
     """Compare what the module ended with and what was saved.
@@ -257,21 +261,18 @@ def _check(
         IntegrityError: A tensor differs, and no code of the module's own can have meant it.
     """
     changing = prefixes(module, lambda child: overrides(child, "train", "eval"))
-    now = torch.nn.Module.state_dict(module, keep_vars=True)
+    now = dict(_adopted(module, found))
     for name in found.adopted:
-        if name.startswith(changing):
-            continue
         tensor = now.get(name)
-        if tensor is None:
-            raise IntegrityError(f"{what}: {name!r} is gone from the module once loaded")
-        if (tensor.data_ptr(), tensor._version) == untouched[name] and (  # noqa: SLF001
-            tensor.device.type == "cpu"
+        if name.startswith(changing) or (
+            tensor is not None
+            and loaded.get(name) is not None
+            and tensor._version == loaded[name][1]  # noqa: SLF001
+            and (tensor.data_ptr() == loaded[name][0] or same_bits(tensor, given[name]))
         ):
             continue
-        if not same_bits(tensor, given[name]):
-            raise IntegrityError(
-                f"{what}: {name!r} is not what was saved once the module is built "
-                f"({tensor.dtype}, shape {list(tensor.shape)}; saved as {given[name].dtype}, "
-                f"shape {list(given[name].shape)}). Its memory was changed while loading; "
-                "load again, and if it recurs look for code of the module that writes to it"
-            )
+        raise IntegrityError(
+            f"{what}: {name!r} is not what was saved once the module is built: its memory was "
+            "changed on the way. Load again; if it recurs, look for code of the module that writes "
+            "to its weights when moved (_apply, to)"
+        )

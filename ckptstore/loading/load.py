@@ -9,21 +9,30 @@ import torch
 
 from ckptstore.errors import ArgumentError, VersionNotFoundError
 from ckptstore.format.untree import decode, tensor_places
-from ckptstore.loading.build import Built, build
+from ckptstore.loading.build import Built
+from ckptstore.loading.build import build as build_module
 from ckptstore.loading.fetch import fetch
 from ckptstore.loading.manifest import OpenManifest
+from ckptstore.state.devices import resolve
 from ckptstore.state.init_args import required_parameters
 from ckptstore.state.modules import unwrap
 
 Factory = Callable[..., torch.nn.Module]
 
 
-def load_state(opened: OpenManifest, name: str, *, map_files: bool = False) -> Any:  # noqa: ANN401 - any state
-    """Return a part's state as it was saved, its tensors on the CPU.
+def load_state(
+    opened: OpenManifest,
+    name: str,
+    *,
+    device: str | int | torch.device = "cpu",
+    map_files: bool = False,
+) -> Any:  # noqa: ANN401 - any state
+    """Return a part's state as it was saved.
 
     Args:
         opened: The version.
         name: The part's name.
+        device: Where its tensors go.
         map_files: Whether tensors may be mapped instead of read (see :func:`.fetch.fetch`).
 
     Raises:
@@ -31,10 +40,15 @@ def load_state(opened: OpenManifest, name: str, *, map_files: bool = False) -> A
         IntegrityError: Some of its bytes are not what was saved.
         StorageError: The storage failed.
     """
+    target = resolve(device)
     part = opened.part(name)
     where = f"{opened.where}, part {name!r}"
     places = {place for place in tensor_places(part.tree) if 0 <= place < len(part.tensors)}
     tensors = fetch(opened.storage, opened.head, name, part, places, map_files=map_files)
+    if target.type != "cpu":
+        # One at a time, so that the host's copy goes as the device's comes.
+        for place in list(tensors):
+            tensors[place] = tensors[place].detach().to(target).requires_grad_(tensors[place].requires_grad)
     return decode(part.tree, where, tensors.__getitem__)
 
 
@@ -42,22 +56,22 @@ def load_module(
     opened: OpenManifest,
     factory: Factory,
     *,
-    name: str = "model",
-    device: torch.device,
+    device: str | int | torch.device | None = None,
+    part: str = "model",
     model_config: Mapping[str, Any] | None = None,
     mmap: bool = True,
-    how: Literal["auto", "plain"] = "auto",
+    build: Literal["auto", "plain"] = "auto",
 ) -> Built:
     """Build a module for a part's state, in eval mode on its device.
 
     Args:
         opened: The version.
         factory: The module's class, or any callable that builds it.
-        name: The part's name.
-        device: Where it goes.
+        device: Where it goes; None means CUDA if there is one, else the CPU.
+        part: The part's name.
         model_config: Constructor arguments instead of the recorded ones.
         mmap: On the CPU, map what can be mapped.
-        how: ``"plain"`` builds the module as its class does it.
+        build: ``"plain"`` builds the module as its class does it.
 
     Raises:
         ArgumentError: *factory* is no callable, or needs arguments that nobody recorded.
@@ -69,26 +83,29 @@ def load_module(
             f"{type(factory).__qualname__} is no class: pass the module's class (or a callable that builds it); "
             "to put the weights into a module you have, use checkpoint.restore(module)"
         )
+    if build not in ("auto", "plain"):
+        raise ArgumentError(f"build={build!r}: say 'auto' or 'plain'")
+    target = resolve(device)
     infos = {info.name: info for info in opened.head.parts}
-    if name in infos and infos[name].kind not in ("module", "state_dict"):
+    if part in infos and infos[part].kind not in ("module", "state_dict"):
         raise VersionNotFoundError(
-            f"part {name!r} of {opened.head.ref} is no module: .state({name!r}) returns what was saved"
+            f"part {part!r} of {opened.head.ref} is no module: .state({part!r}) returns what was saved"
         )
-    arguments = _arguments(opened, factory, name, model_config)
-    state = load_state(opened, name, map_files=mmap and device.type == "cpu")
+    arguments = _arguments(opened, factory, part, model_config)
+    state = load_state(opened, part, map_files=mmap and target.type == "cpu")
     outer: list[torch.nn.Module] = []
 
     def make() -> torch.nn.Module:
         outer[:] = [factory(**arguments)]
         return unwrap(outer[0]) if isinstance(outer[0], torch.nn.Module) else outer[0]
 
-    built = build(
+    built = build_module(
         make,
         state,
-        device=device,
+        device=target,
         metadata=getattr(state, "_metadata", None),
-        what=f"part {name!r} of {opened.head.ref}",
-        mode=how,
+        what=f"part {part!r} of {opened.head.ref}",
+        mode=build,
     )
     outer[0].eval()
     return Built(outer[0], built.plainly)

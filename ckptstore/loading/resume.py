@@ -8,16 +8,61 @@ from typing import Any
 
 import torch
 
-from ckptstore.entry import Record
-from ckptstore.errors import CkptStoreError, FallbackWarning, IntegrityError, StorageError, warn
+from ckptstore.entry import Checkpoint, Record
+from ckptstore.errors import ArgumentError, CkptStoreError, FallbackWarning, IntegrityError, StorageError, warn
 from ckptstore.loading.manifest import OpenManifest, open_manifest
 from ckptstore.loading.restore import Audit, Loaded, Plan, apply, fetch_states, make_plan
 from ckptstore.state.environment import differences
+from ckptstore.state.keywords import only_parts
 from ckptstore.storage.base import Storage
 
 # What rank 0 sends instead of a version's number.
 NOTHING = 0
 FAILED = -1
+
+
+class Resumed:
+    """What ``resume`` did. Falsy if there was nothing to resume from.
+
+    Attributes:
+        checkpoint: The version that was restored, or None.
+        audit: What was restored and what was not, or None.
+    """
+
+    def __init__(self, checkpoint: Checkpoint | None, audit: Audit | None) -> None:
+        self.checkpoint = checkpoint
+        self.audit = audit
+
+    def __bool__(self) -> bool:
+        return self.checkpoint is not None
+
+    def __repr__(self) -> str:
+        return f"<Resumed {self.checkpoint.ref}>" if self.checkpoint else "<Resumed nothing>"
+
+    @property
+    def next_epoch(self) -> int:
+        """The epoch to go on with: one after the saved one, 0 if there was nothing.
+
+        Raises:
+            ArgumentError: The checkpoint was saved without ``epoch=``.
+        """
+        if self.checkpoint is None:
+            return 0
+        if self.checkpoint.epoch is None:
+            raise ArgumentError(
+                f"{self.checkpoint.ref} was saved without epoch=, so the next one is unknown; use .step or .extra"
+            )
+        return self.checkpoint.epoch + 1
+
+    @property
+    def step(self) -> int | None:
+        """The saved step, None if none was saved or there was nothing."""
+        return None if self.checkpoint is None else self.checkpoint.step
+
+    @property
+    def extra(self) -> Any:  # noqa: ANN401 - any state
+        """What was saved as ``extra=``, None if nothing was."""
+        return None if self.checkpoint is None else self.checkpoint.extra
 
 
 def resume(
@@ -48,6 +93,7 @@ def resume(
         MismatchError: The objects don't fit the newest intact one.
         StorageError: The storage failed, or another rank could not restore.
     """
+    parts = only_parts(parts, "resume")
     if not _several_ranks():
         loaded = _newest_intact(storage, newest_first(), list(parts), with_rng=with_rng)
         return None if loaded is None else _finish(make_plan(loaded, parts))
@@ -56,6 +102,7 @@ def resume(
 
 def restore(opened: OpenManifest, parts: Mapping[str, Any], *, with_rng: bool) -> Audit:
     """Put one version's state into live objects; nothing is touched unless all of it fits."""
+    parts = only_parts(parts, "restore")
     return _finish(make_plan(fetch_states(opened, list(parts), with_rng=with_rng), parts))[1]
 
 

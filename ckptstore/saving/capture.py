@@ -88,10 +88,9 @@ def unknown_arguments(parts: Mapping[str, Any], captured: list[CapturedPart]) ->
     """Return a warning for each module that could not be built again from what is recorded."""
     found = []
     for part in captured:
-        module = parts[part.name]
         if part.kind != "module" or part.model_config is not None:
             continue
-        kind = type(unwrap(module))
+        kind = type(unwrap(parts[part.name]))
         required = required_parameters(kind)
         if required:
             option = "model_config={…}" if part.name == "model" else "@ckptstore.remember_init on the class"

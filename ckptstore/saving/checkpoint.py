@@ -46,7 +46,7 @@ def save_checkpoint(
     """
     check_rank()
     parts, numbers = _sorted(model, optimizer, metrics, keywords)
-    names = _checked_tags(tags)
+    names = checked_tags(tags)
     facts = Facts(
         "checkpoint",
         whole("epoch", epoch),
@@ -100,7 +100,13 @@ def _extras(extra: Any, *, with_rng: bool) -> list[CapturedPart]:  # noqa: ANN40
     return captured
 
 
-def _checked_tags(tags: object) -> tuple[str, ...]:
+def checked_tags(tags: object) -> tuple[str, ...]:
+    """Return ``tags=`` checked.
+
+    Raises:
+        ArgumentError: It is no list of names.
+        InvalidNameError: One is no name for a tag.
+    """
     if isinstance(tags, str) or not isinstance(tags, Sequence):
         raise ArgumentError(f"tags= takes a list of names, not {tags!r:.80}")
     return tuple(check_tag(tag) for tag in tags)

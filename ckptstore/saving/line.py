@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,10 @@ from ckptstore.errors import (
     SettingsWarning,
     warn,
 )
-from ckptstore.format.journal import Settings
+from ckptstore.format.journal import Mode, Settings
 from ckptstore.format.layout import VERSION_FILE, numbered, run_path, version_key, versions_folder
-from ckptstore.format.manifest import Head, Parent, encode_head, encode_manifest
+from ckptstore.format.manifest import Head, Parent, encode_head, encode_manifest, parent_of
+from ckptstore.saving.capture import encode_config
 from ckptstore.saving.commit import create_next
 from ckptstore.saving.founding import found
 from ckptstore.saving.journaling import append, set_settings, set_tag
@@ -32,7 +33,7 @@ class GivenSettings:
     """The settings a caller named; what is None was left to the run's journal."""
 
     monitor: str | None = None
-    mode: Any = None
+    mode: Mode | None = None
     config: Any = None
 
     def over(self, recorded: Settings | None) -> Settings:
@@ -43,6 +44,16 @@ class GivenSettings:
             self.mode if self.mode is not None else base.mode,
             self.config if self.config is not None else base.config,
         )
+
+
+def given_settings(config: Mapping[str, Any] | None, monitor: str | None, mode: Mode | None) -> GivenSettings:
+    """Return the settings a caller named.
+
+    Raises:
+        UnsupportedValueError: A value of *config* can't be kept.
+        ArgumentError: *config* is no dict with string keys.
+    """
+    return GivenSettings(monitor, mode, encode_config(config, "config"))
 
 
 class Line:
@@ -119,7 +130,7 @@ class Line:
             self._next = number + 1
             self._mine = True
             if committed.kind == "checkpoint":
-                self.parent = Parent(committed.run, number, committed.save_id)
+                self.parent = parent_of(committed)
             if not self._storage.exclusive:
                 self._last = (version_key(self.path, number), encode_manifest(committed, lines))
             line = encode_head(committed)

@@ -1,0 +1,139 @@
+"""A run of a store: the same verbs, bound to its name and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+
+from ckptstore.entry import Checkpoint, LoadOptions, Package
+from ckptstore.format.layout import Ref, parse_ref
+from ckptstore.history import History
+
+if TYPE_CHECKING:
+    import torch
+
+    from ckptstore.loading.resume import Resumed
+    from ckptstore.saving.line import GivenSettings
+    from ckptstore.store import Store
+
+Factory = Callable[..., "torch.nn.Module"]
+
+
+class Run:
+    """A named line of versions, as :meth:`ckptstore.Store.run` returns it.
+
+    Every verb is the store's verb of the same name with ``run=`` filled in; refs may leave the run
+    out (``run.get("@best")``, ``run.get(7)``).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        *,
+        model_config: Mapping[str, Any] | None,
+        given: GivenSettings,
+    ) -> None:
+        self.name = name
+        self._store = store
+        self._model_config = model_config
+        self._given = given
+
+    def __repr__(self) -> str:
+        return f"{self._store!r}.run({self.name!r})"
+
+    def save(
+        self,
+        model: Any = None,  # noqa: ANN401 - whatever has state
+        optimizer: Any = None,  # noqa: ANN401 - whatever has state
+        *,
+        epoch: int | None = None,
+        step: int | None = None,
+        model_config: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        extra: Any = None,  # noqa: ANN401 - any tree
+        parent: Checkpoint | str | None = None,
+        tags: Sequence[str] = (),
+        rng: bool = True,
+        **parts_and_metrics: Any,  # noqa: ANN401 - sorted by what they are
+    ) -> Checkpoint:
+        """Save a checkpoint into this run. See :meth:`ckptstore.Store.save`."""
+        return self._store._save(  # noqa: SLF001 - a run is part of its store
+            self.name,
+            self._given,
+            parts_and_metrics,
+            model=model,
+            optimizer=optimizer,
+            epoch=epoch,
+            step=step,
+            model_config=model_config if model_config is not None else self._model_config,
+            config=config,
+            metrics=metrics,
+            extra=extra,
+            parent=parent,
+            tags=tags,
+            rng=rng,
+        )
+
+    def resume(self, model: Any = None, optimizer: Any = None, *, rng: bool = True, **parts: Any) -> Resumed:  # noqa: ANN401 - whatever has state
+        """Restore the newest intact checkpoint. See :meth:`ckptstore.Store.resume`."""
+        return self._store.resume(model, optimizer, run=self.name, rng=rng, **parts)
+
+    def best(self, *, metric: str | None = None, mode: Literal["min", "max"] | None = None) -> Checkpoint:
+        """Return the best checkpoint. See :meth:`ckptstore.Store.best`."""
+        return self._store._best(self.name, metric, mode, self._given)  # noqa: SLF001 - a run is part of its store
+
+    def latest(self) -> Checkpoint:
+        """Return the newest checkpoint. See :meth:`ckptstore.Store.latest`."""
+        return self._store.latest(run=self.name)
+
+    def get(self, ref: str | int) -> Checkpoint | Package:
+        """Return a version by number, tag, ``@best`` or ``@latest``. See :meth:`ckptstore.Store.get`."""
+        return self._store._get(self._ref(ref), self._given)  # noqa: SLF001 - a run is part of its store
+
+    def history(self) -> History:
+        """Return this run's versions. See :meth:`ckptstore.Store.history`."""
+        return self._store.history(run=self.name)
+
+    def load_best(
+        self,
+        ModelClass: Factory,  # noqa: N803 - the design's word
+        *,
+        metric: str | None = None,
+        mode: Literal["min", "max"] | None = None,
+        **options: Unpack[LoadOptions],
+    ) -> torch.nn.Module:
+        """Build the best checkpoint's module. See :meth:`ckptstore.Store.load_best`."""
+        return self.best(metric=metric, mode=mode).load(ModelClass, **options)
+
+    def load_latest(
+        self,
+        ModelClass: Factory,  # noqa: N803 - the design's word
+        **options: Unpack[LoadOptions],
+    ) -> torch.nn.Module:
+        """Build the newest checkpoint's module. See :meth:`ckptstore.Store.load_latest`."""
+        return self.latest().load(ModelClass, **options)
+
+    def load(
+        self,
+        ModelClass: Factory,  # noqa: N803 - the design's word
+        ref: str | int,
+        **options: Unpack[LoadOptions],
+    ) -> torch.nn.Module:
+        """Build the module of a version. See :meth:`ckptstore.Store.load`."""
+        return self.get(ref).load(ModelClass, **options)
+
+    def tag(self, ref: str | int | Checkpoint | Package, name: str) -> None:
+        """Point a tag at a version. See :meth:`ckptstore.Store.tag`."""
+        self._store.tag(ref if isinstance(ref, (Checkpoint, Package)) else self.get(ref), name)
+
+    def untag(self, name: str) -> None:
+        """Take a tag away. See :meth:`ckptstore.Store.untag`."""
+        self._store.untag(name, run=self.name)
+
+    def _ref(self, ref: str | int) -> Ref:
+        if isinstance(ref, str) and ref and "@" not in ref:
+            ref = f"@{ref}"
+        run, selector = parse_ref(ref)
+        return Ref(run or self.name, selector)

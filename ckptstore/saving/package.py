@@ -1,0 +1,112 @@
+"""What ``save_package`` was called with, written as a lean version for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ckptstore.entry import Entry
+from ckptstore.errors import ArgumentError, StateWarning, VersionNotFoundError, warn
+from ckptstore.format.manifest import Head, Parent, PartInfo, parent_of
+from ckptstore.saving.capture import CapturedPart, capture, capture_tree, encode_config, unknown_arguments
+from ckptstore.saving.checkpoint import checked_tags
+from ckptstore.saving.line import Line
+from ckptstore.saving.save import Facts, check_rank, save
+from ckptstore.storage.base import Storage
+
+
+def save_package(
+    storage: Storage,
+    line: Line,
+    source: Any,  # noqa: ANN401 - an entry, a module or a state dict
+    *,
+    held: Mapping[str, Any],
+    preprocessing: Mapping[str, Any] | None,
+    part: str,
+    model_config: Mapping[str, Any] | None,
+    parent: Parent | None,
+    tags: Sequence[str],
+) -> tuple[Head, tuple[str, ...]]:
+    """Save a package.
+
+    Args:
+        storage: Where to.
+        line: The run as this process writes it.
+        source: A checkpoint or package, or a live module.
+        held: What the head says of the package's contents.
+        preprocessing: The statistics' state, or None.
+        part: Which part of an entry is the model.
+        model_config: Constructor arguments instead of the recorded ones.
+        parent: The version it came from; an entry is its own package's parent by default.
+        tags: Tags to set on it.
+
+    Raises:
+        CkptStoreError: As :meth:`ckptstore.Store.save_package` says.
+    """
+    check_rank()
+    names = checked_tags(tags)
+    if isinstance(source, Entry):
+        model, facts = _from_entry(source, part, held, parent)
+    else:
+        model, facts = _from_module(line, source, part, held, parent, model_config)
+    if model_config is not None:
+        model.model_config = encode_config(model_config, "model_config")
+    captured = [model]
+    if preprocessing is not None:
+        captured.append(capture_tree("preprocessing", dict(preprocessing)))
+    head = save(storage, line, captured, facts)
+    for name in names:
+        line.tag(name, head.version)
+    return head, names
+
+
+def _from_entry(
+    entry: Entry, part: str, held: Mapping[str, Any], parent: Parent | None
+) -> tuple[CapturedPart, Facts]:
+    head = entry.head
+    info = _module_info(head, part)
+    (model,) = capture({"model": entry.state(part)})
+    model.kind, model.class_name, model.model_config = info.kind, info.class_name, info.model_config
+    return model, Facts(
+        "package",
+        head.epoch,
+        head.step,
+        entry.metrics,
+        head.config,
+        parent or parent_of(head),
+        held,
+    )
+
+
+def _from_module(
+    line: Line,
+    module: object,
+    part: str,
+    held: Mapping[str, Any],
+    parent: Parent | None,
+    model_config: Mapping[str, Any] | None,
+) -> tuple[CapturedPart, Facts]:
+    if not isinstance(module, torch.nn.Module):
+        raise ArgumentError(
+            f"save_package() takes a checkpoint, its ref or a module, not a {type(module).__qualname__}"
+        )
+    if part != "model":
+        raise ArgumentError(f"part={part!r} chooses a part of a checkpoint; a live module is the model itself")
+    parts = {"model": module}
+    captured = capture(parts, model_config)
+    for message in line.once(lambda: unknown_arguments(parts, captured)):
+        warn(message, StateWarning)
+    return captured[0], Facts("package", parent=parent, package=held)
+
+
+def _module_info(head: Head, part: str) -> PartInfo:
+    for info in head.parts:
+        if info.name == part and info.kind in ("module", "state_dict"):
+            return info
+    modules = [info.name for info in head.parts if info.kind in ("module", "state_dict")]
+    raise VersionNotFoundError(
+        f"{head.ref} has no module named {part!r}; it has {', '.join(map(repr, modules)) or 'none'}"
+    )
+

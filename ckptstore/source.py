@@ -1,0 +1,63 @@
+"""What entries reach their bytes through: one store's storage, and what this process knows of runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Unpack
+
+from ckptstore.entry import Entry, LoadOptions
+from ckptstore.storage.base import Storage
+from ckptstore.storage.writing import write_file
+
+if TYPE_CHECKING:
+    import torch
+
+    from ckptstore.saving.line import Line
+
+
+class Source:
+    """Loads, restores and writes on behalf of a store's entries.
+
+    Args:
+        storage: Where the store is.
+        line: Gives a run as this process writes it, so that what is restored becomes the parent of
+            what is saved next.
+    """
+
+    def __init__(self, storage: Storage, line: Callable[[str], Line]) -> None:
+        self._storage = storage
+        self._line = line
+
+    def load(
+        self, entry: Entry, factory: Callable[..., torch.nn.Module], **options: Unpack[LoadOptions]
+    ) -> torch.nn.Module:
+        """Build the module of one of an entry's parts; :meth:`Entry.load` calls this."""
+        from ckptstore.loading.load import load_module
+        from ckptstore.loading.manifest import open_manifest
+
+        opened = open_manifest(self._storage, entry.run, entry.version)
+        return load_module(opened, factory, **options).module
+
+    def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:  # noqa: ANN401 - any state
+        """Return the state of one of an entry's parts; :meth:`Entry.state` calls this."""
+        from ckptstore.loading.load import load_state
+        from ckptstore.loading.manifest import open_manifest
+
+        return load_state(open_manifest(self._storage, entry.run, entry.version), part, device=device)
+
+    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Any:  # noqa: ANN401 - an Audit
+        """Put an entry's state into live objects; :meth:`Checkpoint.restore` calls this."""
+        from ckptstore.format.manifest import parent_of
+        from ckptstore.loading.manifest import open_manifest
+        from ckptstore.loading.resume import restore
+
+        opened = open_manifest(self._storage, entry.run, entry.version)
+        audit = restore(opened, parts, with_rng=rng)
+        self._line(entry.run).resumed(parent_of(opened.head))
+        return audit
+
+    def write_json(self, path: str, value: object) -> None:
+        """Write a JSON file; :meth:`Entry.write_metadata` calls this."""
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_file(path, text.encode())

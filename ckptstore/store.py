@@ -1,0 +1,491 @@
+"""The store: the facade over everything else. It delegates and decides nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+
+from ckptstore.catalog.index import Catalog
+from ckptstore.catalog.lookup import Lookup, check_mode
+from ckptstore.entry import Checkpoint, Entry, LoadOptions, Package, Record
+from ckptstore.errors import ArgumentError
+from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
+from ckptstore.history import History
+from ckptstore.run import Run
+from ckptstore.source import Source
+from ckptstore.storage.opening import open_storage
+
+if TYPE_CHECKING:
+    import torch
+
+    from ckptstore.loading.resume import Resumed
+    from ckptstore.saving.line import GivenSettings, Line
+
+Factory = Callable[..., "torch.nn.Module"]
+Mode = Literal["min", "max"]
+
+
+class Store:
+    """A root folder or prefix with all its runs, versions and their catalog.
+
+    Opening creates nothing: the first save does. A store can be used from several threads, after a
+    fork and in worker processes.
+
+    Args:
+        url: A folder (``"checkpoints"``) or any fsspec URL (``"s3://bucket/prefix"``).
+        catalog: The SQL catalog's SQLAlchemy URL. None means SQLite: beside a local store, in the
+            user's data folder for a remote one.
+        storage_options: Arguments of the fsspec filesystem: credentials, endpoint. They never appear
+            in an error, a manifest or the catalog.
+        run: The run that ``save`` and ``resume`` mean when they name none.
+        monitor: The metric by which checkpoints are compared, recorded with each run that this
+            store saves into; ``val_loss`` if none was ever given.
+        mode: ``"min"`` or ``"max"``; needed with a monitor.
+        single_writer: Allow writing to storage that cannot keep two writers apart. The caller
+            promises that no other process writes; each save looks for signs of one.
+
+    Raises:
+        InvalidNameError: *run* is no name.
+        ArgumentError: *monitor* or *mode* is not usable, or the URL is none.
+        MissingPackageError: The filesystem's package is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        catalog: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        run: str = "default",
+        monitor: str | None = None,
+        mode: Mode | None = None,
+        single_writer: bool = False,
+    ) -> None:
+        self._default_run = check_run(run)
+        _check_monitor(monitor, mode)
+        self._monitor: tuple[str | None, Mode | None] = (monitor, mode)
+        self._single_writer = single_writer
+        self._storage = open_storage(url, storage_options)
+        self._catalog = Catalog(catalog, self._storage)
+        self._lookup = Lookup(self._catalog, self._storage.url)
+        self._lines: dict[str, Line] = {}
+        self._source = Source(self._storage, self._line)
+
+    @property
+    def url(self) -> str:
+        """Where the store is, without credentials."""
+        return self._storage.url
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database and of connections. The store can be used again afterwards."""
+        self._catalog.close()
+        self._storage.close()
+
+    def run(
+        self,
+        name: str,
+        *,
+        model_config: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+        monitor: str | None = None,
+        mode: Mode | None = None,
+    ) -> Run:
+        """Return a run: the same verbs, bound to its name and settings. Creates nothing.
+
+        Args:
+            name: ``/``-separated segments of letters, digits and ``. _ = + , -``.
+            model_config: Constructor arguments to record with every checkpoint.
+            config: Hyperparameters to record with every checkpoint and in the run's settings.
+            monitor: As for the store; recorded in the run's settings at the first save.
+            mode: ``"min"`` or ``"max"``; needed with a monitor.
+
+        Raises:
+            InvalidNameError: *name* is outside the grammar.
+            ArgumentError: Another argument is not usable.
+        """
+        _check_monitor(monitor, mode)
+        return Run(self, check_run(name), model_config=model_config, given=self._given(config, monitor, mode))
+
+    # ------------------------------------------------------------ saving
+
+    def save(
+        self,
+        model: Any = None,  # noqa: ANN401 - whatever has state
+        optimizer: Any = None,  # noqa: ANN401 - whatever has state
+        *,
+        run: str | None = None,
+        epoch: int | None = None,
+        step: int | None = None,
+        model_config: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        extra: Any = None,  # noqa: ANN401 - any tree
+        parent: Checkpoint | Package | str | None = None,
+        tags: Sequence[str] = (),
+        rng: bool = True,
+        **parts_and_metrics: Any,  # noqa: ANN401 - sorted by what they are
+    ) -> Checkpoint:
+        """Save a checkpoint. When this returns it is durable, whole and verifiable.
+
+        Args:
+            model: The module, or a state dict. Wrappers (DDP, ``torch.compile``) are looked through.
+            optimizer: The optimizer; its parameters are recorded by name.
+            run: The run; the store's default run if None.
+            epoch: A whole number.
+            step: A whole number.
+            model_config: Constructor arguments of the module's class, so that ``load_best`` can
+                build it. Any values a tree may hold, tensors excepted.
+            config: The training's hyperparameters, for people and for ``find``.
+            metrics: Metrics by any name.
+            extra: Any further state: nested dicts, lists, tensors, arrays.
+            parent: The version this one came from; by default what this process resumed or last
+                saved.
+            tags: Tags to set on the new version.
+            rng: Record the random generators (Python, NumPy, torch, CUDA).
+            **parts_and_metrics: Anything with ``state_dict()`` or a generator is a part
+                (``scheduler=``, ``ema=``), a real number is a metric (``val_loss=``), None is
+                absent.
+
+        Returns:
+            The new version.
+
+        Raises:
+            ArgumentError: A keyword is no part, metric or option.
+            UnsupportedValueError: Some state can't be kept; nothing was written.
+            NotRankZeroError: Called off rank 0 of a process group.
+            StorageError: The storage failed; no version was committed.
+            OutcomeUnknownError: It can't be told whether the version was committed.
+        """
+        return self._save(
+            run or self._default_run,
+            self._given(None, None, None),
+            parts_and_metrics,
+            model=model,
+            optimizer=optimizer,
+            epoch=epoch,
+            step=step,
+            model_config=model_config,
+            config=config,
+            metrics=metrics,
+            extra=extra,
+            parent=parent,
+            tags=tags,
+            rng=rng,
+        )
+
+    def save_package(
+        self,
+        source: Any,  # noqa: ANN401 - a checkpoint, a ref or a module
+        *,
+        run: str | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
+        class_names: Sequence[str | int] | None = None,
+        sample: Any = None,  # noqa: ANN401 - an array, a list or a tensor
+        part: str = "model",
+        model_config: Mapping[str, Any] | None = None,
+        parent: Checkpoint | Package | str | None = None,
+        tags: Sequence[str] = (),
+    ) -> Package:
+        """Save a package: a lean version for inference, without any optimizer.
+
+        Args:
+            source: A checkpoint, its ref, or a live module (its mode is left as it is).
+            run: The run; by default the checkpoint's, or the store's default run.
+            preprocessing: ``{"mean": …, "std": …}``, applied in float64 before the model.
+            class_names: One name a class, in the order of the model's outputs.
+            sample: One sample, as ``predict`` will get it, which fixes its shape and whether the
+                model takes integers; without it the shape of the mean does.
+            part: Which part of the checkpoint is the model, e.g. ``ema``.
+            model_config: Constructor arguments instead of the recorded ones.
+            parent: The version it came from; by default the checkpoint.
+            tags: Tags to set on the new version.
+
+        Raises:
+            ArgumentError: Statistics, names or sample are not usable.
+            StorageError: The storage failed; no version was committed.
+        """
+        from ckptstore.inference.package import contents
+        from ckptstore.saving.package import save_package
+
+        held = contents(preprocessing, class_names, sample)
+        entry = self.get(source) if isinstance(source, (str, int)) else source
+        name = run or (entry.run if isinstance(entry, Entry) else self._default_run)
+        head, names = save_package(
+            self._storage,
+            self._line(name),
+            entry,
+            held=held.head(),
+            preprocessing=None if held.preprocessing is None else held.preprocessing.tree(),
+            part=part,
+            model_config=model_config,
+            parent=self._parent(parent),
+            tags=tags,
+        )
+        return Package(head, self._source, names)
+
+    def tag(self, ref: str | int | Checkpoint | Package, name: str) -> None:
+        """Point a tag at a version, from wherever it pointed before.
+
+        Raises:
+            InvalidNameError: *name* is no name for a tag.
+            VersionNotFoundError: There is no such version.
+        """
+        entry = ref if isinstance(ref, Entry) else self.get(ref)
+        self._line(entry.run).tag(name, entry.version)
+
+    def untag(self, name: str, *, run: str | None = None) -> None:
+        """Take a tag away; nothing happens if there is none of that name."""
+        path = self._lookup.one_path(run)
+        self._line(self._catalog.run_name(path) or path).tag(name, None)
+
+    # ------------------------------------------------------------ looking up
+
+    def best(
+        self, *, run: str | None = None, metric: str | None = None, mode: Mode | None = None
+    ) -> Checkpoint:
+        """Return the checkpoint with the best metric.
+
+        NaN is passed over; of equal ones the earliest is the best.
+
+        Args:
+            run: A run, a glob over runs (``sweep/*``), or None: the only run there is.
+            metric: None means the run's monitor.
+            mode: ``"min"`` or ``"max"``; needed for a metric other than the monitor.
+
+        Raises:
+            MetricNotFoundError: No checkpoint has a usable value; it lists the metrics there are.
+            RunNotFoundError: No such run, or several and none was named.
+        """
+        return self._best(run, metric, mode, self._given(None, None, None))
+
+    def latest(self, *, run: str | None = None) -> Checkpoint:
+        """Return the newest checkpoint.
+
+        Raises:
+            VersionNotFoundError: There is none.
+            IntegrityError: The newest version is damaged; nothing older is put in its place.
+        """
+        return self._checkpoint(self._lookup.latest(self._lookup.one_path(run), "checkpoint"))
+
+    def get(self, ref: str | int) -> Checkpoint | Package:
+        """Return a version by its ref: ``digits@7``, ``digits@best``, ``digits@prod``, ``@latest``.
+
+        Raises:
+            VersionNotFoundError: There is no such version.
+            InvalidNameError: It is no ref.
+        """
+        return self._get(parse_ref(ref), self._given(None, None, None))
+
+    def history(self, run: str | None = None) -> History:
+        """Return versions in the order they were made.
+
+        Args:
+            run: A run, a glob, or None: all runs.
+        """
+        records = self._catalog.history(self._lookup.every_path(run))
+        damaged = [(f"{record.path}@{record.version}", record.damage) for record in records if record.damage]
+        return History([self._entry(record) for record in records if record.head is not None], damaged)
+
+    # ------------------------------------------------------------ loading
+
+    def load_best(
+        self,
+        ModelClass: Factory,  # noqa: N803 - the design's word
+        *,
+        run: str | None = None,
+        metric: str | None = None,
+        mode: Mode | None = None,
+        **options: Unpack[LoadOptions],
+    ) -> torch.nn.Module:
+        """Build the best checkpoint's module: :meth:`best`, then :meth:`load`."""
+        return self.best(run=run, metric=metric, mode=mode).load(ModelClass, **options)
+
+    def load_latest(
+        self,
+        ModelClass: Factory,  # noqa: N803 - the design's word
+        *,
+        run: str | None = None,
+        **options: Unpack[LoadOptions],
+    ) -> torch.nn.Module:
+        """Build the newest checkpoint's module: :meth:`latest`, then :meth:`load`."""
+        return self.latest(run=run).load(ModelClass, **options)
+
+    def load(
+        self,
+        ModelClass: Factory,  # noqa: N803 - the design's word
+        ref: str | int,
+        **options: Unpack[LoadOptions],
+    ) -> torch.nn.Module:
+        """Build a version's module, in eval mode, its weights as saved, every byte checked.
+
+        No random generator is moved. Only the bytes of the part asked for are read.
+
+        Args:
+            ModelClass: The module's class, or any callable that builds it.
+            ref: The version, e.g. ``digits@7``.
+            **options: ``device``, ``part``, ``model_config``, ``mmap`` and ``build``: see
+                :class:`ckptstore.entry.LoadOptions`.
+
+        Raises:
+            MismatchError: The module does not fit the weights; it lists every mismatch.
+            IntegrityError: Some bytes are not what was saved; the error names the tensor.
+            DeviceError: The device is not there.
+            VersionNotFoundError: There is no such version or part.
+        """
+        return self.get(ref).load(ModelClass, **options)
+
+    def load_package(
+        self,
+        ModelClass: Factory,  # noqa: N803 - the design's word
+        ref: str | int | None = None,
+        *,
+        device: str | int | torch.device | None = None,
+        model_config: Mapping[str, Any] | None = None,
+    ) -> Package:
+        """Load a package: its module, preprocessing and class names, ready to predict.
+
+        Args:
+            ModelClass: The module's class, or any callable that builds it.
+            ref: None means the newest package of the only run there is; a run means its newest.
+            device: None means CUDA if there is one, else the CPU.
+            model_config: Constructor arguments instead of the recorded ones.
+
+        Raises:
+            VersionNotFoundError: There is no such package.
+            CkptStoreError: As :meth:`load`.
+        """
+        from ckptstore.inference.package import load_package
+
+        wanted = Ref(None, "latest") if ref is None else parse_ref(ref)
+        package = self._entry(self._lookup.by_ref(wanted, "package", self._monitor))
+        loaded = load_package(package, ModelClass, device=device, model_config=model_config)
+        return Package(package.head, self._source, package.tags, loaded=loaded)
+
+    def resume(
+        self,
+        model: Any = None,  # noqa: ANN401 - whatever has state
+        optimizer: Any = None,  # noqa: ANN401 - whatever has state
+        *,
+        run: str | None = None,
+        rng: bool = True,
+        **parts: Any,  # noqa: ANN401 - whatever has state
+    ) -> Resumed:
+        """Restore the newest intact checkpoint into live objects; do nothing if there is none.
+
+        ::
+
+            for epoch in range(store.resume(model, optimizer).next_epoch, 10): ...
+
+        Damaged versions are passed over with a warning; any other failure raises and leaves the
+        objects untouched. In a process group every rank must call this.
+
+        Args:
+            model: The module.
+            optimizer: The optimizer; matched by its parameters' names.
+            run: The run; the store's default run if None.
+            rng: Put the random generators back too, last.
+            **parts: Further objects by the names they were saved under.
+
+        Returns:
+            What was restored; falsy if there was nothing.
+
+        Raises:
+            IntegrityError: There are checkpoints, and none is intact.
+            MismatchError: The objects don't fit; it lists every mismatch.
+            VersionNotFoundError: A part was not saved.
+            StorageError: The storage failed.
+        """
+        from ckptstore.format.manifest import parent_of
+        from ckptstore.loading.resume import Resumed, resume
+
+        line = self._line(run or self._default_run)
+        done = resume(
+            self._storage,
+            lambda: self._lookup.checkpoints(line.path),
+            line.run,
+            {"model": model, "optimizer": optimizer, **parts},
+            with_rng=rng,
+        )
+        if done is None:
+            return Resumed(None, None)
+        opened, audit = done
+        line.resumed(parent_of(opened.head))
+        return Resumed(Checkpoint(opened.head, self._source), audit)
+
+    # ------------------------------------------------------------ how
+
+    def _save(
+        self, run: str, given: GivenSettings, keywords: Mapping[str, Any], *, parent: Any, rng: bool, **options: Any  # noqa: ANN401 - passed on
+    ) -> Checkpoint:
+        from ckptstore.saving.checkpoint import save_checkpoint
+
+        head, tags = save_checkpoint(
+            self._storage,
+            self._line(run),
+            given,
+            keywords=keywords,
+            parent=self._parent(parent),
+            with_rng=rng,
+            **options,
+        )
+        return Checkpoint(head, self._source, tags)
+
+    def _best(self, run: str | None, metric: str | None, mode: Mode | None, given: GivenSettings) -> Checkpoint:
+        return self._checkpoint(self._lookup.best(run, metric=metric, mode=mode, given=(given.monitor, given.mode)))
+
+    def _get(self, ref: Ref, given: GivenSettings) -> Checkpoint | Package:
+        return self._entry(self._lookup.by_ref(ref, given=(given.monitor, given.mode)))
+
+    def _line(self, run: str) -> Line:
+        from ckptstore.saving.line import Line
+
+        path = run_path(run)
+        if path not in self._lines:
+            self._lines[path] = Line(self._storage, self._catalog, run, single_writer=self._single_writer)
+        return self._lines[path]
+
+    def _given(self, config: Mapping[str, Any] | None, monitor: str | None, mode: Mode | None) -> GivenSettings:
+        from ckptstore.saving.line import given_settings
+
+        return given_settings(config, monitor or self._monitor[0], mode or self._monitor[1])
+
+    def _parent(self, parent: Checkpoint | Package | str | None) -> Any:  # noqa: ANN401 - a Parent
+        from ckptstore.format.manifest import parent_of
+
+        if parent is None:
+            return None
+        entry = parent if isinstance(parent, Entry) else self.get(parent)
+        return parent_of(entry.head)
+
+    def _checkpoint(self, record: Record) -> Checkpoint:
+        entry = self._entry(record)
+        assert isinstance(entry, Checkpoint)
+        return entry
+
+    def _entry(self, record: Record) -> Checkpoint | Package:
+        assert record.head is not None
+        kind = Checkpoint if record.head.kind == "checkpoint" else Package
+        return kind(record.head, self._source, record.tags)
+
+
+def _check_monitor(monitor: object, mode: object) -> None:
+    check_mode(mode)
+    if monitor is not None and (not isinstance(monitor, str) or not monitor):
+        raise ArgumentError(f"monitor= takes the name of a metric, not {monitor!r}")
+    if monitor is not None and mode is None:
+        raise ArgumentError(
+            f"monitor={monitor!r} needs mode='min' (lower is better) or mode='max' (higher is better)"
+        )
