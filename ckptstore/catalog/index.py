@@ -61,8 +61,10 @@ class Catalog:
         self._url = None if url is None else parse_url(url)
         self._database: Database | None = None
         self._store: StoreFacts | None = None
+        self._is_partial = False
+        """Whether the database began empty in our hands: it knows but what we synced since."""
         self._filled: set[str] = set()
-        """Runs that were synced to a database in memory."""
+        """Runs that were synced since."""
         self._pid = os.getpid()
         self._lock = threading.RLock()
 
@@ -225,8 +227,8 @@ class Catalog:
 
     def _read(self, paths: Sequence[str], query: Callable[[Reader], Found]) -> Found:
         def answer() -> Found:
-            database = self._opened()
-            if database.is_memory:
+            database = self._current()
+            if self._is_partial or database.is_memory:
                 for path in paths:
                     if path not in self._filled:
                         self._sync(path)
@@ -312,6 +314,8 @@ class Catalog:
         database = self._opened()
         if database.is_gone():
             database.close()
+            self._is_partial = True
+            self._filled.clear()
             # The store may have gone with it, and another one have taken its place.
             self._store = None
             self._facts()

@@ -81,7 +81,7 @@ class DictStorage:
         raise NotImplementedError
 
     def map(self, key: str) -> None:
-        return None
+        raise NotImplementedError
 
     def close(self) -> None:
         pass

@@ -11,10 +11,10 @@ from ckptstore.storage.local import LocalStorage
 from tests.catalog.places import commit, make_head
 
 
-def add_versions(root: str, url: str | None, run: str, count: int) -> None:
+def add_versions(root: str, run: str, count: int) -> None:
     """Commit versions into a run that others write too, and index each."""
     storage = LocalStorage(root)
-    catalog = Catalog(url, storage, timeout_s=60)
+    catalog = Catalog(None, storage, timeout_s=60)
     done = 0
     while done < count:
         catalog.sync(run)

@@ -141,7 +141,7 @@ def test_heads_longer_than_one_request_are_read_whole(storage, catalog):
     assert catalog.settings("digits").config == config
 
 
-def test_a_run_that_is_not_there_has_no_rows(storage, catalog):
+def test_a_run_that_is_not_there_has_no_rows(catalog):
     catalog.sync("digits")
 
     assert catalog.run_name("digits") is None
@@ -276,7 +276,7 @@ def test_a_place_without_a_store_is_named_and_left_empty(tmp_path):
     assert empty.objects == {}
 
 
-def test_a_store_founded_later_is_found(tmp_path):
+def test_a_store_founded_later_is_found():
     storage = DictStorage()
     catalog = Catalog("sqlite://", storage)
     with pytest.raises(NotAStoreError):
