@@ -59,10 +59,10 @@ class Source(Protocol):
     ) -> torch.nn.Module:
         """Build the module of one of an entry's parts."""
 
-    def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:  # noqa: ANN401 - any state
+    def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:
         """Return the state of one of an entry's parts."""
 
-    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Any:  # noqa: ANN401 - an Audit
+    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Any:
         """Put an entry's state into live objects."""
 
     def write_json(self, path: str, value: object) -> None:
@@ -79,7 +79,10 @@ class Entry:
         """The tags that pointed at it when it was looked up."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Entry) and (self.head.save_id, self.ref) == (other.head.save_id, other.ref)
+        return isinstance(other, Entry) and (self.head.save_id, self.ref) == (
+            other.head.save_id,
+            other.ref,
+        )
 
     def __hash__(self) -> int:
         return hash((self.head.save_id, self.ref))
@@ -124,7 +127,9 @@ class Entry:
     @property
     def metrics(self) -> dict[str, float | int]:
         """Its metrics by name."""
-        return {name: decode(value, f"{self.ref}, metrics") for name, value in self.head.metrics.items()}
+        return {
+            name: decode(value, f"{self.ref}, metrics") for name, value in self.head.metrics.items()
+        }
 
     @property
     def config(self) -> dict[str, Any] | None:
@@ -137,7 +142,9 @@ class Entry:
         """Constructor arguments of the part ``model``, None where nobody recorded them."""
         for info in self.head.parts:
             if info.name == "model":
-                config: dict[str, Any] | None = decode(info.model_config, f"{self.ref}, model_config")
+                config: dict[str, Any] | None = decode(
+                    info.model_config, f"{self.ref}, model_config"
+                )
                 return config
         return None
 
@@ -222,7 +229,7 @@ class Entry:
         """
         self._source.write_json(path, self.metadata)
 
-    def state(self, part: str, device: str | torch.device = "cpu") -> Any:  # noqa: ANN401 - any state
+    def state(self, part: str, device: str | torch.device = "cpu") -> Any:
         """Return a part's state as it was saved: a state dict, or whatever ``state_dict()`` gave.
 
         Args:
@@ -249,11 +256,13 @@ class Checkpoint(Entry):
     """A version that can resume training."""
 
     @property
-    def extra(self) -> Any:  # noqa: ANN401 - any state
+    def extra(self) -> Any:
         """What was saved as ``extra=``, None if nothing was. Read from the storage at each access."""
         return self.state("extra") if "extra" in self.parts else None
 
-    def restore(self, model: Any = None, optimizer: Any = None, *, rng: bool = False, **parts: Any) -> Any:  # noqa: ANN401 - whatever has state
+    def restore(
+        self, model: Any = None, optimizer: Any = None, *, rng: bool = False, **parts: Any
+    ) -> Any:
         """Put this version's state into live objects, in place.
 
         Everything is read and checked before anything is touched. Modules keep their mode, their
@@ -281,7 +290,12 @@ class Package(Entry):
     """A version for inference. Loaded through ``store.load_package``, it has its model."""
 
     def __init__(
-        self, head: Head, source: Source, tags: Sequence[str] = (), *, loaded: LoadedPackage | None = None
+        self,
+        head: Head,
+        source: Source,
+        tags: Sequence[str] = (),
+        *,
+        loaded: LoadedPackage | None = None,
     ) -> None:
         super().__init__(head, source, tags)
         self._loaded = loaded
@@ -303,7 +317,7 @@ class Package(Entry):
         """``{"mean": …, "std": …}`` as float64 arrays, None if there is no preprocessing."""
         return self._need().preprocessing
 
-    def predict(self, samples: Any) -> Any:  # noqa: ANN401 - arrays, lists or tensors in, a name or names out
+    def predict(self, samples: Any) -> Any:
         """Return the class name of one sample, or a list of names for a batch.
 
         Args:
@@ -315,7 +329,7 @@ class Package(Entry):
         """
         return self._need().predict(samples)
 
-    def predict_proba(self, samples: Any) -> Any:  # noqa: ANN401 - arrays, lists or tensors in
+    def predict_proba(self, samples: Any) -> Any:
         """Return each class's probability, the softmax of the outputs, as a NumPy array.
 
         Args:

@@ -48,11 +48,15 @@ class CkptStoreError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel to another process whatever ``__init__`` takes, as worker pools need."""
-        state = {**self.__dict__, "errno": self.errno} if isinstance(self, OSError) else self.__dict__
+        state = (
+            {**self.__dict__, "errno": self.errno} if isinstance(self, OSError) else self.__dict__
+        )
         return _again, (type(self), self.args, state)
 
 
-def _again(kind: type[CkptStoreError], args: tuple[object, ...], state: dict[str, object]) -> CkptStoreError:
+def _again(
+    kind: type[CkptStoreError], args: tuple[object, ...], state: dict[str, object]
+) -> CkptStoreError:
     error = kind.__new__(kind, *args)
     error.args = args
     for name, value in state.items():

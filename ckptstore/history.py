@@ -51,7 +51,9 @@ class History(Sequence[Entry]):
         if not rows:
             return "History: no versions" + self._damage_note()
         shown = rows[-SHOWN_ROWS:]
-        widths = [max(len(row[column]) for row in [header, *shown]) for column in range(len(header))]
+        widths = [
+            max(len(row[column]) for row in [header, *shown]) for column in range(len(header))
+        ]
         lines = [
             "  ".join(
                 cell.ljust(width) if column == 0 else cell.rjust(width)
@@ -67,12 +69,15 @@ class History(Sequence[Entry]):
         header, rows = self._table()
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[-SHOWN_ROWS:]
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in rows[-SHOWN_ROWS:]
         )
         note = html.escape(self._damage_note().strip())
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" + (f"<p>{note}</p>" if note else "")
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" + (
+            f"<p>{note}</p>" if note else ""
+        )
 
-    def to_pandas(self) -> Any:  # noqa: ANN401 - pandas is optional
+    def to_pandas(self) -> Any:
         """Return a pandas DataFrame: one row a version, indexed by ref, one column a metric.
 
         Raises:
@@ -81,7 +86,9 @@ class History(Sequence[Entry]):
         try:
             import pandas as pd
         except ImportError as error:
-            raise MissingPackageError("history.to_pandas() needs pandas: pip install 'ckptstore[pandas]'") from error
+            raise MissingPackageError(
+                "history.to_pandas() needs pandas: pip install 'ckptstore[pandas]'"
+            ) from error
         names = self._metric_names()
         rows = [
             {
@@ -91,7 +98,10 @@ class History(Sequence[Entry]):
                 "kind": _kind(entry),
                 "epoch": entry.epoch,
                 "step": entry.step,
-                **{f"metrics.{name}" if name in TAKEN else name: entry.metrics.get(name) for name in names},
+                **{
+                    f"metrics.{name}" if name in TAKEN else name: entry.metrics.get(name)
+                    for name in names
+                },
                 "tags": ", ".join(entry.tags),
                 "parent": entry.parent,
                 "size_bytes": entry.size_bytes,
@@ -114,11 +124,20 @@ class History(Sequence[Entry]):
         names = self._metric_names()
         several_kinds = len({_kind(entry) for entry in self._entries}) > 1
         steps = any(entry.step is not None for entry in self._entries)
-        columns = [name for name in COLUMNS if (name != "kind" or several_kinds) and (name != "step" or steps)]
+        columns = [
+            name
+            for name in COLUMNS
+            if (name != "kind" or several_kinds) and (name != "step" or steps)
+        ]
         header = [*columns, *(_plain(name) for name in names), "tags", "size", "created"]
         rows = []
         for entry in self._entries:
-            facts = {"ref": entry.ref, "kind": _kind(entry), "epoch": _text(entry.epoch), "step": _text(entry.step)}
+            facts = {
+                "ref": entry.ref,
+                "kind": _kind(entry),
+                "epoch": _text(entry.epoch),
+                "step": _text(entry.step),
+            }
             rows.append(
                 [
                     *(facts[name] for name in columns),
@@ -133,7 +152,9 @@ class History(Sequence[Entry]):
     def _damage_note(self) -> str:
         if not self.damaged:
             return ""
-        return f"\n{len(self.damaged)} damaged version(s): " + ", ".join(ref for ref, _ in self.damaged)
+        return f"\n{len(self.damaged)} damaged version(s): " + ", ".join(
+            ref for ref, _ in self.damaged
+        )
 
 
 TAKEN = frozenset(
@@ -156,7 +177,9 @@ def _text(value: float | None) -> str:
 
 def _plain(name: str) -> str:
     """Return a name with control characters spelled out, so that it can't move a terminal's cursor."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in name
+    )
 
 
 def _size(size_bytes: int) -> str:

@@ -44,19 +44,19 @@ class Run:
 
     def save(
         self,
-        model: Any = None,  # noqa: ANN401 - whatever has state
-        optimizer: Any = None,  # noqa: ANN401 - whatever has state
+        model: Any = None,
+        optimizer: Any = None,
         *,
         epoch: int | None = None,
         step: int | None = None,
         model_config: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
-        extra: Any = None,  # noqa: ANN401 - any tree
+        extra: Any = None,
         parent: Checkpoint | str | None = None,
         tags: Sequence[str] = (),
         rng: bool = True,
-        **parts_and_metrics: Any,  # noqa: ANN401 - sorted by what they are
+        **parts_and_metrics: Any,
     ) -> Checkpoint:
         """Save a checkpoint into this run. See :meth:`ckptstore.Store.save`."""
         return self._store._save(  # noqa: SLF001 - a run is part of its store
@@ -76,11 +76,15 @@ class Run:
             rng=rng,
         )
 
-    def resume(self, model: Any = None, optimizer: Any = None, *, rng: bool = True, **parts: Any) -> Resumed:  # noqa: ANN401 - whatever has state
+    def resume(
+        self, model: Any = None, optimizer: Any = None, *, rng: bool = True, **parts: Any
+    ) -> Resumed:
         """Restore the newest intact checkpoint. See :meth:`ckptstore.Store.resume`."""
         return self._store.resume(model, optimizer, run=self.name, rng=rng, **parts)
 
-    def best(self, *, metric: str | None = None, mode: Literal["min", "max"] | None = None) -> Checkpoint:
+    def best(
+        self, *, metric: str | None = None, mode: Literal["min", "max"] | None = None
+    ) -> Checkpoint:
         """Return the best checkpoint. See :meth:`ckptstore.Store.best`."""
         return self._store._best(self.name, metric, mode, self._given)  # noqa: SLF001 - a run is part of its store
 

@@ -39,14 +39,16 @@ class Source:
         opened = open_manifest(self._storage, entry.run, entry.version)
         return load_module(opened, factory, **options).module
 
-    def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:  # noqa: ANN401 - any state
+    def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:
         """Return the state of one of an entry's parts; :meth:`Entry.state` calls this."""
         from ckptstore.loading.load import load_state
         from ckptstore.loading.manifest import open_manifest
 
-        return load_state(open_manifest(self._storage, entry.run, entry.version), part, device=device)
+        return load_state(
+            open_manifest(self._storage, entry.run, entry.version), part, device=device
+        )
 
-    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Any:  # noqa: ANN401 - an Audit
+    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Any:
         """Put an entry's state into live objects; :meth:`Checkpoint.restore` calls this."""
         from ckptstore.format.manifest import parent_of
         from ckptstore.loading.manifest import open_manifest

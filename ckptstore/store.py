@@ -85,7 +85,10 @@ class Store:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -117,14 +120,19 @@ class Store:
             ArgumentError: Another argument is not usable.
         """
         _check_monitor(monitor, mode)
-        return Run(self, check_run(name), model_config=model_config, given=self._given(config, monitor, mode))
+        return Run(
+            self,
+            check_run(name),
+            model_config=model_config,
+            given=self._given(config, monitor, mode),
+        )
 
     # ------------------------------------------------------------ saving
 
     def save(
         self,
-        model: Any = None,  # noqa: ANN401 - whatever has state
-        optimizer: Any = None,  # noqa: ANN401 - whatever has state
+        model: Any = None,
+        optimizer: Any = None,
         *,
         run: str | None = None,
         epoch: int | None = None,
@@ -132,11 +140,11 @@ class Store:
         model_config: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
-        extra: Any = None,  # noqa: ANN401 - any tree
+        extra: Any = None,
         parent: Checkpoint | Package | str | None = None,
         tags: Sequence[str] = (),
         rng: bool = True,
-        **parts_and_metrics: Any,  # noqa: ANN401 - sorted by what they are
+        **parts_and_metrics: Any,
     ) -> Checkpoint:
         """Save a checkpoint. When this returns it is durable, whole and verifiable.
 
@@ -188,12 +196,12 @@ class Store:
 
     def save_package(
         self,
-        source: Any,  # noqa: ANN401 - a checkpoint, a ref or a module
+        source: Any,
         *,
         run: str | None = None,
         preprocessing: Mapping[str, Any] | None = None,
         class_names: Sequence[str | int] | None = None,
-        sample: Any = None,  # noqa: ANN401 - an array, a list or a tensor
+        sample: Any = None,
         part: str = "model",
         model_config: Mapping[str, Any] | None = None,
         parent: Checkpoint | Package | str | None = None,
@@ -296,8 +304,14 @@ class Store:
             run: A run, a glob, or None: all runs.
         """
         records = self._catalog.history(self._lookup.every_path(run))
-        damaged = [(f"{record.path}@{record.version}", record.damage) for record in records if record.damage]
-        return History([self._entry(record) for record in records if record.head is not None], damaged)
+        damaged = [
+            (f"{record.path}@{record.version}", record.damage)
+            for record in records
+            if record.damage
+        ]
+        return History(
+            [self._entry(record) for record in records if record.head is not None], damaged
+        )
 
     # ------------------------------------------------------------ loading
 
@@ -376,12 +390,12 @@ class Store:
 
     def resume(
         self,
-        model: Any = None,  # noqa: ANN401 - whatever has state
-        optimizer: Any = None,  # noqa: ANN401 - whatever has state
+        model: Any = None,
+        optimizer: Any = None,
         *,
         run: str | None = None,
         rng: bool = True,
-        **parts: Any,  # noqa: ANN401 - whatever has state
+        **parts: Any,
     ) -> Resumed:
         """Restore the newest intact checkpoint into live objects; do nothing if there is none.
 
@@ -428,7 +442,14 @@ class Store:
     # ------------------------------------------------------------ how
 
     def _save(
-        self, run: str, given: GivenSettings, keywords: Mapping[str, Any], *, parent: Any, rng: bool, **options: Any  # noqa: ANN401 - passed on
+        self,
+        run: str,
+        given: GivenSettings,
+        keywords: Mapping[str, Any],
+        *,
+        parent: Any,
+        rng: bool,
+        **options: Any,
     ) -> Checkpoint:
         from ckptstore.saving.checkpoint import save_checkpoint
 
@@ -443,8 +464,12 @@ class Store:
         )
         return Checkpoint(head, self._source, tags)
 
-    def _best(self, run: str | None, metric: str | None, mode: Mode | None, given: GivenSettings) -> Checkpoint:
-        return self._checkpoint(self._lookup.best(run, metric=metric, mode=mode, given=(given.monitor, given.mode)))
+    def _best(
+        self, run: str | None, metric: str | None, mode: Mode | None, given: GivenSettings
+    ) -> Checkpoint:
+        return self._checkpoint(
+            self._lookup.best(run, metric=metric, mode=mode, given=(given.monitor, given.mode))
+        )
 
     def _get(self, ref: Ref, given: GivenSettings) -> Checkpoint | Package:
         return self._entry(self._lookup.by_ref(ref, given=(given.monitor, given.mode)))
@@ -454,15 +479,19 @@ class Store:
 
         path = run_path(run)
         if path not in self._lines:
-            self._lines[path] = Line(self._storage, self._catalog, run, single_writer=self._single_writer)
+            self._lines[path] = Line(
+                self._storage, self._catalog, run, single_writer=self._single_writer
+            )
         return self._lines[path]
 
-    def _given(self, config: Mapping[str, Any] | None, monitor: str | None, mode: Mode | None) -> GivenSettings:
+    def _given(
+        self, config: Mapping[str, Any] | None, monitor: str | None, mode: Mode | None
+    ) -> GivenSettings:
         from ckptstore.saving.line import given_settings
 
         return given_settings(config, monitor or self._monitor[0], mode or self._monitor[1])
 
-    def _parent(self, parent: Checkpoint | Package | str | None) -> Any:  # noqa: ANN401 - a Parent
+    def _parent(self, parent: Checkpoint | Package | str | None) -> Any:
         from ckptstore.format.manifest import parent_of
 
         if parent is None:

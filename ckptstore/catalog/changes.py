@@ -36,19 +36,21 @@ from ckptstore.format.journal import Facts, decode_entry, fold
 TABLES = Base.metadata.tables
 
 # Built once: a statement's text is compiled at its first use and kept.
-RUN_STATE = (
-    select(
-        RunRow.name,
-        select(func.max(VersionRow.version))
-        .where(VersionRow.store == RunRow.store, VersionRow.path == RunRow.path)
-        .scalar_subquery(),
-        select(func.max(JournalRow.number))
-        .where(JournalRow.store == RunRow.store, JournalRow.path == RunRow.path)
-        .scalar_subquery(),
-    )
+RUN_STATE = select(
+    RunRow.name,
+    select(func.max(VersionRow.version))
+    .where(VersionRow.store == RunRow.store, VersionRow.path == RunRow.path)
+    .scalar_subquery(),
+    select(func.max(JournalRow.number))
+    .where(JournalRow.store == RunRow.store, JournalRow.path == RunRow.path)
+    .scalar_subquery(),
+).where(RunRow.store == bindparam("store"), RunRow.path == bindparam("path"))
+LOCK_RUN = (
+    select(RunRow.path)
     .where(RunRow.store == bindparam("store"), RunRow.path == bindparam("path"))
     .with_for_update()
 )
+RunState = tuple[str | None, int, int]
 INSERT_VERSION = insert(VersionRow)
 INSERT_METRICS = insert(MetricRow)
 VERSION_COLUMNS = tuple(
@@ -76,11 +78,10 @@ def add_version(connection: Connection, store: str, path: str, version: Version)
     Returns:
         Whether it is indexed now: not if the run is unknown, or versions before it are missing.
     """
-    state = connection.execute(RUN_STATE, {"store": store, "path": path}).one_or_none()
+    state = _run_state(connection, store, path)
     if state is None:
         return False
-    name, last, _ = state
-    following = (last or 0) + 1
+    name, following, _ = state
     if version.number == following:
         _insert_version(connection, store, path, version)
         if name is None:
@@ -96,8 +97,10 @@ def add_batch(connection: Connection, store: str, path: str, batch: Batch) -> bo
     Returns:
         False, with nothing added, if what comes before the batch is not there any more.
     """
-    name, last, last_entry = connection.execute(RUN_STATE, {"store": store, "path": path}).one()
-    following, following_entry = (last or 0) + 1, (last_entry or 0) + 1
+    state = _run_state(connection, store, path)
+    if state is None:
+        return False
+    name, following, following_entry = state
     new = [version for version in batch.versions if version.number >= following]
     entries = [entry for entry in batch.entries if entry.number >= following_entry]
     if new and new[0].number > following:
@@ -122,6 +125,17 @@ def remove_store(connection: Connection, store: str) -> None:
     """Remove all rows of a store."""
     for table in reversed(Base.metadata.sorted_tables):
         connection.execute(delete(table).where(table.c.store == store))
+
+
+def _run_state(connection: Connection, store: str, path: str) -> RunState | None:
+    """Return a run's spelling, and the version and journal entry that follow those indexed."""
+    key = {"store": store, "path": path}
+    if connection.dialect.name != "sqlite":
+        # In a statement of its own: one that had to wait for the lock would see what was there
+        # before it waited.
+        connection.execute(LOCK_RUN, key)
+    state = connection.execute(RUN_STATE, key).one_or_none()
+    return None if state is None else (state[0], (state[1] or 0) + 1, (state[2] or 0) + 1)
 
 
 def _insert_version(connection: Connection, store: str, path: str, version: Version) -> None:

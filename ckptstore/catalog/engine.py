@@ -162,7 +162,11 @@ class Database:
     def _transaction(self, *, writing: bool) -> Iterator[Connection]:
         try:
             engine = self._open()
-            with engine.connect().execution_options(ckptstore_writing=writing) as connection:
+            options: dict[str, Any] = {"ckptstore_writing": writing}
+            if engine.dialect.name != "sqlite" and not writing:
+                # What two queries of one question see must agree, as it always does in SQLite.
+                options["isolation_level"] = "REPEATABLE READ"
+            with engine.connect().execution_options(**options) as connection:
                 with connection.begin():
                     yield connection
                 if self.path is not None and self._identity is None:

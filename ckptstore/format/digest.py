@@ -39,7 +39,7 @@ def dump_line(value: object) -> bytes:
     return text.encode("utf-8")
 
 
-def parse_line(line: bytes, where: str) -> Any:  # noqa: ANN401 - JSON can be anything
+def parse_line(line: bytes, where: str) -> Any:
     """Parse one line of JSON, refusing what a careless or hostile writer could put there.
 
     Args:
@@ -51,7 +51,9 @@ def parse_line(line: bytes, where: str) -> Any:  # noqa: ANN401 - JSON can be an
             a key twice, or holds NaN, an infinity, a lone surrogate or a number that overflows.
     """
     if len(line) > MAX_LINE_BYTES:
-        raise IntegrityError(f"{where} has a line of {len(line)} bytes; at most {MAX_LINE_BYTES} are read")
+        raise IntegrityError(
+            f"{where} has a line of {len(line)} bytes; at most {MAX_LINE_BYTES} are read"
+        )
     _check_depth(line, where)
     try:
         value = json.loads(

@@ -30,7 +30,7 @@ class Fields:
         found = _kind(self._value[name]) if name in self._value else "missing"
         return IntegrityError(f"{self.where}: {name!r} should be {expected}, and is {found}")
 
-    def get(self, name: str) -> Any:  # noqa: ANN401 - JSON can be anything
+    def get(self, name: str) -> Any:
         """Return a field unchecked, None if it is missing."""
         return self._value.get(name)
 

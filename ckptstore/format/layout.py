@@ -24,9 +24,7 @@ SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+,-]*")
 DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 RESERVED_TAGS = frozenset({"best", "latest"})
 
-SEGMENT_RULE = (
-    "letters, digits and '. _ = + , -', starting with a letter or digit, not ending in '.', and no Windows device name such as 'nul'"
-)
+SEGMENT_RULE = "letters, digits and '. _ = + , -', starting with a letter or digit, not ending in '.', and no Windows device name such as 'nul'"
 VERSION_FILE = re.compile(r"([0-9]{8,})\.jsonl")
 JOURNAL_FILE = re.compile(r"([0-9]{8,})\.json")
 
@@ -90,7 +88,9 @@ def parse_ref(ref: object) -> Ref:
     name = check_run(run) if run else None
     if not at:
         if name is None:
-            raise InvalidNameError("a ref can't be empty: write 'digits', 'digits@7' or 'digits@best'")
+            raise InvalidNameError(
+                "a ref can't be empty: write 'digits', 'digits@7' or 'digits@best'"
+            )
         return Ref(name, "latest")
     if re.fullmatch(r"[0-9]{1,18}", selector) and int(selector) > 0:
         return Ref(name, int(selector))

@@ -185,7 +185,9 @@ def head_line(start: bytes, where: str) -> bytes | None:
         return None
     line = start[:end]
     if start[end + 1 : expected_end] != b'"' + digest(line).encode() + b'"\n':
-        raise IntegrityError(f"{where}: the head's digest does not match; it was damaged or cut short")
+        raise IntegrityError(
+            f"{where}: the head's digest does not match; it was damaged or cut short"
+        )
     return line
 
 
@@ -259,7 +261,10 @@ def _decode_pack(item: object, where: str) -> Pack:
 def _decode_file(item: object, where: str) -> File:
     fields = Fields(item, f"{where}, a file")
     return File(
-        fields.uuid("save"), fields.number("number"), fields.number("size_bytes"), fields.digest("blake3")
+        fields.uuid("save"),
+        fields.number("number"),
+        fields.number("size_bytes"),
+        fields.digest("blake3"),
     )
 
 

@@ -85,7 +85,11 @@ def plan(slots: Sequence[Slot]) -> Plan:
         code, shape = CODES.get(slot.dtype), list(slot.shape)
         if code is None:
             code, shape = "U8", [*shape, slot.itemsize]
-        entries[slot.name] = {"dtype": code, "shape": shape, "data_offsets": [end, end + slot.length]}
+        entries[slot.name] = {
+            "dtype": code,
+            "shape": shape,
+            "data_offsets": [end, end + slot.length],
+        }
         end += slot.length
     text = dump_line(entries)
     text += b" " * (-(8 + len(text)) % DATA_ALIGNMENT)

@@ -99,7 +99,11 @@ def _decode_parameters(fields: Fields) -> tuple[tuple[str | None, ...], ...] | N
 
 
 def _tensor_json(tensor: Tensor) -> dict[str, Any]:
-    value: dict[str, Any] = {"dtype": tensor.dtype, "itemsize": tensor.itemsize, "shape": list(tensor.shape)}
+    value: dict[str, Any] = {
+        "dtype": tensor.dtype,
+        "itemsize": tensor.itemsize,
+        "shape": list(tensor.shape),
+    }
     if tensor.order is not None:
         value["order"] = list(tensor.order)
     if tensor.requires_grad:
@@ -127,7 +131,9 @@ def _decode_tensor(fields: Fields, packs: Sequence[Pack]) -> Tensor:
     )
     if sum(prod(chunk.shape) for chunk in chunks) != prod(shape) or not _apart(chunks):
         raise fields.bad("chunks", "chunks that cover the tensor once")
-    return Tensor(fields.text("dtype"), itemsize, shape, order, fields.flag("requires_grad"), chunks)
+    return Tensor(
+        fields.text("dtype"), itemsize, shape, order, fields.flag("requires_grad"), chunks
+    )
 
 
 def _decode_chunk(
@@ -161,7 +167,9 @@ def _apart(chunks: Sequence[Chunk]) -> bool:
                 break
             if all(
                 a < b + m and b < a + n
-                for a, n, b, m in zip(one.offsets, one.shape, other.offsets, other.shape, strict=True)
+                for a, n, b, m in zip(
+                    one.offsets, one.shape, other.offsets, other.shape, strict=True
+                )
             ):
                 return False
     return True

@@ -61,7 +61,7 @@ Put = Callable[[Any, str], int]
 """Takes a tensor or array out of the tree: (value, path) -> its place in the part's list."""
 
 
-def encode(value: object, path: str, put: Put | None = None) -> Any:  # noqa: ANN401 - JSON can be anything
+def encode(value: object, path: str, put: Put | None = None) -> Any:
     """Return *value* as a tree.
 
     Args:
@@ -81,10 +81,12 @@ class _Encoder:
         self._torch = sys.modules.get("torch")
         self._numpy = sys.modules.get("numpy")
 
-    def encode(self, value: object, path: str, depth: int) -> Any:  # noqa: ANN401 - JSON can be anything
+    def encode(self, value: object, path: str, depth: int) -> Any:
         if depth > MAX_TREE_DEPTH:
             raise UnsupportedValueError(
-                path, f"state nested deeper than {MAX_TREE_DEPTH} levels", "flatten it; does it contain itself?"
+                path,
+                f"state nested deeper than {MAX_TREE_DEPTH} levels",
+                "flatten it; does it contain itself?",
             )
         kind = type(value)
         if value is None or kind is bool:
@@ -103,7 +105,7 @@ class _Encoder:
             raise UnsupportedValueError(path, f"a {kind.__module__}.{kind.__qualname__}")
         return node
 
-    def _encode_container(self, value: Any, kind: type, path: str, depth: int) -> Any:  # noqa: ANN401, PLR0911 - one return a type
+    def _encode_container(self, value: Any, kind: type, path: str, depth: int) -> Any:  # noqa: PLR0911 - one return a type
         if kind is list:
             return self._items(value, path, depth)
         if kind is dict:
@@ -142,11 +144,14 @@ class _Encoder:
 
     def _pairs(self, value: dict[Any, Any], path: str, depth: int) -> list[list[Any]]:
         return [
-            [self.encode(key, f"{path}/{key!r}", depth + 1), self.encode(item, f"{path}/{key}", depth + 1)]
+            [
+                self.encode(key, f"{path}/{key!r}", depth + 1),
+                self.encode(item, f"{path}/{key}", depth + 1),
+            ]
             for key, item in value.items()
         ]
 
-    def _encode_torch(self, value: Any, kind: type, path: str) -> dict[str, Any] | None:  # noqa: ANN401 - any value may come
+    def _encode_torch(self, value: Any, kind: type, path: str) -> dict[str, Any] | None:
         torch = self._torch
         if torch is None:
             return None
@@ -164,7 +169,7 @@ class _Encoder:
                 return {f"$torch.{name}": str(value).removeprefix("torch.")}
         return None
 
-    def _encode_numpy(self, value: Any, path: str) -> dict[str, Any] | None:  # noqa: ANN401 - any value may come
+    def _encode_numpy(self, value: Any, path: str) -> dict[str, Any] | None:
         np = self._numpy
         if np is None:
             return None
@@ -185,7 +190,9 @@ class _Encoder:
     def _take_out(self, value: object, path: str) -> int:
         if self._put is None:
             raise UnsupportedValueError(
-                path, f"a {type(value).__qualname__}", "tensors and arrays go into extra= or a part of their own"
+                path,
+                f"a {type(value).__qualname__}",
+                "tensors and arrays go into extra= or a part of their own",
             )
         return self._put(value, path)
 
@@ -194,11 +201,13 @@ def _encode_str(value: str, path: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UnsupportedValueError(path, f"the string {value!a}, which has a lone surrogate") from error
+        raise UnsupportedValueError(
+            path, f"the string {value!a}, which has a lone surrogate"
+        ) from error
     return value
 
 
-def _encode_float(value: float) -> Any:  # noqa: ANN401 - a number or a node
+def _encode_float(value: float) -> Any:
     if math.isfinite(value):
         return value
     if math.isinf(value):
@@ -220,7 +229,7 @@ def _factory_name(factory: Callable[[], Any] | None, path: str) -> str | None:
     )
 
 
-def _dtype_name(dtype: Any, path: str) -> str:  # noqa: ANN401 - numpy may not be installed
+def _dtype_name(dtype: Any, path: str) -> str:
     numpy = sys.modules["numpy"]
     name: str = dtype.str
     if dtype.hasobject or dtype.fields is not None or numpy.dtype(name) != dtype:

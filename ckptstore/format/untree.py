@@ -17,7 +17,7 @@ Get = Callable[[int], Any]
 """Gives back the tensor at a place in the part's list."""
 
 
-def decode(node: object, where: str, get: Get | None = None) -> Any:  # noqa: ANN401 - any state
+def decode(node: object, where: str, get: Get | None = None) -> Any:
     """Return the state that *node* stands for.
 
     Args:
@@ -32,7 +32,14 @@ def decode(node: object, where: str, get: Get | None = None) -> Any:  # noqa: AN
     try:
         return _Decoder(get).decode(node)
     except (
-        TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, binascii.Error
+        TypeError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        binascii.Error,
     ) as error:
         raise IntegrityError(f"{where}: its tree is not what ckptstore writes: {error}") from error
 
@@ -57,7 +64,7 @@ class _Decoder:
     def __init__(self, get: Get | None) -> None:
         self._get = get
 
-    def decode(self, node: Any) -> Any:  # noqa: ANN401 - JSON in, any state out
+    def decode(self, node: Any) -> Any:
         if isinstance(node, list):
             return [self.decode(item) for item in node]
         if not isinstance(node, dict):
@@ -82,7 +89,7 @@ class _Decoder:
             return SIMPLE[name](content)
         raise ValueError(f"unknown node {name!r}")
 
-    def _paired(self, name: str, content: Any, node: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON in
+    def _paired(self, name: str, content: Any, node: dict[str, Any]) -> Any:
         pairs = [(self.decode(key), self.decode(item)) for key, item in content]
         if name == "$dict":
             return dict(pairs)
@@ -96,21 +103,21 @@ class _Decoder:
             ordered._metadata = self.decode(node["_metadata"])  # type: ignore[attr-defined] # noqa: SLF001 - where torch keeps it
         return ordered
 
-    def _tensor(self, name: str, place: object, node: dict[str, Any]) -> Any:  # noqa: ANN401 - torch is not imported here
+    def _tensor(self, name: str, place: object, node: dict[str, Any]) -> Any:
         if self._get is None or not isinstance(place, int) or isinstance(place, bool) or place < 0:
             raise ValueError(f"tensor {place!r} where there can be none")
         tensor = self._get(place)
         if name == "$array":
             return _array(tensor, node)
         if node.get("parameter"):
-            import torch  # noqa: PLC0415 - only reached where there are tensors
+            import torch
 
             return torch.nn.Parameter(tensor.detach(), requires_grad=tensor.requires_grad)
         return tensor
 
 
-def _array(tensor: Any, node: dict[str, Any]) -> Any:  # noqa: ANN401 - numpy is not imported here
-    import numpy as np  # noqa: PLC0415 - only reached where there are arrays
+def _array(tensor: Any, node: dict[str, Any]) -> Any:
+    import numpy as np
 
     dtype, shape = np.dtype(node["dtype"]), [int(size) for size in node["shape"]]
     if dtype.hasobject or prod(shape) * dtype.itemsize != tensor.numel():
@@ -121,8 +128,8 @@ def _array(tensor: Any, node: dict[str, Any]) -> Any:  # noqa: ANN401 - numpy is
     return np.asfortranarray(array) if node.get("fortran") else array
 
 
-def _numpy_value(name: str, content: str, node: dict[str, Any]) -> Any:  # noqa: ANN401 - numpy is not imported here
-    import numpy as np  # noqa: PLC0415 - only reached where there are NumPy values
+def _numpy_value(name: str, content: str, node: dict[str, Any]) -> Any:
+    import numpy as np
 
     dtype = np.dtype(content if name == "$numpy.dtype" else node["dtype"])
     if dtype.hasobject:
@@ -132,8 +139,8 @@ def _numpy_value(name: str, content: str, node: dict[str, Any]) -> Any:  # noqa:
     return np.frombuffer(base64.b64decode(content, validate=True), dtype, count=1)[0]
 
 
-def _torch_value(name: str, content: Any) -> Any:  # noqa: ANN401 - torch is not imported here
-    import torch  # noqa: PLC0415 - only reached where there are torch values
+def _torch_value(name: str, content: Any) -> Any:
+    import torch
 
     if name == "Size":
         return torch.Size(content)
@@ -158,12 +165,18 @@ def _bytes(content: str) -> bytes:
 
 
 def _complex(content: list[Any]) -> complex:
-    real, imaginary = (_float(part["$float"]) if isinstance(part, dict) else float(part) for part in content)
+    real, imaginary = (
+        _float(part["$float"]) if isinstance(part, dict) else float(part) for part in content
+    )
     return complex(real, imaginary)
 
 
 PAIRED = frozenset({"$dict", "$OrderedDict", "$Counter", "$defaultdict"})
-LISTED: dict[str, Callable[[list[Any]], Any]] = {"$tuple": tuple, "$set": set, "$frozenset": frozenset}
+LISTED: dict[str, Callable[[list[Any]], Any]] = {
+    "$tuple": tuple,
+    "$set": set,
+    "$frozenset": frozenset,
+}
 SIMPLE: dict[str, Callable[[Any], Any]] = {
     "$int": int,
     "$float": _float,

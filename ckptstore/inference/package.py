@@ -31,7 +31,9 @@ class Contents:
     def head(self) -> dict[str, Any]:
         """Return what the manifest's head says of it, as plain JSON."""
         return {
-            "class_names": None if self.class_names is None else encode(list(self.class_names), "class_names"),
+            "class_names": None
+            if self.class_names is None
+            else encode(list(self.class_names), "class_names"),
             "sample_shape": None if self.sample_shape is None else list(self.sample_shape),
             "integers": self.integers,
             "preprocessing": None if self.preprocessing is None else "statistics",
@@ -97,13 +99,19 @@ def _names(class_names: object) -> tuple[Any, ...] | None:
     if class_names is None:
         return None
     if isinstance(class_names, (str, bytes)) or not isinstance(class_names, (Sequence, np.ndarray)):
-        raise ArgumentError(f"class_names= takes a list with one name a class, not {class_names!r:.80}")
+        raise ArgumentError(
+            f"class_names= takes a list with one name a class, not {class_names!r:.80}"
+        )
     names = [name.item() if isinstance(name, np.generic) else name for name in class_names]
     for name in names:
         if isinstance(name, bool) or not isinstance(name, (str, int)):
-            raise ArgumentError(f"class_names=: a class is named by a string or an int, not {name!r:.80}")
+            raise ArgumentError(
+                f"class_names=: a class is named by a string or an int, not {name!r:.80}"
+            )
     if len(set(names)) != len(names):
-        raise ArgumentError("class_names=: two classes have one name, so a prediction could mean either")
+        raise ArgumentError(
+            "class_names=: two classes have one name, so a prediction could mean either"
+        )
     return tuple(names)
 
 

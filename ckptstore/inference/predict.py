@@ -42,7 +42,7 @@ class Predictor:
         self._integers = integers
         self._ref = ref
 
-    def predict(self, samples: Any) -> Any:  # noqa: ANN401 - arrays, lists or tensors in, a name or names out
+    def predict(self, samples: Any) -> Any:
         """Return the class name of one sample, or a list of them for a batch.
 
         Args:
@@ -59,7 +59,7 @@ class Predictor:
         chosen = [names[index] for index in scores.argmax(dim=1).tolist()]
         return chosen[0] if single else chosen
 
-    def predict_proba(self, samples: Any) -> Any:  # noqa: ANN401 - arrays, lists or tensors in
+    def predict_proba(self, samples: Any) -> Any:
         """Return each class's probability: the softmax of the module's outputs.
 
         Args:
@@ -84,7 +84,7 @@ class Predictor:
             )
         return self._class_names
 
-    def _batch(self, samples: Any) -> tuple[torch.Tensor, bool]:  # noqa: ANN401 - arrays, lists or tensors in
+    def _batch(self, samples: Any) -> tuple[torch.Tensor, bool]:
         raw, single = self._as_batch(_numbers(samples))
         parameter = next((p for p in self._module.parameters() if p.is_floating_point()), None)
         device = parameter.device if parameter is not None else torch.device("cpu")
@@ -93,12 +93,16 @@ class Predictor:
         if self._preprocessing is not None:
             raw = self._preprocessing.apply(raw.astype(np.float64))
         ready = torch.from_numpy(np.array(raw))
-        return ready.to(parameter.dtype if parameter is not None else torch.float32).to(device), single
+        return ready.to(parameter.dtype if parameter is not None else torch.float32).to(
+            device
+        ), single
 
-    def _as_batch(self, raw: Any) -> tuple[Any, bool]:  # noqa: ANN401 - a NumPy array
+    def _as_batch(self, raw: Any) -> tuple[Any, bool]:
         if self._shape is None:
             if raw.ndim == 0:
-                raise ArgumentError(f"{self._ref}: predict() takes a batch, shape (N, …), not a single number")
+                raise ArgumentError(
+                    f"{self._ref}: predict() takes a batch, shape (N, …), not a single number"
+                )
             return raw, False
         if raw.shape == self._shape:
             return raw[np.newaxis], True
@@ -114,7 +118,9 @@ class Predictor:
         with torch.inference_mode():
             output = self._module(batch)
         count = len(self._class_names) if self._class_names is not None else None
-        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__qualname__
+        shape = (
+            tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__qualname__
+        )
         # One logit says yes or no by its sign, which an argmax over one column would hide.
         if not (
             isinstance(output, torch.Tensor)
@@ -126,13 +132,15 @@ class Predictor:
             expected = f"({batch.shape[0]}, {count if count is not None else 'number of classes'})"
             raise MismatchError(
                 f"{self._ref} cannot be read as scores of classes",
-                [f"the model's output should have shape {expected}, two classes at least, and is {shape}"],
+                [
+                    f"the model's output should have shape {expected}, two classes at least, and is {shape}"
+                ],
                 "Use .model and read its output yourself.",
             )
         return output
 
 
-def _numbers(samples: Any) -> Any:  # noqa: ANN401 - arrays, lists or tensors in, a NumPy array out
+def _numbers(samples: Any) -> Any:
     if isinstance(samples, torch.Tensor):
         samples = samples.detach().cpu()
         samples = (samples.float() if samples.dtype == torch.bfloat16 else samples).numpy()

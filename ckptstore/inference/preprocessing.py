@@ -43,7 +43,11 @@ def check(statistics: object) -> Preprocessing:
             mean that is not finite, or a std that is zero, negative or not finite; columns are named.
     """
     if not isinstance(statistics, Mapping) or set(statistics) != {"mean", "std"}:
-        given = sorted(map(str, statistics)) if isinstance(statistics, Mapping) else type(statistics).__qualname__
+        given = (
+            sorted(map(str, statistics))
+            if isinstance(statistics, Mapping)
+            else type(statistics).__qualname__
+        )
         raise ArgumentError(f'preprocessing= takes {{"mean": …, "std": …}}, not {given}')
     mean, std = (_floats(name, statistics[name]) for name in ("mean", "std"))
     try:
@@ -52,10 +56,17 @@ def check(statistics: object) -> Preprocessing:
         raise ArgumentError(
             f"preprocessing=: mean has shape {list(mean.shape)} and std {list(std.shape)}, which don't broadcast"
         ) from error
-    _refuse("mean", "is not finite", ~np.isfinite(mean), "look for NaN in the data it was computed from")
-    _refuse("std", "is not finite", ~np.isfinite(std), "look for NaN in the data it was computed from")
     _refuse(
-        "std", "is zero or negative", std <= 0, "a constant column has no spread: set its std to 1, or drop the column"
+        "mean", "is not finite", ~np.isfinite(mean), "look for NaN in the data it was computed from"
+    )
+    _refuse(
+        "std", "is not finite", ~np.isfinite(std), "look for NaN in the data it was computed from"
+    )
+    _refuse(
+        "std",
+        "is zero or negative",
+        std <= 0,
+        "a constant column has no spread: set its std to 1, or drop the column",
     )
     return Preprocessing(mean, std)
 
@@ -69,11 +80,13 @@ def _floats(name: str, value: object) -> Array:
         raise ArgumentError(f"preprocessing=: {name} is no array of numbers: {error}") from error
 
 
-def _refuse(name: str, what: str, bad: Any, advice: str) -> None:  # noqa: ANN401 - a boolean array
+def _refuse(name: str, what: str, bad: Any, advice: str) -> None:
     if not bad.any():
         return
     where = [_column(index) for index in np.argwhere(bad)]
-    shown = ", ".join(where[:MAX_LISTED]) + (f" and {len(where) - MAX_LISTED} more" if len(where) > MAX_LISTED else "")
+    shown = ", ".join(where[:MAX_LISTED]) + (
+        f" and {len(where) - MAX_LISTED} more" if len(where) > MAX_LISTED else ""
+    )
     places = f" in column(s) {shown}" if bad.ndim else ""
     raise ArgumentError(f"preprocessing=: {name} {what}{places}: {advice}")
 
@@ -93,7 +106,9 @@ def sample_shape(preprocessing: Preprocessing | None, sample: object) -> tuple[i
         if preprocessing is None or preprocessing.mean.ndim == 0:
             return None
         return tuple(np.broadcast_shapes(preprocessing.mean.shape, preprocessing.std.shape))
-    shape = tuple(np.shape(sample.detach().cpu().numpy() if isinstance(sample, torch.Tensor) else sample))
+    shape = tuple(
+        np.shape(sample.detach().cpu().numpy() if isinstance(sample, torch.Tensor) else sample)
+    )
     if preprocessing is not None:
         spread = np.broadcast_shapes(preprocessing.mean.shape, preprocessing.std.shape)
         try:
@@ -101,5 +116,7 @@ def sample_shape(preprocessing: Preprocessing | None, sample: object) -> tuple[i
         except ValueError:
             fits = False
         if not fits:
-            raise ArgumentError(f"sample= has shape {list(shape)}, and the statistics have {list(spread)}")
+            raise ArgumentError(
+                f"sample= has shape {list(shape)}, and the statistics have {list(spread)}"
+            )
     return shape

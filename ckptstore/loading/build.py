@@ -108,7 +108,7 @@ def _load(
     # A tensor shares its memory with what it is compared to: only its version tells of a write.
     loaded = {
         name: (tensor.data_ptr(), tensor._version) for name, tensor in _adopted(module, found)
-    }  # noqa: SLF001
+    }
     module.to(device)
     module.eval()
     _check(module, found, given, loaded, what)

@@ -26,7 +26,7 @@ def load_state(
     *,
     device: str | int | torch.device = "cpu",
     map_files: bool = False,
-) -> Any:  # noqa: ANN401 - any state
+) -> Any:
     """Return a part's state as it was saved.
 
     Args:
@@ -48,7 +48,9 @@ def load_state(
     if target.type != "cpu":
         # One at a time, so that the host's copy goes as the device's comes.
         for place in list(tensors):
-            tensors[place] = tensors[place].detach().to(target).requires_grad_(tensors[place].requires_grad)
+            tensors[place] = (
+                tensors[place].detach().to(target).requires_grad_(tensors[place].requires_grad)
+            )
     return decode(part.tree, where, tensors.__getitem__)
 
 

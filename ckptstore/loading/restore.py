@@ -21,7 +21,16 @@ RNG_PART = "rng"
 EXTRA_PART = "extra"
 # State of torch's own optimizers that has its parameter's shape (torch/optim/*.py).
 SHAPED_LIKE_PARAMETER = frozenset(
-    {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buffer", "square_avg", "grad_avg", "acc_delta"}
+    {
+        "exp_avg",
+        "exp_avg_sq",
+        "max_exp_avg_sq",
+        "exp_inf",
+        "momentum_buffer",
+        "square_avg",
+        "grad_avg",
+        "acc_delta",
+    }
 )
 
 
@@ -110,10 +119,14 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
             numbers[name] = found
             if not mismatches:
                 overridden += _overridden(name, part, reorder(state, found))
-        elif not callable(getattr(part, "load_state_dict", None)) and infos[name].kind != "generator":
+        elif (
+            not callable(getattr(part, "load_state_dict", None)) and infos[name].kind != "generator"
+        ):
             problems.append(f"{name}: {class_name(part)} has no load_state_dict()")
         elif infos[name].class_name not in (None, class_name(part)):
-            problems.append(f"{name}: saved by {infos[name].class_name}, and this is {class_name(part)}")
+            problems.append(
+                f"{name}: saved by {infos[name].class_name}, and this is {class_name(part)}"
+            )
     if problems:
         raise MismatchError(
             f"{loaded.opened.head.ref} does not fit what it was to be restored into",
@@ -158,7 +171,7 @@ def _rank(part: object) -> int:
     return 1 if isinstance(part, torch.optim.Optimizer) else 2
 
 
-def _module_problems(module: torch.nn.Module, state: Any, name: str) -> list[str]:  # noqa: ANN401 - any state
+def _module_problems(module: torch.nn.Module, state: Any, name: str) -> list[str]:
     if not isinstance(state, Mapping):
         return [f"was saved as a {type(state).__qualname__}, which is no module's state"]
     raw = raw_state(module, state, getattr(state, "_metadata", {}))
@@ -175,7 +188,10 @@ def _module_problems(module: torch.nn.Module, state: Any, name: str) -> list[str
 
 
 def _optimizer_problems(
-    optimizer: torch.optim.Optimizer, info: PartInfo, state: Mapping[str, Any], numbers: list[list[int]]
+    optimizer: torch.optim.Optimizer,
+    info: PartInfo,
+    state: Mapping[str, Any],
+    numbers: list[list[int]],
 ) -> list[str]:
     groups = state["param_groups"]
     lacking = sorted(set(optimizer.defaults) - set(groups[0])) if groups else []
@@ -201,9 +217,13 @@ def _optimizer_problems(
     return problems
 
 
-def _overridden(name: str, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> list[Overridden]:
+def _overridden(
+    name: str, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
+) -> list[Overridden]:
     found = []
-    for index, (mine, saved) in enumerate(zip(optimizer.param_groups, state["param_groups"], strict=True)):
+    for index, (mine, saved) in enumerate(
+        zip(optimizer.param_groups, state["param_groups"], strict=True)
+    ):
         for key, value in mine.items():
             if key in ("params", "param_names", "initial_lr") or key not in saved:
                 continue
@@ -224,7 +244,9 @@ def _unnamed(state: Mapping[str, Any]) -> Groups:
 
 def _load_module(module: torch.nn.Module, state: Mapping[str, Any]) -> None:
     # In place, on the module's own device and in its own memory; hooks and extra state run as usual.
-    result = module.load_state_dict(raw_state(module, state, getattr(state, "_metadata", {})), strict=False)
+    result = module.load_state_dict(
+        raw_state(module, state, getattr(state, "_metadata", {})), strict=False
+    )
     if result.missing_keys or result.unexpected_keys:
         raise IntegrityError(
             f"{type(unwrap(module)).__qualname__}: its loading code did not use {result.unexpected_keys} and did "
@@ -232,7 +254,7 @@ def _load_module(module: torch.nn.Module, state: Mapping[str, Any]) -> None:
         )
 
 
-def _load_object(part: Any, state: Any) -> None:  # noqa: ANN401 - whatever has state
+def _load_object(part: Any, state: Any) -> None:
     if isinstance(part, torch.Generator):
         part.set_state(torch.frombuffer(bytearray(state["state"]), dtype=torch.uint8))
     elif hasattr(part, "bit_generator") and not hasattr(part, "load_state_dict"):
@@ -249,5 +271,3 @@ def warn_of_parts_left(audit: Audit, ref: str) -> None:
             "resume() if training uses them",
             StateWarning,
         )
-
-

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 
 from ckptstore.entry import Checkpoint, Record
-from ckptstore.errors import ArgumentError, CkptStoreError, FallbackWarning, IntegrityError, StorageError, warn
+from ckptstore.errors import (
+    ArgumentError,
+    CkptStoreError,
+    FallbackWarning,
+    IntegrityError,
+    StorageError,
+    warn,
+)
 from ckptstore.loading.manifest import OpenManifest, open_manifest
 from ckptstore.loading.restore import Audit, Loaded, Plan, apply, fetch_states, make_plan
 from ckptstore.state.environment import differences
@@ -60,7 +67,7 @@ class Resumed:
         return None if self.checkpoint is None else self.checkpoint.step
 
     @property
-    def extra(self) -> Any:  # noqa: ANN401 - any state
+    def extra(self) -> Any:
         """What was saved as ``extra=``, None if nothing was."""
         return None if self.checkpoint is None else self.checkpoint.extra
 
@@ -129,7 +136,10 @@ def _newest_intact(
             continue
         if damaged:
             listed = "".join(f"\n  - {line}" for line in damaged)
-            warn(f"resuming from {ref}; newer versions are damaged and were passed over:{listed}", FallbackWarning)
+            warn(
+                f"resuming from {ref}; newer versions are damaged and were passed over:{listed}",
+                FallbackWarning,
+            )
         return loaded
     if damaged:
         listed = "".join(f"\n  - {line}" for line in damaged)
@@ -175,7 +185,11 @@ def _resume_together(
 
 def _several_ranks() -> bool:
     distributed = torch.distributed
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    return (
+        distributed.is_available()
+        and distributed.is_initialized()
+        and distributed.get_world_size() > 1
+    )
 
 
 def _wire(value: int) -> torch.Tensor:

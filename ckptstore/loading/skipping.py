@@ -111,7 +111,7 @@ class Skipping(TorchFunctionMode):
         types: Iterable[type],
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever func returns
+    ) -> Any:
         """Run *func*, or skip it."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
@@ -123,7 +123,7 @@ class Skipping(TorchFunctionMode):
             return args[0] if args else kwargs["tensor"]
         return self._follow(func, name, args, kwargs)
 
-    def _get(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:  # noqa: ANN401
+    def _get(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         attribute = getattr(getattr(func, "__self__", None), "__name__", "")
         if attribute == "is_meta" and self._skip_asking(args[0]):
             return True
@@ -182,7 +182,7 @@ class Skipping(TorchFunctionMode):
 
     def _follow(
         self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         inputs = list(_tensors((args, kwargs)))
         dependent = any(map(self.depends, inputs))
         if name == "clone" and self._is_unfilled(args[0]):

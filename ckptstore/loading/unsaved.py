@@ -59,7 +59,7 @@ def _held_by(value: object) -> list[Any]:
     return gc.get_referents(value)
 
 
-def _content(cell: Any) -> object:  # noqa: ANN401 - types.CellType has no typed content
+def _content(cell: Any) -> object:
     try:
         return cell.cell_contents
     except ValueError:  # not filled yet

@@ -45,7 +45,9 @@ class Hasher:
         pending = deque(self._start(view) for view in islice(upcoming, MAX_AHEAD))
         return self._drain(pending, upcoming)
 
-    def _drain(self, pending: deque[Future[str] | str], upcoming: Iterator[memoryview]) -> Iterator[str]:
+    def _drain(
+        self, pending: deque[Future[str] | str], upcoming: Iterator[memoryview]
+    ) -> Iterator[str]:
         while pending:
             digest = pending.popleft()
             pending.extend(self._start(view) for view in islice(upcoming, 1))

@@ -10,8 +10,8 @@ import torch
 
 from ckptstore.errors import ArgumentError, StateWarning, UnsupportedValueError, warn
 from ckptstore.format.tree import encode
-from ckptstore.state.keywords import is_generator
 from ckptstore.state.init_args import remembered, required_parameters
+from ckptstore.state.keywords import is_generator
 from ckptstore.state.modules import class_name, plain_state, unwrap
 from ckptstore.state.optimizers import Groups, parameter_names
 from ckptstore.state.tensors import check, identity
@@ -34,7 +34,9 @@ class CapturedPart:
     parameters: Groups | None = None
 
 
-def capture(parts: Mapping[str, Any], model_config: Mapping[str, Any] | None = None) -> list[CapturedPart]:
+def capture(
+    parts: Mapping[str, Any], model_config: Mapping[str, Any] | None = None
+) -> list[CapturedPart]:
     """Take the state of every part.
 
     Args:
@@ -54,11 +56,16 @@ def capture(parts: Mapping[str, Any], model_config: Mapping[str, Any] | None = N
         if taken.kind in ("module", "state_dict"):
             given = model_config if name == "model" else None
             taken.model_config = encode_config(
-                given if given is not None else remembered(unwrap(part) if name in modules else part),
+                given
+                if given is not None
+                else remembered(unwrap(part) if name in modules else part),
                 "model_config" if name == "model" else f"{name}'s constructor arguments",
             )
         if not taken.tensors and not _says_something(taken.tree):
-            warn(f"part {name!r} has no state: {class_name(part)}.state_dict() is empty", StateWarning)
+            warn(
+                f"part {name!r} has no state: {class_name(part)}.state_dict() is empty",
+                StateWarning,
+            )
         captured.append(taken)
     return captured
 
@@ -70,7 +77,7 @@ def capture_tree(name: str, value: object, kind: str = "tree") -> CapturedPart:
     return part
 
 
-def encode_config(config: object, name: str) -> Any:  # noqa: ANN401 - an encoded tree
+def encode_config(config: object, name: str) -> Any:
     """Return constructor arguments or a run's configuration as an encoded tree; None stays None.
 
     Raises:
@@ -93,7 +100,11 @@ def unknown_arguments(parts: Mapping[str, Any], captured: list[CapturedPart]) ->
         kind = type(unwrap(parts[part.name]))
         required = required_parameters(kind)
         if required:
-            option = "model_config={…}" if part.name == "model" else "@ckptstore.remember_init on the class"
+            option = (
+                "model_config={…}"
+                if part.name == "model"
+                else "@ckptstore.remember_init on the class"
+            )
             found.append(
                 f"{kind.__qualname__} needs {', '.join(required)} to be built, and nothing recorded them: "
                 f"pass {option} (or decorate the class with @ckptstore.remember_init), or give "
@@ -102,7 +113,7 @@ def unknown_arguments(parts: Mapping[str, Any], captured: list[CapturedPart]) ->
     return found
 
 
-def _capture_part(name: str, part: Any) -> CapturedPart:  # noqa: ANN401 - whatever has state
+def _capture_part(name: str, part: Any) -> CapturedPart:
     if isinstance(part, torch.nn.Module):
         taken = CapturedPart(name, "module", class_name=class_name(part))
         state: Any = plain_state(part)
@@ -120,10 +131,13 @@ def _capture_part(name: str, part: Any) -> CapturedPart:  # noqa: ANN401 - whate
     return taken
 
 
-def generator_state(generator: Any) -> dict[str, Any]:  # noqa: ANN401 - torch's or NumPy's
+def generator_state(generator: Any) -> dict[str, Any]:
     """Return a generator's state as a tree of plain values."""
     if isinstance(generator, torch.Generator):
-        return {"device": str(generator.device), "state": bytes(generator.get_state().numpy().tobytes())}
+        return {
+            "device": str(generator.device),
+            "state": bytes(generator.get_state().numpy().tobytes()),
+        }
     return {"bit_generator": generator.bit_generator.state}
 
 
@@ -157,15 +171,17 @@ class _Put:
             return str(place)
         name = path.removeprefix(f"{self._root}/")
         if name == "__metadata__":
-            raise UnsupportedValueError(path, "a tensor named '__metadata__'", "safetensors keeps that name; rename it")
+            raise UnsupportedValueError(
+                path, "a tensor named '__metadata__'", "safetensors keeps that name; rename it"
+            )
         if name in self._names:
             name = f"{name}/{place}"
         self._names.add(name)
         return name
 
 
-def _array_bytes(array: Any) -> torch.Tensor:  # noqa: ANN401 - a NumPy array
-    import numpy as np  # noqa: PLC0415 - only reached where the state has arrays
+def _array_bytes(array: Any) -> torch.Tensor:
+    import numpy as np
 
     rows = np.ascontiguousarray(array).reshape(-1)
     if rows.size == 0:

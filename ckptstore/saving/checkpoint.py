@@ -8,7 +8,13 @@ from typing import Any
 from ckptstore.errors import ArgumentError, StateWarning, warn
 from ckptstore.format.layout import check_tag
 from ckptstore.format.manifest import Head, Parent
-from ckptstore.saving.capture import CapturedPart, capture, capture_tree, encode_config, unknown_arguments
+from ckptstore.saving.capture import (
+    CapturedPart,
+    capture,
+    capture_tree,
+    encode_config,
+    unknown_arguments,
+)
 from ckptstore.saving.line import GivenSettings, Line
 from ckptstore.saving.save import Facts, check_rank, save
 from ckptstore.state import rng
@@ -21,14 +27,14 @@ def save_checkpoint(
     line: Line,
     given: GivenSettings,
     *,
-    model: Any,  # noqa: ANN401 - whatever has state
-    optimizer: Any,  # noqa: ANN401 - whatever has state
-    epoch: Any,  # noqa: ANN401 - any whole number
-    step: Any,  # noqa: ANN401 - any whole number
+    model: Any,
+    optimizer: Any,
+    epoch: Any,
+    step: Any,
     model_config: Mapping[str, Any] | None,
     config: Mapping[str, Any] | None,
     metrics: Mapping[str, Any] | None,
-    extra: Any,  # noqa: ANN401 - any tree
+    extra: Any,
     parent: Parent | None,
     tags: Sequence[str],
     with_rng: bool,
@@ -58,7 +64,9 @@ def save_checkpoint(
     captured = capture(parts, model_config)
     captured += _extras(extra, with_rng=with_rng)
     if not captured:
-        raise ArgumentError("save() was given no state: pass a model, an optimizer or any other part")
+        raise ArgumentError(
+            "save() was given no state: pass a model, an optimizer or any other part"
+        )
     for message in line.once(lambda: unknown_arguments(parts, captured)):
         warn(message, StateWarning)
     head = save(storage, line, captured, facts)
@@ -69,8 +77,8 @@ def save_checkpoint(
 
 
 def _sorted(
-    model: Any,  # noqa: ANN401 - whatever has state
-    optimizer: Any,  # noqa: ANN401 - whatever has state
+    model: Any,
+    optimizer: Any,
     metrics: Mapping[str, Any] | None,
     keywords: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, float | int]]:
@@ -79,7 +87,9 @@ def _sorted(
         listed = metric_dict(metrics)
         twice = sorted(listed.keys() & numbers.keys())
         if twice:
-            raise ArgumentError(f"metric(s) {', '.join(twice)} stand both in metrics= and as keywords")
+            raise ArgumentError(
+                f"metric(s) {', '.join(twice)} stand both in metrics= and as keywords"
+            )
         numbers |= listed
     parts: dict[str, Any] = {}
     if model is not None:
@@ -91,7 +101,7 @@ def _sorted(
     return parts | others, numbers
 
 
-def _extras(extra: Any, *, with_rng: bool) -> list[CapturedPart]:  # noqa: ANN401 - any tree
+def _extras(extra: Any, *, with_rng: bool) -> list[CapturedPart]:
     captured = []
     if extra is not None:
         captured.append(capture_tree("extra", extra))

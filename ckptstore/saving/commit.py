@@ -42,7 +42,11 @@ def create_once(storage: Storage, key: str, data: bytes, writer_id: str) -> bool
 
 
 def create_next(
-    storage: Storage, key: Callable[[int], str], number: int, data: Callable[[int], bytes], writer_id: str
+    storage: Storage,
+    key: Callable[[int], str],
+    number: int,
+    data: Callable[[int], bytes],
+    writer_id: str,
 ) -> int:
     """Create the next object of a numbered line, whoever else is writing to it.
 
@@ -92,15 +96,21 @@ def _find_out(storage: Storage, key: str, data: bytes, writer_id: str, error: OS
     return False
 
 
-def _explain(storage: Storage, key: str, data: bytes, writer_id: str, interrupt: BaseException) -> None:
+def _explain(
+    storage: Storage, key: str, data: bytes, writer_id: str, interrupt: BaseException
+) -> None:
     where = f"{storage.url}/{key}"
     try:
         committed = storage.read(key) == data
     except FileNotFoundError:
         committed = False
     except StorageError:
-        interrupt.add_note(f"ckptstore: outcome unknown: {where} could not be read back; save id {writer_id}")
+        interrupt.add_note(
+            f"ckptstore: outcome unknown: {where} could not be read back; save id {writer_id}"
+        )
         return
     interrupt.add_note(
-        f"ckptstore: {where} was committed" if committed else f"ckptstore: {where} was not committed"
+        f"ckptstore: {where} was committed"
+        if committed
+        else f"ckptstore: {where} was not committed"
     )

@@ -10,9 +10,7 @@ from ckptstore.format.layout import STORE_KEY
 from ckptstore.saving.commit import create_once
 from ckptstore.storage.base import Storage
 
-SINGLE_WRITER_ADVICE = (
-    "if no other process will ever write to it at the same time, open it with Store(…, single_writer=True)"
-)
+SINGLE_WRITER_ADVICE = "if no other process will ever write to it at the same time, open it with Store(…, single_writer=True)"
 
 
 def found(storage: Storage, *, single_writer: bool) -> StoreFacts:

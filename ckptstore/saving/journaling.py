@@ -48,7 +48,9 @@ def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Ent
             return entry
         if not storage.exclusive:
             break
-    raise SecondWriterError(f"{storage.url}: other processes keep writing to the journal of run {path!r}")
+    raise SecondWriterError(
+        f"{storage.url}: other processes keep writing to the journal of run {path!r}"
+    )
 
 
 def set_settings(wanted: Settings) -> Decide:

@@ -46,7 +46,9 @@ class GivenSettings:
         )
 
 
-def given_settings(config: Mapping[str, Any] | None, monitor: str | None, mode: Mode | None) -> GivenSettings:
+def given_settings(
+    config: Mapping[str, Any] | None, monitor: str | None, mode: Mode | None
+) -> GivenSettings:
     """Return the settings a caller named.
 
     Raises:
@@ -63,7 +65,9 @@ class Line:
         parent: What this process resumed or last saved, the next version's parent by default.
     """
 
-    def __init__(self, storage: Storage, catalog: Catalog, run: str, *, single_writer: bool) -> None:
+    def __init__(
+        self, storage: Storage, catalog: Catalog, run: str, *, single_writer: bool
+    ) -> None:
         self.run = run
         self.path = run_path(run)
         self.parent: Parent | None = None
@@ -206,7 +210,10 @@ class Line:
         try:
             self._catalog.add(line, head)
         except CatalogError as error:
-            warn(f"{head.ref} is saved; the catalog is behind until the next sync: {error}", CatalogWarning)
+            warn(
+                f"{head.ref} is saved; the catalog is behind until the next sync: {error}",
+                CatalogWarning,
+            )
 
 
 def _shown(settings: Settings) -> str:

@@ -10,7 +10,13 @@ import torch
 from ckptstore.entry import Entry
 from ckptstore.errors import ArgumentError, StateWarning, VersionNotFoundError, warn
 from ckptstore.format.manifest import Head, Parent, PartInfo, parent_of
-from ckptstore.saving.capture import CapturedPart, capture, capture_tree, encode_config, unknown_arguments
+from ckptstore.saving.capture import (
+    CapturedPart,
+    capture,
+    capture_tree,
+    encode_config,
+    unknown_arguments,
+)
 from ckptstore.saving.checkpoint import checked_tags
 from ckptstore.saving.line import Line
 from ckptstore.saving.save import Facts, check_rank, save
@@ -20,7 +26,7 @@ from ckptstore.storage.base import Storage
 def save_package(
     storage: Storage,
     line: Line,
-    source: Any,  # noqa: ANN401 - an entry, a module or a state dict
+    source: Any,
     *,
     held: Mapping[str, Any],
     preprocessing: Mapping[str, Any] | None,
@@ -93,7 +99,9 @@ def _from_module(
             f"save_package() takes a checkpoint, its ref or a module, not a {type(module).__qualname__}"
         )
     if part != "model":
-        raise ArgumentError(f"part={part!r} chooses a part of a checkpoint; a live module is the model itself")
+        raise ArgumentError(
+            f"part={part!r} chooses a part of a checkpoint; a live module is the model itself"
+        )
     parts = {"model": module}
     captured = capture(parts, model_config)
     for message in line.once(lambda: unknown_arguments(parts, captured)):
@@ -109,4 +117,3 @@ def _module_info(head: Head, part: str) -> PartInfo:
     raise VersionNotFoundError(
         f"{head.ref} has no module named {part!r}; it has {', '.join(map(repr, modules)) or 'none'}"
     )
-

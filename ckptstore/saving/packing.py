@@ -35,7 +35,11 @@ class Packed:
 
 
 def pack_parts(
-    storage: Storage, save_id: UUID, parts: Sequence[CapturedPart], *, max_pack_bytes: int = MAX_PACK_BYTES
+    storage: Storage,
+    save_id: UUID,
+    parts: Sequence[CapturedPart],
+    *,
+    max_pack_bytes: int = MAX_PACK_BYTES,
 ) -> Packed:
     """Write the tensors of all parts and describe them.
 
@@ -57,17 +61,28 @@ def pack_parts(
     lines: list[bytes] = []
     with Hasher() as hasher:
         for part in parts:
-            slots = [_slot(name, tensor) for name, tensor in zip(part.tensor_names, part.tensors, strict=True)]
+            slots = [
+                _slot(name, tensor)
+                for name, tensor in zip(part.tensor_names, part.tensors, strict=True)
+            ]
             tensors: list[Tensor | None] = [None] * len(slots)
             for places in split(slots, max_pack_bytes):
                 layout = plan([slots[place] for place in places])
-                written = _write_pack(storage, save_id, len(packs), layout, [part.tensors[p] for p in places], hasher)
+                written = _write_pack(
+                    storage, save_id, len(packs), layout, [part.tensors[p] for p in places], hasher
+                )
                 for index, place in enumerate(places):
                     tensors[place] = _describe(
-                        part.tensors[place], slots[place], len(packs), layout.starts[index], written.digests[index]
+                        part.tensors[place],
+                        slots[place],
+                        len(packs),
+                        layout.starts[index],
+                        written.digests[index],
                     )
                 packs.append(written.pack)
-            line = encode_part(Part(part.tree, tuple(t for t in tensors if t is not None), part.parameters))
+            line = encode_part(
+                Part(part.tree, tuple(t for t in tensors if t is not None), part.parameters)
+            )
             if len(line) > MAX_LINE_BYTES:
                 raise UnsupportedValueError(
                     part.name,
@@ -98,7 +113,12 @@ class _Written:
 
 
 def _write_pack(
-    storage: Storage, save_id: UUID, number: int, layout: Plan, tensors: Sequence[torch.Tensor], hasher: Hasher
+    storage: Storage,
+    save_id: UUID,
+    number: int,
+    layout: Plan,
+    tensors: Sequence[torch.Tensor],
+    hasher: Hasher,
 ) -> _Written:
     digests = [""] * len(tensors)
     plain = [index for index in layout.order if is_plain(tensors[index])]
@@ -114,7 +134,9 @@ def _write_pack(
                 digests[index] = _write_staged(out, tensors[index], hasher)
         out.flush()
     header_digest = digest(layout.header)
-    return _Written(Pack(save_id, number, layout.size_bytes, len(layout.header), header_digest), digests)
+    return _Written(
+        Pack(save_id, number, layout.size_bytes, len(layout.header), header_digest), digests
+    )
 
 
 def _write_staged(out: _Gathered, tensor: torch.Tensor, hasher: Hasher) -> str:
@@ -156,4 +178,6 @@ def _slot(name: str, tensor: torch.Tensor) -> Slot:
 
 def _describe(tensor: torch.Tensor, slot: Slot, pack: int, start: int, blake3_hex: str) -> Tensor:
     chunk = Chunk((0,) * len(slot.shape), slot.shape, pack, start, slot.length, blake3_hex)
-    return Tensor(slot.dtype, slot.itemsize, slot.shape, stride_order(tensor), tensor.requires_grad, (chunk,))
+    return Tensor(
+        slot.dtype, slot.itemsize, slot.shape, stride_order(tensor), tensor.requires_grad, (chunk,)
+    )

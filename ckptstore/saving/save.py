@@ -13,9 +13,9 @@ from ckptstore.errors import NotRankZeroError
 from ckptstore.format.manifest import Head, Parent
 from ckptstore.format.tree import encode
 from ckptstore.saving.capture import CapturedPart
-from ckptstore.state.environment import describe, rank, world_size
 from ckptstore.saving.line import Line
 from ckptstore.saving.packing import pack_parts
+from ckptstore.state.environment import describe, rank, world_size
 from ckptstore.storage.base import Storage
 
 
@@ -67,7 +67,9 @@ def save(storage: Storage, line: Line, parts: Sequence[CapturedPart], facts: Fac
             parent=parent,
             epoch=facts.epoch,
             step=facts.step,
-            metrics={name: encode(value, f"metrics/{name}") for name, value in facts.metrics.items()},
+            metrics={
+                name: encode(value, f"metrics/{name}") for name, value in facts.metrics.items()
+            },
             config=facts.config,
             package=facts.package,
             environment=environment,

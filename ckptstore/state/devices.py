@@ -21,13 +21,21 @@ def resolve(device: str | int | torch.device | None) -> torch.device:
     try:
         wanted = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise DeviceError(f"device={device!r} is no device: write 'cpu', 'cuda' or 'cuda:0'") from error
+        raise DeviceError(
+            f"device={device!r} is no device: write 'cpu', 'cuda' or 'cuda:0'"
+        ) from error
     if wanted.type == "cuda" and (wanted.index or 0) >= _cuda_count():
-        raise DeviceError(f"device={str(wanted)!r} is not there; this machine has {', '.join(present())}")
+        raise DeviceError(
+            f"device={str(wanted)!r} is not there; this machine has {', '.join(present())}"
+        )
     if wanted.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError(f"device={str(wanted)!r} is not there; this machine has {', '.join(present())}")
+        raise DeviceError(
+            f"device={str(wanted)!r} is not there; this machine has {', '.join(present())}"
+        )
     if wanted.type == "meta":
-        raise DeviceError("device='meta' holds no data, so nothing can be loaded onto it; write device='cpu'")
+        raise DeviceError(
+            "device='meta' holds no data, so nothing can be loaded onto it; write device='cpu'"
+        )
     return wanted
 
 

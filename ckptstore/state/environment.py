@@ -16,7 +16,10 @@ import torch
 
 # Values after these words on a command line are secrets more often than not.
 SECRET_OPTION = re.compile(r"(?i)(secret|token|passw|api[-_]?key|access[-_]?key|credential|auth)")
-SECRET_VALUE = re.compile(r"(?i)^([^=]*(?:secret|token|passw|api[-_]?key|access[-_]?key|credential|auth)[^=]*=).+", re.DOTALL)
+SECRET_VALUE = re.compile(
+    r"(?i)^([^=]*(?:secret|token|passw|api[-_]?key|access[-_]?key|credential|auth)[^=]*=).+",
+    re.DOTALL,
+)
 USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 GIT_TIMEOUT_S = 5
 
@@ -81,7 +84,9 @@ def without_secrets(argv: list[str]) -> list[str]:
         safe = USER_INFO.sub("***@", word)
         if hide_next and not word.startswith("-"):
             safe = "***"
-        hide_next = word.startswith("-") and "=" not in word and SECRET_OPTION.search(word) is not None
+        hide_next = (
+            word.startswith("-") and "=" not in word and SECRET_OPTION.search(word) is not None
+        )
         shown.append(SECRET_VALUE.sub(r"\1***", safe))
     return [word.encode("utf-8", "replace").decode() for word in shown]
 
@@ -120,6 +125,6 @@ def _ask_git(folder: str, *arguments: str) -> str | None:
 
 
 def _own_version() -> str:
-    from ckptstore._version import __version__  # noqa: PLC0415 - keeps the version in one place
+    from ckptstore._version import __version__
 
     return __version__

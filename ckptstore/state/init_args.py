@@ -36,7 +36,7 @@ def remember_init(cls: C) -> C:
     signature = inspect.signature(original)
 
     @functools.wraps(original)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - whatever the class takes
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
         if type(self) is cls:
             object.__setattr__(self, ATTRIBUTE, _bind(signature, self, args, kwargs))
         original(self, *args, **kwargs)
@@ -79,7 +79,9 @@ def _bind(
     named: dict[str, Any] = {}
     for name, value in list(bound.arguments.items())[1:]:
         kind = signature.parameters[name].kind
-        if kind is inspect.Parameter.POSITIONAL_ONLY or (kind is inspect.Parameter.VAR_POSITIONAL and value):
+        if kind is inspect.Parameter.POSITIONAL_ONLY or (
+            kind is inspect.Parameter.VAR_POSITIONAL and value
+        ):
             return None
         if kind is inspect.Parameter.VAR_KEYWORD:
             named |= value

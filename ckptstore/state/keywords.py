@@ -72,7 +72,12 @@ def number(name: str, value: object) -> float | int:
     Raises:
         ArgumentError: It is no real number; the message names the keyword.
     """
-    if isinstance(value, torch.Tensor) and value.dim() == 0 and not value.is_complex() and not value.is_meta:
+    if (
+        isinstance(value, torch.Tensor)
+        and value.dim() == 0
+        and not value.is_complex()
+        and not value.is_meta
+    ):
         value = value.item()
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, (numpy.generic, numpy.ndarray)) and value.ndim == 0:
@@ -96,7 +101,9 @@ def metric_dict(metrics: object) -> dict[str, float | int]:
         ArgumentError: It is no mapping of strings to real numbers.
     """
     if not isinstance(metrics, Mapping):
-        raise ArgumentError(f"metrics= takes a dict of names to numbers, not {type(metrics).__qualname__}")
+        raise ArgumentError(
+            f"metrics= takes a dict of names to numbers, not {type(metrics).__qualname__}"
+        )
     checked: dict[str, float | int] = {}
     for name, value in metrics.items():
         if not isinstance(name, str):
@@ -135,7 +142,9 @@ def check_optimizer(optimizer: object) -> None:
             "a second module as a keyword of its own, e.g. save(generator, discriminator=…)"
         )
     if not is_part(optimizer):
-        raise ArgumentError(f"optimizer= takes an object with state_dict(): {_advice('optimizer', optimizer)}")
+        raise ArgumentError(
+            f"optimizer= takes an object with state_dict(): {_advice('optimizer', optimizer)}"
+        )
 
 
 def _check_name(name: str, value: object) -> None:

@@ -76,11 +76,15 @@ def plain_state(module: torch.nn.Module) -> OrderedDict[str, Any]:
     return state
 
 
-def raw_state(module: torch.nn.Module, state: Mapping[str, Any], metadata: Mapping[str, Any]) -> OrderedDict[str, Any]:
+def raw_state(
+    module: torch.nn.Module, state: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> OrderedDict[str, Any]:
     """Return a state dict under plain names as one under the names *module* itself uses."""
     names = plain_names(module)
     own = {names(key): key for key in module.state_dict()}
-    raw: OrderedDict[str, Any] = OrderedDict((own.get(key, key), value) for key, value in state.items())
+    raw: OrderedDict[str, Any] = OrderedDict(
+        (own.get(key, key), value) for key, value in state.items()
+    )
     modules = {names(key): key for key, _ in _named_modules(module, "")}
     raw._metadata = OrderedDict(  # type: ignore[attr-defined] # noqa: SLF001 - where torch keeps it
         (modules.get(key, key), dict(value)) for key, value in metadata.items()

@@ -12,7 +12,9 @@ from ckptstore.state.modules import plain_names
 Groups = tuple[tuple[str | None, ...], ...]
 
 
-def parameter_names(optimizer: torch.optim.Optimizer, modules: Mapping[str, torch.nn.Module]) -> Groups:
+def parameter_names(
+    optimizer: torch.optim.Optimizer, modules: Mapping[str, torch.nn.Module]
+) -> Groups:
     """Return the name of each parameter of an optimizer, in its groups' order.
 
     A name is ``part/key`` (``model/fc.weight``), plain, of the first of *modules* that has the
@@ -28,7 +30,10 @@ def parameter_names(optimizer: torch.optim.Optimizer, modules: Mapping[str, torc
     for group in optimizer.param_groups:
         given = group.get("param_names") or [None] * len(group["params"])
         groups.append(
-            tuple(known.get(id(parameter), name) for parameter, name in zip(group["params"], given, strict=True))
+            tuple(
+                known.get(id(parameter), name)
+                for parameter, name in zip(group["params"], given, strict=True)
+            )
         )
     return tuple(groups)
 
@@ -47,10 +52,20 @@ def match(saved: Groups, present: Groups) -> tuple[list[list[int]], list[str]]:
     named = _all_named(flat_saved) and _all_named(flat_present)
     problems: list[str] = []
     if len(saved) != len(present):
-        problems.append(f"{len(saved)} parameter groups were saved, and this optimizer has {len(present)}")
+        problems.append(
+            f"{len(saved)} parameter groups were saved, and this optimizer has {len(present)}"
+        )
     if named:
-        problems += [f"no state was saved for {name!r}" for name in flat_present if name not in set(flat_saved)]
-        problems += [f"state was saved for {name!r}, which it lacks" for name in flat_saved if name not in set(flat_present)]
+        problems += [
+            f"no state was saved for {name!r}"
+            for name in flat_present
+            if name not in set(flat_saved)
+        ]
+        problems += [
+            f"state was saved for {name!r}, which it lacks"
+            for name in flat_saved
+            if name not in set(flat_present)
+        ]
     elif [len(group) for group in saved] != [len(group) for group in present]:
         problems.append(
             f"groups of {[len(group) for group in saved]} parameters were saved, "
@@ -62,7 +77,9 @@ def match(saved: Groups, present: Groups) -> tuple[list[list[int]], list[str]]:
     for index, group in enumerate(saved):
         other = present[index]
         if named and set(group) != set(other):
-            problems.append(f"group {index} had other parameters: {_listed(group)}; now {_listed(other)}")
+            problems.append(
+                f"group {index} had other parameters: {_listed(group)}; now {_listed(other)}"
+            )
     return numbers, problems
 
 
@@ -126,7 +143,7 @@ def place(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
                 loaded[key] = value
 
 
-def _moved(value: Any, device: torch.device | None) -> Any:  # noqa: ANN401 - nested state
+def _moved(value: Any, device: torch.device | None) -> Any:
     if isinstance(value, torch.Tensor):
         return value if device is None else value.to(device)
     if type(value) is dict:

@@ -28,7 +28,9 @@ def capture() -> dict[str, Any]:
             "cached_gaussian": float(cached),
         }
     if torch.cuda.is_available() and torch.cuda.is_initialized():
-        state["cuda"] = [_to_bytes(torch.cuda.get_rng_state(index)) for index in range(torch.cuda.device_count())]
+        state["cuda"] = [
+            _to_bytes(torch.cuda.get_rng_state(index)) for index in range(torch.cuda.device_count())
+        ]
     return state
 
 
@@ -40,7 +42,7 @@ def apply(state: dict[str, Any]) -> None:
     random.setstate(state["python"])
     torch.set_rng_state(_to_tensor(state["torch"]))
     if "numpy" in state:
-        import numpy as np  # noqa: PLC0415 - only where the state has NumPy's
+        import numpy as np
 
         saved = state["numpy"]
         keys = np.frombuffer(saved["keys"], "<u4").astype(np.uint32)

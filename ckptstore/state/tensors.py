@@ -24,14 +24,23 @@ def check(tensor: torch.Tensor, path: str) -> None:
     kind = type(tensor)
     what, advice = f"a {kind.__module__}.{kind.__qualname__}", None
     if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
-        what, advice = "a lazy parameter that has no shape yet", "run one forward pass before saving"
+        what, advice = (
+            "a lazy parameter that has no shape yet",
+            "run one forward pass before saving",
+        )
     elif tensor.is_meta:
-        what, advice = "a tensor on the meta device", "it has no data: materialise the module before saving"
+        what, advice = (
+            "a tensor on the meta device",
+            "it has no data: materialise the module before saving",
+        )
     elif tensor.layout is not torch.strided:
         advice = "save its dense form (.to_dense()) or its indices and values as tensors"
         what = f"a sparse tensor ({tensor.layout})"
     elif tensor.is_quantized:
-        what, advice = "a quantised tensor", "save .dequantize() of it, or its .int_repr(), scale and zero point"
+        what, advice = (
+            "a quantised tensor",
+            "save .dequantize() of it, or its .int_repr(), scale and zero point",
+        )
     elif tensor.is_nested:
         what, advice = "a nested tensor", "save .unbind() of it, a tuple of plain tensors"
     elif kind in (torch.Tensor, torch.nn.Parameter):
@@ -80,8 +89,15 @@ def identity(tensor: torch.Tensor) -> tuple[object, ...] | None:
     if tensor.numel() == 0:
         return None
     return (
-        tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride(),
-        tensor.requires_grad, tensor.is_conj(), tensor.is_neg(), type(tensor),
+        tensor.device,
+        tensor.data_ptr(),
+        tensor.dtype,
+        tuple(tensor.shape),
+        tensor.stride(),
+        tensor.requires_grad,
+        tensor.is_conj(),
+        tensor.is_neg(),
+        type(tensor),
     )
 
 
@@ -160,7 +176,11 @@ def from_bytes(
     if sys.byteorder != "little" and flat.numel():
         swapped = _swapped(flat.view(dtype)).view(-1)
         return from_rows(swapped.view(dtype).view(list(shape)), order)
-    tensor = flat.view(dtype).view(list(shape)) if flat.numel() else torch.empty(list(shape), dtype=dtype)
+    tensor = (
+        flat.view(dtype).view(list(shape))
+        if flat.numel()
+        else torch.empty(list(shape), dtype=dtype)
+    )
     return from_rows(tensor, order)
 
 

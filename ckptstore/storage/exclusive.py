@@ -29,19 +29,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-def _create_in_memory(filesystem: Any, path: str, data: bytes) -> None:  # noqa: ANN401
+def _create_in_memory(filesystem: Any, path: str, data: bytes) -> None:
     """Create an object of ``memory://``; exclusive in the turn of the caller."""
     if filesystem.exists(path):
         raise FileExistsError(path)
     filesystem.pipe_file(path, data)
 
 
-def _create_on_google(filesystem: Any, path: str, data: bytes) -> None:  # noqa: ANN401
+def _create_on_google(filesystem: Any, path: str, data: bytes) -> None:
     """Create with ``ifGenerationMatch=0``, which is what gcsfs makes of this mode."""
     filesystem.pipe_file(path, data, mode="create")
 
 
-def _create_on_azure(filesystem: Any, path: str, data: bytes) -> None:  # noqa: ANN401
+def _create_on_azure(filesystem: Any, path: str, data: bytes) -> None:
     """Create with ``If-None-Match: *``, which Azure's client makes of ``overwrite=False``."""
     filesystem.pipe_file(path, data, overwrite=False)
 

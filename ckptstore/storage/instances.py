@@ -33,7 +33,7 @@ class Instances:
         """Leave the filesystems here: connections do not travel to another process."""
         return {**self.__dict__, "_made": {}}
 
-    def get(self) -> Any:  # noqa: ANN401
+    def get(self) -> Any:
         """Return this process's filesystem."""
         process = os.getpid()
         if process not in self._made:

@@ -145,7 +145,7 @@ def _check_credentials(protocol: str, rest: str) -> None:
     )
 
 
-def _filesystem_class(protocol: str) -> Any:  # noqa: ANN401
+def _filesystem_class(protocol: str) -> Any:
     try:
         return fsspec.get_filesystem_class(protocol)
     except ImportError:

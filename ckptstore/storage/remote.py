@@ -56,7 +56,7 @@ class RemoteStorage:
         return f"{type(self).__name__}({self.url!r})"
 
     @property
-    def _filesystem(self) -> Any:  # noqa: ANN401
+    def _filesystem(self) -> Any:
         return self._instances.get()
 
     def _path(self, key: str) -> str:

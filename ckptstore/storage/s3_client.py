@@ -73,7 +73,7 @@ class S3Client:
                 ended.wait(timeout=5)
             raise
 
-    async def request(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401
+    async def request(self, method: str, **arguments: Any) -> Any:
         """Make one attempt at one request of the S3 API. The place where tests put faults."""
         filesystem = self._instances.get()
         await filesystem.set_session()
@@ -93,10 +93,10 @@ class S3Client:
             await self.pause(delay_s)
         return await attempt()
 
-    async def repeat_request(self, method: str, **arguments: Any) -> Any:  # noqa: ANN401
+    async def repeat_request(self, method: str, **arguments: Any) -> Any:
         """Make a request of the S3 API that may be made twice."""
 
-        async def attempt() -> Any:  # noqa: ANN401
+        async def attempt() -> Any:
             if isinstance(body := arguments.get("Body"), io.BytesIO):
                 body.seek(0)
             return await self.request(method, **arguments)

@@ -67,7 +67,7 @@ class S3Writer:
                 full, self._part = self._part, self._upload.empty_part()
                 self._run(self._upload.add, full)
 
-    def _run(self, work: Any, *args: Any) -> None:  # noqa: ANN401
+    def _run(self, work: Any, *args: Any) -> None:
         self._storage.run("write", self._key, work, *args)
 
     def _give_up(self, error: BaseException) -> None:
