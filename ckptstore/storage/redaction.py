@@ -79,9 +79,8 @@ def _secret_values(options: Mapping[str, Any], *, inherited: bool = False) -> It
         if isinstance(value, Mapping):
             yield from _secret_values(value, inherited=secret)
         elif isinstance(value, (list, tuple)):
-            yield from _secret_values(
-                {str(place): str(one) for place, one in enumerate(value)}, inherited=secret
-            )
+            numbered = {str(place): one for place, one in enumerate(value)}
+            yield from _secret_values(numbered, inherited=secret)
         elif isinstance(value, (str, bytes, os.PathLike)):
             shown = os.fsdecode(value)
             # A value of one or two letters that nobody calls a secret is part of every text.

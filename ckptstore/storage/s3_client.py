@@ -56,20 +56,30 @@ class S3Client:
         fsspec's own ``sync`` leaves the work running then, and it would go on writing into memory
         that the caller has back.
         """
-        ended = threading.Event()
+        ended, given_up = threading.Event(), threading.Event()
+        running: list[asyncio.Task[Any]] = []
+        loop = self._instances.get().loop
 
         async def until_ended() -> Result:
             try:
+                running.extend(task for task in [asyncio.current_task()] if task is not None)
+                if given_up.is_set():
+                    raise asyncio.CancelledError
                 return await work(*args, **kwargs)
             finally:
                 ended.set()
 
-        future = asyncio.run_coroutine_threadsafe(until_ended(), self._instances.get().loop)
+        def stop() -> None:
+            for task in running:
+                task.cancel()
+
         try:
-            return future.result()
+            # All in the block: a signal may come as soon as the loop has the work.
+            return asyncio.run_coroutine_threadsafe(until_ended(), loop).result()
         except BaseException:
             if not ended.is_set():
-                future.cancel()
+                given_up.set()
+                loop.call_soon_threadsafe(stop)
                 ended.wait(timeout=5)
             raise
 
