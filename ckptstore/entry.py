@@ -47,8 +47,8 @@ class LoadOptions(TypedDict, total=False):
     """On the CPU and a local disk, map weights instead of reading them where that is safe; they are
     private copies either way. True by default."""
     build: Literal["auto", "plain"]
-    """``"plain"`` builds the module as its class does, random initialisation included; the result is
-    the same. ``"auto"``, the default, skips that work where it makes no difference."""
+    """``"plain"`` builds the module as its class does, random initialisation included; the result
+    is the same. ``"auto"``, the default, skips that work where it makes no difference."""
 
 
 class Source(Protocol):
@@ -248,7 +248,7 @@ class Entry:
         ModelClass: Callable[..., torch.nn.Module],  # noqa: N803 - the design's word
         **options: Unpack[LoadOptions],
     ) -> torch.nn.Module:
-        """Build the module of a part, in eval mode on its device. See :meth:`ckptstore.Store.load`."""
+        """Build a part's module, in eval mode on its device. See :meth:`ckptstore.Store.load`."""
         return self._source.load(self, ModelClass, **options)
 
 
@@ -257,7 +257,7 @@ class Checkpoint(Entry):
 
     @property
     def extra(self) -> Any:
-        """What was saved as ``extra=``, None if nothing was. Read from the storage at each access."""
+        """What was saved as ``extra=``, None if nothing was. Each access reads the storage."""
         return self.state("extra") if "extra" in self.parts else None
 
     def restore(
@@ -343,7 +343,8 @@ class Package(Entry):
     def _need(self) -> LoadedPackage:
         if self._loaded is None:
             raise AttributeError(
-                f"{self.ref} was looked up, not loaded: store.load_package(ModelClass, {self.ref!r}) has its model"
+                f"{self.ref} was looked up, not loaded: store.load_package(ModelClass, "
+                f"{self.ref!r}) has its model"
             )
         return self._loaded
 

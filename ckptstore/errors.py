@@ -226,7 +226,7 @@ class StateWarning(CkptStoreWarning):
 
 
 def warn(message: str, category: type[CkptStoreWarning]) -> None:
-    """Warn at the line of the user's code that called ckptstore, however deep this is called from."""
+    """Warn at the line of the user's code that called ckptstore, from however deep."""
     level, frame = 1, sys._getframe()  # noqa: SLF001 - warnings.warn() counts frames, so must we
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
         level, frame = level + 1, frame.f_back

@@ -159,8 +159,8 @@ class History(Sequence[Entry]):
 
 TAKEN = frozenset(
     {
-        "ref", "run", "version", "kind", "epoch", "step", "tags", "parent", "size_bytes", "new_bytes",
-        "torch_version", "created_at",
+        "ref", "run", "version", "kind", "epoch", "step", "tags", "parent", "size_bytes",
+        "new_bytes", "torch_version", "created_at",
     }
 )  # fmt: skip
 
@@ -176,7 +176,7 @@ def _text(value: float | None) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a name with control characters spelled out, so that it can't move a terminal's cursor."""
+    """Return a name with control characters spelled out: none can move a terminal's cursor."""
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in name
     )

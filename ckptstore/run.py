@@ -93,7 +93,7 @@ class Run:
         return self._store.latest(run=self.name)
 
     def get(self, ref: str | int) -> Checkpoint | Package:
-        """Return a version by number, tag, ``@best`` or ``@latest``. See :meth:`ckptstore.Store.get`."""
+        """Return a version: a number, a tag, ``@best``, … See :meth:`ckptstore.Store.get`."""
         return self._store._get(self._ref(ref), self._given)  # noqa: SLF001 - a run is part of its store
 
     def history(self) -> History:

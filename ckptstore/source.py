@@ -1,4 +1,4 @@
-"""What entries reach their bytes through: one store's storage, and what this process knows of runs."""
+"""What entries reach their bytes through: a store's storage and this process's runs."""
 
 from __future__ import annotations
 

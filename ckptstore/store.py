@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from ckptstore.catalog.index import Catalog
-from ckptstore.catalog.lookup import Lookup, check_mode
+from ckptstore.catalog.lookup import Lookup, check_mode, intact_head
 from ckptstore.entry import Checkpoint, Entry, LoadOptions, Package, Record
 from ckptstore.errors import ArgumentError
 from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
@@ -37,7 +37,8 @@ class Store:
         url: A folder (``"checkpoints"``) or any fsspec URL (``"s3://bucket/prefix"``).
         catalog: The SQL catalog's SQLAlchemy URL. None means SQLite: beside a local store, in the
             user's data folder for a remote one.
-        storage_options: Arguments of the fsspec filesystem: credentials, endpoint. They never appear
+        storage_options: Arguments of the fsspec filesystem: credentials, endpoint. They never
+        appear
             in an error, a manifest or the catalog.
         run: The run that ``save`` and ``resume`` mean when they name none.
         monitor: The metric by which checkpoints are compared, recorded with each run that this
@@ -149,7 +150,7 @@ class Store:
         """Save a checkpoint. When this returns it is durable, whole and verifiable.
 
         Args:
-            model: The module, or a state dict. Wrappers (DDP, ``torch.compile``) are looked through.
+            model: The module, or a state dict. Wrappers (DDP, ``torch.compile``) are taken off.
             optimizer: The optimizer; its parameters are recorded by name.
             run: The run; the store's default run if None.
             epoch: A whole number.
@@ -500,14 +501,12 @@ class Store:
         return parent_of(entry.head)
 
     def _checkpoint(self, record: Record) -> Checkpoint:
-        entry = self._entry(record)
-        assert isinstance(entry, Checkpoint)
-        return entry
+        return Checkpoint(intact_head(record), self._source, record.tags)
 
     def _entry(self, record: Record) -> Checkpoint | Package:
-        assert record.head is not None
-        kind = Checkpoint if record.head.kind == "checkpoint" else Package
-        return kind(record.head, self._source, record.tags)
+        head = intact_head(record)
+        kind = Checkpoint if head.kind == "checkpoint" else Package
+        return kind(head, self._source, record.tags)
 
 
 def _check_monitor(monitor: object, mode: object) -> None:
@@ -516,5 +515,6 @@ def _check_monitor(monitor: object, mode: object) -> None:
         raise ArgumentError(f"monitor= takes the name of a metric, not {monitor!r}")
     if monitor is not None and mode is None:
         raise ArgumentError(
-            f"monitor={monitor!r} needs mode='min' (lower is better) or mode='max' (higher is better)"
+            f"monitor={monitor!r} needs mode='min' (lower is better) or mode='max' (higher is "
+            "better)"
         )

@@ -18,6 +18,7 @@ from ckptstore.errors import (
 )
 from ckptstore.format.journal import Mode, Settings
 from ckptstore.format.layout import Ref, glob_regex, is_glob, parse_ref, run_path
+from ckptstore.format.manifest import Head
 
 
 class Lookup:
@@ -36,7 +37,7 @@ class Lookup:
         """Return the paths of the runs that are meant.
 
         Args:
-            run: A run, a glob (``sweep/*``; ``*`` doesn't cross ``/``), or None: the only run there is.
+            run: A run, a glob (``sweep/*``; ``*`` doesn't cross ``/``), or None: the only one.
 
         Raises:
             RunNotFoundError: There is none, or there are several and none was named.
@@ -119,7 +120,8 @@ class Lookup:
                 if isinstance(selector, int)
                 else f"{self._where}: run {name!r} has no tag {selector!r}; its tags: {tags}"
             )
-        return self._intact(found)
+        intact_head(found)
+        return found
 
     def latest(self, path: str, kind: str) -> Record:
         """Return the newest version of that kind.
@@ -133,7 +135,8 @@ class Lookup:
             raise VersionNotFoundError(
                 f"{self._where}: run {self._catalog.run_name(path) or path!r} has no {kind}"
             )
-        return self._intact(found)
+        intact_head(found)
+        return found
 
     def best(
         self,
@@ -154,7 +157,8 @@ class Lookup:
             given: Monitor and mode that the caller set; they go before the recorded ones.
 
         Raises:
-            MetricNotFoundError: No version has a usable value; the message lists the metrics there are.
+            MetricNotFoundError: No version has a usable value; the message lists the metrics
+            there are.
             ArgumentError: ``mode`` is missing or is neither ``min`` nor ``max``.
         """
         check_mode(mode)
@@ -164,7 +168,8 @@ class Lookup:
         if mode is None:
             if metric != monitor:
                 raise ArgumentError(
-                    f"metric={metric!r} is not the monitor ({monitor!r}): say mode='min' or mode='max'"
+                    f"metric={metric!r} is not the monitor ({monitor!r}): say mode='min' or "
+                    "mode='max'"
                 )
             mode = monitor_mode
         self._warn_of_damage(paths, metric)
@@ -180,7 +185,7 @@ class Lookup:
         return found
 
     def checkpoints(self, path: str) -> Iterator[Record]:
-        """Return a run's checkpoints, newest first, damaged versions included; none if there is no run."""
+        """Return a run's checkpoints, newest first, damaged ones too; none if there is no run."""
         try:
             self._catalog.sync(path)
         except NotAStoreError:
@@ -215,21 +220,26 @@ class Lookup:
         if damaged:
             listed = ", ".join(f"{record.path}@{record.version}" for record in damaged)
             warn(
-                f"the best by {metric!r} is looked for without {listed}: damaged manifests, whose metrics are unknown",
+                f"the best by {metric!r} is looked for without {listed}: damaged manifests, "
+                "whose metrics are unknown",
                 FallbackWarning,
             )
-
-    def _intact(self, record: Record) -> Record:
-        if record.head is None:
-            ref = f"{record.path}@{record.version}"
-            raise IntegrityError(
-                f"{ref} is damaged: {record.damage}; load another version", ref=ref
-            )
-        return record
 
     def _listed(self, paths: Sequence[str]) -> str:
         names = [self._catalog.run_name(path) or path for path in paths]
         return f"runs: {', '.join(map(repr, names))}" if names else "it has no runs yet"
+
+
+def intact_head(record: Record) -> Head:
+    """Return a version's head.
+
+    Raises:
+        IntegrityError: Its manifest is damaged.
+    """
+    if record.head is None:
+        ref = f"{record.path}@{record.version}"
+        raise IntegrityError(f"{ref} is damaged: {record.damage}; load another version", ref=ref)
+    return record.head
 
 
 def check_mode(mode: object) -> None:

@@ -13,6 +13,7 @@ from ckptstore.errors import IntegrityError, NewerFormatError
 FORMAT = 1
 # Features a reader must know to understand an object; format 1 begins with none.
 KNOWN_FEATURES: frozenset[str] = frozenset()
+MAX_SHOWN = 60
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 
 
@@ -139,4 +140,4 @@ def format_time(time: datetime) -> str:
 
 def _kind(value: object) -> str:
     text = ascii(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"

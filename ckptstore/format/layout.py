@@ -24,7 +24,11 @@ SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+,-]*")
 DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 RESERVED_TAGS = frozenset({"best", "latest"})
 
-SEGMENT_RULE = "letters, digits and '. _ = + , -', starting with a letter or digit, not ending in '.', and no Windows device name such as 'nul'"
+SEGMENT_RULE = (
+    "letters, digits and '. _ = + , -', starting with a letter or digit, not ending in '.', "
+    "and no Windows device name such as 'nul'"
+)
+MAX_SHOWN = 80
 VERSION_FILE = re.compile(r"([0-9]{8,})\.jsonl")
 JOURNAL_FILE = re.compile(r"([0-9]{8,})\.json")
 
@@ -39,7 +43,8 @@ def check_run(name: object) -> str:
         raise InvalidNameError(f"a run is named by a string, not by {name!r}")
     if len(name) > MAX_NAME_LENGTH or not all(_is_segment(part) for part in name.split("/")):
         raise InvalidNameError(
-            f"{_short(name)} is no name for a run: a run is '/'-separated segments of {SEGMENT_RULE}; "
+            f"{_short(name)} is no name for a run: a run is '/'-separated segments of "
+            f"{SEGMENT_RULE}; "
             f"at most {MAX_NAME_LENGTH} characters in all"
         )
     return name
@@ -100,7 +105,8 @@ def parse_ref(ref: object) -> Ref:
         return Ref(name, check_tag(selector))
     except InvalidNameError as error:
         raise InvalidNameError(
-            f"{_short(ref)} is no ref: after '@' comes a version's number (1, 2, …), 'best', 'latest' or a tag"
+            f"{_short(ref)} is no ref: after '@' comes a version's number (1, 2, …), 'best', "
+            "'latest' or a tag"
         ) from error
 
 
@@ -112,16 +118,16 @@ def is_glob(name: str) -> bool:
 def glob_regex(pattern: str) -> re.Pattern[str]:
     """Return the regular expression of a glob over run paths; ``*`` and ``?`` don't cross ``/``."""
     pieces = []
-    for token in re.findall(r"\*\*|\*|\?|\[[^\]/]+\]|.", pattern.lower(), re.DOTALL):
-        if token in ("*", "**"):
+    for piece in re.findall(r"\*\*|\*|\?|\[[^\]/]+\]|.", pattern.lower(), re.DOTALL):
+        if piece in ("*", "**"):
             pieces.append("[^/]*")
-        elif token == "?":
+        elif piece == "?":
             pieces.append("[^/]")
-        elif token.startswith("[") and len(token) > 2:
-            inside = token[1:-1].replace("\\", r"\\")
+        elif piece.startswith("[") and piece.endswith("]"):
+            inside = piece[1:-1].replace("\\", r"\\")
             pieces.append("[" + ("^" + inside[1:] if inside.startswith("!") else inside) + "]")
         else:
-            pieces.append(re.escape(token))
+            pieces.append(re.escape(piece))
     try:
         return re.compile("".join(pieces))
     except re.error as error:
@@ -181,4 +187,4 @@ def _is_segment(part: str) -> bool:
 
 def _short(name: object) -> str:
     text = ascii(name)
-    return text if len(text) <= 80 else text[:77] + "…"
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"

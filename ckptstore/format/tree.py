@@ -55,6 +55,8 @@ FACTORIES: dict[str, Callable[[], Any]] = {
     "str": str,
     "tuple": tuple,
 }
+PAIRED = frozenset({dict, OrderedDict, Counter, defaultdict})
+LISTED = frozenset({tuple, set, frozenset, deque})
 TORCH_NAMES = ("dtype", "layout", "memory_format")
 
 Put = Callable[[Any, str], int]
@@ -105,39 +107,28 @@ class _Encoder:
             raise UnsupportedValueError(path, f"a {kind.__module__}.{kind.__qualname__}")
         return node
 
-    def _encode_container(self, value: Any, kind: type, path: str, depth: int) -> Any:  # noqa: PLR0911 - one return a type
+    def _encode_container(self, value: Any, kind: type, path: str, depth: int) -> Any:
         if kind is list:
             return self._items(value, path, depth)
-        if kind is dict:
-            if all(type(key) is str and not key.startswith("$") for key in value):
-                return {
-                    _encode_str(key, path): self.encode(item, f"{path}/{key}", depth + 1)
-                    for key, item in value.items()
-                }
-            return {"$dict": self._pairs(value, path, depth)}
-        if kind is tuple:
-            return {"$tuple": self._items(value, path, depth)}
-        if kind is OrderedDict:
-            node: dict[str, Any] = {"$OrderedDict": self._pairs(value, path, depth)}
-            if hasattr(value, "_metadata"):
-                node["_metadata"] = self.encode(value._metadata, f"{path}/_metadata", depth + 1)  # noqa: SLF001 - where torch keeps it
-            return node
-        if kind is Counter:
-            return {"$Counter": self._pairs(value, path, depth)}
-        if kind is defaultdict:
+        if kind is dict and all(type(key) is str and not key.startswith("$") for key in value):
             return {
-                "$defaultdict": self._pairs(value, path, depth),
-                "factory": _factory_name(value.default_factory, path),
+                _encode_str(key, path): self.encode(item, f"{path}/{key}", depth + 1)
+                for key, item in value.items()
             }
-        if kind is deque:
-            return {"$deque": self._items(value, path, depth), "maxlen": value.maxlen}
-        if kind in (set, frozenset):
-            return {f"${kind.__name__}": sorted(self._items(value, path, depth), key=repr)}
-        if kind in (bytes, bytearray):
-            return {f"${kind.__name__}": base64.b64encode(value).decode()}
-        if kind is complex:
-            return {"$complex": [_encode_float(value.real), _encode_float(value.imag)]}
-        return None
+        if kind in PAIRED:
+            node: dict[str, Any] = {f"${kind.__name__}": self._pairs(value, path, depth)}
+            if kind is OrderedDict and hasattr(value, "_metadata"):
+                node["_metadata"] = self.encode(value._metadata, f"{path}/_metadata", depth + 1)  # noqa: SLF001 - where torch keeps it
+            if kind is defaultdict:
+                node["factory"] = _factory_name(value.default_factory, path)
+            return node
+        if kind in LISTED:
+            items = self._items(value, path, depth)
+            if kind in (set, frozenset):
+                items.sort(key=repr)  # a set has no order; its encoding has one
+            more = {"maxlen": value.maxlen} if kind is deque else {}
+            return {f"${kind.__name__}": items, **more}
+        return _encode_scalar(value, kind)
 
     def _items(self, value: Iterable[object], path: str, depth: int) -> list[Any]:
         return [self.encode(item, f"{path}/{index}", depth + 1) for index, item in enumerate(value)]
@@ -195,6 +186,14 @@ class _Encoder:
                 "tensors and arrays go into extra= or a part of their own",
             )
         return self._put(value, path)
+
+
+def _encode_scalar(value: Any, kind: type) -> dict[str, Any] | None:
+    if kind in {bytes, bytearray}:
+        return {f"${kind.__name__}": base64.b64encode(value).decode()}
+    if kind is complex:
+        return {"$complex": [_encode_float(value.real), _encode_float(value.imag)]}
+    return None
 
 
 def _encode_str(value: str, path: str) -> str:

@@ -72,22 +72,18 @@ class _Decoder:
         name = next(iter(node), "")
         if not name.startswith("$"):
             return {key: self.decode(item) for key, item in node.items()}
-        content = node[name]
-        if name in ("$tensor", "$array"):
+        return self._typed(name, node[name], node)
+
+    def _typed(self, name: str, content: Any, node: dict[str, Any]) -> Any:
+        if name in {"$tensor", "$array"}:
             return self._tensor(name, content, node)
-        if name.startswith("$torch."):
-            return _torch_value(name.removeprefix("$torch."), content)
-        if name in ("$scalar", "$numpy.dtype"):
-            return _numpy_value(name, content, node)
         if name in PAIRED:
             return self._paired(name, content, node)
         if name in LISTED:
             return LISTED[name]([self.decode(item) for item in content])
         if name == "$deque":
             return deque((self.decode(item) for item in content), node["maxlen"])
-        if name in SIMPLE:
-            return SIMPLE[name](content)
-        raise ValueError(f"unknown node {name!r}")
+        return _plain_value(name, content, node)
 
     def _paired(self, name: str, content: Any, node: dict[str, Any]) -> Any:
         pairs = [(self.decode(key), self.decode(item)) for key, item in content]
@@ -151,6 +147,16 @@ def _torch_value(name: str, content: Any) -> Any:
         if isinstance(value, getattr(torch, name)):
             return value
     raise ValueError(f"unknown value torch.{name} {content!r}")
+
+
+def _plain_value(name: str, content: Any, node: dict[str, Any]) -> Any:
+    if name in SIMPLE:
+        return SIMPLE[name](content)
+    if name.startswith("$torch."):
+        return _torch_value(name.removeprefix("$torch."), content)
+    if name in {"$scalar", "$numpy.dtype"}:
+        return _numpy_value(name, content, node)
+    raise ValueError(f"unknown node {name!r}")
 
 
 def _float(content: str) -> float:

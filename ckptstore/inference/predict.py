@@ -129,12 +129,10 @@ class Predictor:
             and output.shape[1] == (count if count is not None else output.shape[1])
             and output.shape[1] > 1
         ):
-            expected = f"({batch.shape[0]}, {count if count is not None else 'number of classes'})"
+            wanted = f"({batch.shape[0]}, {count if count is not None else 'number of classes'})"
             raise MismatchError(
                 f"{self._ref} cannot be read as scores of classes",
-                [
-                    f"the model's output should have shape {expected}, two classes at least, and is {shape}"
-                ],
+                [f"the output should have shape {wanted}, two classes at least, and has {shape}"],
                 "Use .model and read its output yourself.",
             )
         return output

@@ -40,7 +40,8 @@ def check(statistics: object) -> Preprocessing:
 
     Raises:
         ArgumentError: It has other keys, values that are no numbers, shapes that don't broadcast, a
-            mean that is not finite, or a std that is zero, negative or not finite; columns are named.
+            mean that is not finite, or a std that is zero, negative or not finite; columns are
+            named.
     """
     if not isinstance(statistics, Mapping) or set(statistics) != {"mean", "std"}:
         given = (
@@ -54,7 +55,8 @@ def check(statistics: object) -> Preprocessing:
         np.broadcast_shapes(mean.shape, std.shape)
     except ValueError as error:
         raise ArgumentError(
-            f"preprocessing=: mean has shape {list(mean.shape)} and std {list(std.shape)}, which don't broadcast"
+            f"preprocessing=: mean has shape {list(mean.shape)} and std {list(std.shape)}, which "
+            "don't broadcast"
         ) from error
     _refuse(
         "mean", "is not finite", ~np.isfinite(mean), "look for NaN in the data it was computed from"

@@ -63,8 +63,8 @@ def build(
         UsageError: The class raised; its own error is the cause.
         IntegrityError: The module ended with another tensor than was saved.
     """
-    # Parameters made in inference mode could never be trained. The caller's default device is
-    # not in force either: tensors made by torch's own loading belong on the CPU as well.
+    # Built on the CPU whatever the caller's default device is, and out of inference mode: what is
+    # made in it could never be trained.
     with torch.inference_mode(mode=False), torch.device("cpu"), forked():
         reason: str | None = "asked for"
         if mode == "auto":

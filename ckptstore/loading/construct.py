@@ -1,4 +1,4 @@
-"""A module built on the CPU: with its random initialisation skipped, or plainly."""
+"""A module built from its class: with its random initialisation skipped, or plainly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def construct_skipping(make: Make) -> tuple[torch.nn.Module | None, str | None]:
     mode = Skipping()
     module: object = None
     reason: str | None = None
-    with torch.device("cpu"), forked():
+    with forked():  # a plain build is to begin where this one did
         try:
             with mode:
                 module = make()
@@ -55,15 +55,14 @@ def construct_plainly(make: Make, what: str) -> torch.nn.Module:
     Raises:
         UsageError: It raised, or what it built is no module; the class's own error is the cause.
     """
-    with torch.device("cpu"), forked():
-        try:
-            module = make()
-        except Exception as error:
-            raise UsageError(
-                f"building the module for {what} raised {_worded(error)}. If it lacks constructor "
-                "arguments or got others than it was trained with, pass them: "
-                "model_config={...}, by parameter name"
-            ) from error
+    try:
+        module = make()
+    except Exception as error:
+        raise UsageError(
+            f"building the module for {what} raised {_worded(error)}. If it lacks constructor "
+            "arguments or got others than it was trained with, pass them: "
+            "model_config={...}, by parameter name"
+        ) from error
     return checked(module, what)
 
 

@@ -59,7 +59,8 @@ def fetch(
         name: The part's name, for messages.
         part: The part's line.
         places: Which of its tensors.
-        map_files: Map tensors that lie at addresses kernels like instead of reading them. Kernels give
+        map_files: Map tensors that lie at addresses kernels like instead of reading them. Kernels
+        give
             other bits on unaligned memory, so the rest is read into fresh memory either way.
 
     Returns:
@@ -67,7 +68,8 @@ def fetch(
         order.
 
     Raises:
-        IntegrityError: A tensor's bytes are not those that were saved, or a pack is gone; it names the
+        IntegrityError: A tensor's bytes are not those that were saved, or a pack is gone; it
+        names the
             tensor.
         StorageError: The storage failed.
     """
@@ -117,7 +119,7 @@ class _Reader:
         return lambda: path_of(self._part.tree, place, self._name)
 
     def check_header(self, pack: Pack) -> None:
-        """Check a pack's size and header, so that damage anywhere in the file's front is noticed."""
+        """Check a pack's size and header, so that damage to the file's front is noticed."""
         key = _key(pack)
         where = f"{self._storage.url}/{key}"
         header = bytearray(pack.header_bytes)
@@ -125,7 +127,8 @@ class _Reader:
             size = self._storage.size_bytes(key)
             if size != pack.size_bytes:
                 raise IntegrityError(
-                    f"{self._head.ref}: pack {where} should have {pack.size_bytes} bytes, and has {size}",
+                    f"{self._head.ref}: pack {where} should have {pack.size_bytes} bytes, and "
+                    f"has {size}",
                     ref=self._head.ref,
                 )
             self._storage.read_into(key, 0, memoryview(header))
@@ -177,7 +180,8 @@ class _Reader:
     def _damaged(self, place: int, chunk: Chunk, what: str) -> IntegrityError:
         key = _key(self._head.packs[chunk.pack])
         return IntegrityError(
-            f"{self._head.ref}: tensor {self.tensor_name(place)()!r} is damaged: {self._storage.url}/{key} "
+            f"{self._head.ref}: tensor {self.tensor_name(place)()!r} is damaged: "
+            f"{self._storage.url}/{key} "
             f"{what}, bytes {chunk.start} to {chunk.start + chunk.length}; load another version",
             ref=self._head.ref,
         )

@@ -82,7 +82,8 @@ def load_module(
     """
     if isinstance(factory, torch.nn.Module) or not callable(factory):
         raise ArgumentError(
-            f"{type(factory).__qualname__} is no class: pass the module's class (or a callable that builds it); "
+            f"{type(factory).__qualname__} is no class: pass the module's class (or a callable "
+            "that builds it); "
             "to put the weights into a module you have, use checkpoint.restore(module)"
         )
     if build not in ("auto", "plain"):
@@ -91,7 +92,8 @@ def load_module(
     infos = {info.name: info for info in opened.head.parts}
     if part in infos and infos[part].kind not in ("module", "state_dict"):
         raise VersionNotFoundError(
-            f"part {part!r} of {opened.head.ref} is no module: .state({part!r}) returns what was saved"
+            f"part {part!r} of {opened.head.ref} is no module: .state({part!r}) returns what was "
+            "saved"
         )
     arguments = _arguments(opened, factory, part, model_config)
     state = load_state(opened, part, map_files=mmap and target.type == "cpu")
@@ -124,7 +126,9 @@ def _arguments(
     required = required_parameters(factory)
     if required:
         raise ArgumentError(
-            f"{getattr(factory, '__qualname__', factory)} needs {', '.join(required)}, and {opened.head.ref} has no "
-            f"constructor arguments of part {name!r} on record: pass model_config={{{required[0]!r}: …}}"
+            f"{getattr(factory, '__qualname__', factory)} needs {', '.join(required)}, and "
+            f"{opened.head.ref} has no "
+            f"constructor arguments of part {name!r} on record: pass "
+            f"model_config={{{required[0]!r}: …}}"
         )
     return {}

@@ -41,7 +41,8 @@ class OpenManifest:
         names = [info.name for info in self.head.parts]
         if name not in names:
             raise VersionNotFoundError(
-                f"{self.head.ref} has no part {name!r}; it has {', '.join(map(repr, names)) or 'none'}"
+                f"{self.head.ref} has no part {name!r}; it has "
+                f"{', '.join(map(repr, names)) or 'none'}"
             )
         info, start = part_span(self.head, self.head_length, name)
         stop = start + info.length

@@ -131,7 +131,8 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
         raise MismatchError(
             f"{loaded.opened.head.ref} does not fit what it was to be restored into",
             problems,
-            "Nothing was changed. Build the objects as they were built for that training, or load single "
+            "Nothing was changed. Build the objects as they were built for that training, or "
+            "load single "
             "parts with checkpoint.state(part).",
         )
     return Plan(loaded, parts, numbers, tuple(overridden))
@@ -140,7 +141,8 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
 def apply(plan: Plan) -> Audit:
     """Put every part's state in place; the process's generators last.
 
-    Modules take their values in place, each tensor straight to its parameter's device; optimizers let
+    Modules take their values in place, each tensor straight to its parameter's device; optimizers
+    let
     their old state go before the new one is placed, so a device never holds both.
     """
     loaded = plan.loaded
@@ -196,10 +198,9 @@ def _optimizer_problems(
     groups = state["param_groups"]
     lacking = sorted(set(optimizer.defaults) - set(groups[0])) if groups else []
     if lacking:
-        return [
-            f"saved by {info.class_name}, and this is {class_name(optimizer)}: nothing was saved for "
-            f"{', '.join(map(repr, lacking))}"
-        ]
+        listed = ", ".join(map(repr, lacking))
+        kinds = f"saved by {info.class_name}, and this is {class_name(optimizer)}"
+        return [f"{kinds}: nothing was saved for {listed}"]
     problems = []
     for group, wanted in zip(optimizer.param_groups, numbers, strict=False):
         for parameter, number in zip(group["params"], wanted, strict=True):
@@ -211,7 +212,8 @@ def _optimizer_problems(
                     and value.shape != parameter.shape
                 ):
                     problems.append(
-                        f"{key!r} of parameter {number} has shape {list(value.shape)}, and the parameter has "
+                        f"{key!r} of parameter {number} has shape {list(value.shape)}, and the "
+                        "parameter has "
                         f"{list(parameter.shape)}"
                     )
     return problems
@@ -243,13 +245,14 @@ def _unnamed(state: Mapping[str, Any]) -> Groups:
 
 
 def _load_module(module: torch.nn.Module, state: Mapping[str, Any]) -> None:
-    # In place, on the module's own device and in its own memory; hooks and extra state run as usual.
+    # In place, on the module's own device and in its own memory; hooks and extra state run too.
     result = module.load_state_dict(
         raw_state(module, state, getattr(state, "_metadata", {})), strict=False
     )
     if result.missing_keys or result.unexpected_keys:
         raise IntegrityError(
-            f"{type(unwrap(module)).__qualname__}: its loading code did not use {result.unexpected_keys} and did "
+            f"{type(unwrap(module)).__qualname__}: its loading code did not use "
+            f"{result.unexpected_keys} and did "
             f"not find {result.missing_keys}"
         )
 
@@ -267,7 +270,8 @@ def warn_of_parts_left(audit: Audit, ref: str) -> None:
     """Warn of saved optimizers, schedulers and the like that a resume did not put back."""
     if audit.not_asked_for:
         warn(
-            f"resumed {ref} without {', '.join(map(repr, audit.not_asked_for))}, which it has too: pass them to "
+            f"resumed {ref} without {', '.join(map(repr, audit.not_asked_for))}, which it has "
+            "too: pass them to "
             "resume() if training uses them",
             StateWarning,
         )

@@ -57,7 +57,8 @@ class Resumed:
             return 0
         if self.checkpoint.epoch is None:
             raise ArgumentError(
-                f"{self.checkpoint.ref} was saved without epoch=, so the next one is unknown; use .step or .extra"
+                f"{self.checkpoint.ref} was saved without epoch=, so the next one is unknown; "
+                "use .step or .extra"
             )
         return self.checkpoint.epoch + 1
 
@@ -82,7 +83,8 @@ def resume(
 ) -> tuple[OpenManifest, Audit] | None:
     """Restore the newest intact checkpoint.
 
-    In a process group rank 0 picks the version and every rank restores that one; if one of them can't,
+    In a process group rank 0 picks the version and every rank restores that one; if one of them
+    can't,
     none changes anything and all raise.
 
     Args:
@@ -126,9 +128,10 @@ def _newest_intact(
     damaged: list[str] = []
     for record in records:
         ref = record.head.ref if record.head else f"{record.path}@{record.version}"
+        if record.head is None:
+            damaged.append(f"{ref}: {record.damage}")
+            continue
         try:
-            if record.head is None:
-                raise IntegrityError(record.damage or "its manifest is damaged", ref=ref)
             opened = open_manifest(storage, record.head.run, record.version)
             loaded = fetch_states(opened, names, with_rng=with_rng)
         except IntegrityError as error:
@@ -178,7 +181,8 @@ def _resume_together(
             error = caught
     if not _all_ranks(plan is not None) or plan is None:
         raise error or StorageError(
-            f"resume of run {run!r}: another rank could not restore version {choice}, so none did; see its error"
+            f"resume of run {run!r}: another rank could not restore version {choice}, so none "
+            "did; see its error"
         )
     return _finish(plan)
 

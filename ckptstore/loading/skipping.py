@@ -33,12 +33,6 @@ _FILLING = _codes(
 # all. (Where an older torch does not ask, they run.)
 _ASKING = _codes("_no_grad_trunc_normal_", "orthogonal_", "sparse_")
 
-_DRAWING = """
-    rand randn randint randperm rand_like randn_like randint_like normal bernoulli
-    multinomial poisson binomial dropout alpha_dropout feature_dropout rrelu
-    _sample_dirichlet _standard_gamma uniform_ normal_ random_ bernoulli_ exponential_
-    geometric_ cauchy_ log_normal_ kaiming_uniform_
-"""
 # What these return says nothing about a tensor's values.
 _ABOUT_FORM = """
     size dim ndimension numel nelement stride storage_offset is_contiguous is_floating_point
@@ -47,7 +41,6 @@ _ABOUT_FORM = """
     can_cast register_hook register_post_accumulate_grad_hook __len__ __hash__ __set__
     untyped_storage is_tensor is_grad_enabled
 """
-_DRAWING_NAMES = frozenset(_DRAWING.split())
 _FORM_NAMES = frozenset(_ABOUT_FORM.split())
 
 
@@ -57,7 +50,7 @@ class Skipping(TorchFunctionMode):
     Only functions of ``torch.nn.init`` are skipped, only for parameters (or their ``.data``), and
     only without an explicit generator, which would otherwise be left at another place. Constants
     and every other draw run. It follows which tensors depend on what was skipped, by their storage,
-    through every torch function outside ``torch.nn.init``.
+    through every torch function: what came of it, and what was drawn after it.
 
     It must be the innermost mode when entered: it knows ``torch.nn.init`` by the calling frame.
 
@@ -73,7 +66,9 @@ class Skipping(TorchFunctionMode):
         self._dependent: dict[Key, object] = {}
         self._data_of: dict[Key, tuple[object, weakref.ref[torch.Tensor]]] = {}
         self._fills: list[tuple[weakref.ref[torch.Tensor], Fill]] = []
-        self._generators: list[torch.Tensor] | None = None
+        # States of torch's global generators: at the first skipped draw, and when last looked at.
+        self._first: list[torch.Tensor] | None = None
+        self._last: list[torch.Tensor] | None = None
 
     @property
     def skipped(self) -> bool:
@@ -82,10 +77,7 @@ class Skipping(TorchFunctionMode):
 
     def generators_moved(self) -> bool:
         """Say whether torch's global generators moved since the first skipped draw."""
-        before, now = self._generators, _generators()
-        return before is not None and (
-            len(before) != len(now) or not all(map(torch.equal, before, now))
-        )
+        return self._first is not None and _differ(self._first, _generators())
 
     def depends(self, tensor: torch.Tensor) -> bool:
         """Say whether a tensor's values depend on what was skipped, or shares its memory."""
@@ -133,8 +125,6 @@ class Skipping(TorchFunctionMode):
             owner = self._owner(args[0])
             if owner is not None and attribute == "data":
                 self._data_of[key] = (storage, weakref.ref(owner))
-            if self.depends(args[0]):
-                self._dependent[key] = storage
         return result
 
     def _owner(self, tensor: torch.Tensor) -> torch.Tensor | None:
@@ -173,8 +163,8 @@ class Skipping(TorchFunctionMode):
         owner = self._owner(tensor)
         if owner is None:
             return False
-        if self._generators is None:
-            self._generators = _generators()
+        if self._first is None:
+            self._first = self._last = _generators()
         key, storage = _memory(tensor)
         self._unfilled[key] = storage
         self._fills.append((weakref.ref(owner), fill))
@@ -190,10 +180,19 @@ class Skipping(TorchFunctionMode):
             result: Any = torch.empty_like(*args, **kwargs)
         else:
             result = func(*args, **kwargs)
-        drawn = self.skipped and name in _DRAWING_NAMES and kwargs.get("generator") is None
-        if dependent or drawn:
+        if self._drawn() or dependent:
             self._mark(func, inputs, result)
         return result
+
+    def _drawn(self) -> bool:
+        """Say whether the generators moved since this was last asked, once something is skipped.
+
+        Where they moved, their numbers are others than without skipping.
+        """
+        if self._last is None:
+            return False
+        before, self._last = self._last, _generators()
+        return _differ(before, self._last)
 
     def _is_unfilled(self, tensor: object) -> bool:
         return (
@@ -219,6 +218,10 @@ def _generators() -> list[torch.Tensor]:
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         states += [torch.cuda.get_rng_state(index) for index in range(torch.cuda.device_count())]
     return states
+
+
+def _differ(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return len(one) != len(other) or not all(map(torch.equal, one, other))
 
 
 def _caller() -> FrameType:

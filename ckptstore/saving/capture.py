@@ -106,7 +106,8 @@ def unknown_arguments(parts: Mapping[str, Any], captured: list[CapturedPart]) ->
                 else "@ckptstore.remember_init on the class"
             )
             found.append(
-                f"{kind.__qualname__} needs {', '.join(required)} to be built, and nothing recorded them: "
+                f"{kind.__qualname__} needs {', '.join(required)} to be built, and nothing "
+                "recorded them: "
                 f"pass {option} (or decorate the class with @ckptstore.remember_init), or give "
                 f"model_config= when loading part {part.name!r}"
             )

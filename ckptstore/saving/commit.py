@@ -69,11 +69,13 @@ def create_next(
             return candidate
         if not storage.exclusive:
             raise SecondWriterError(
-                f"{storage.url}/{key(candidate)} was created by another process, and this storage can't keep "
+                f"{storage.url}/{key(candidate)} was created by another process, and this "
+                "storage can't keep "
                 "two writers apart: stop the other one; what it wrote is still there"
             )
     raise StorageError(
-        f"{storage.url}/{key(number)}: lost {MAX_LOST_RACES} races for a number in a row; is another process "
+        f"{storage.url}/{key(number)}: lost {MAX_LOST_RACES} races for a number in a row; is "
+        "another process "
         "writing in a loop?"
     )
 

@@ -10,18 +10,23 @@ from ckptstore.format.layout import STORE_KEY
 from ckptstore.saving.commit import create_once
 from ckptstore.storage.base import Storage
 
-SINGLE_WRITER_ADVICE = "if no other process will ever write to it at the same time, open it with Store(…, single_writer=True)"
+SINGLE_WRITER_ADVICE = (
+    "if no other process will ever write to it at the same time, open it with "
+    "Store(…, single_writer=True)"
+)
 
 
 def found(storage: Storage, *, single_writer: bool) -> StoreFacts:
     """Make the store if there is none, and check that the storage keeps two writers apart.
 
     Called before a process's first write. The check creates ``ckptstore.json`` again with its own
-    bytes, which must fail: some servers ignore the condition of a conditional write. It can only take
+    bytes, which must fail: some servers ignore the condition of a conditional write. It can only
+    take
     trust away, never give it.
 
     Raises:
-        NotExclusiveError: The storage can't keep two writers apart, and ``single_writer`` isn't set.
+        NotExclusiveError: The storage can't keep two writers apart, and ``single_writer`` isn't
+        set.
             Nothing was written where that is known beforehand.
         NewerFormatError: A newer ckptstore made the store.
         IntegrityError: ``ckptstore.json`` is damaged.
@@ -29,7 +34,8 @@ def found(storage: Storage, *, single_writer: bool) -> StoreFacts:
     """
     if not storage.exclusive and not single_writer:
         raise NotExclusiveError(
-            f"{storage.url}: nothing is known that makes this storage let only one of two writers create a "
+            f"{storage.url}: nothing is known that makes this storage let only one of two "
+            "writers create a "
             f"file, so two trainings could overwrite each other's versions: {SINGLE_WRITER_ADVICE}"
         )
     where = f"{storage.url}/{STORE_KEY}"
@@ -45,7 +51,8 @@ def found(storage: Storage, *, single_writer: bool) -> StoreFacts:
         storage.exclusive = False
         if not single_writer:
             raise NotExclusiveError(
-                f"{where} could be created a second time: this server ignores the condition of a conditional "
+                f"{where} could be created a second time: this server ignores the condition of a "
+                "conditional "
                 "write (If-None-Match), so two trainings could overwrite each other's versions: "
                 f"{SINGLE_WRITER_ADVICE}"
             )

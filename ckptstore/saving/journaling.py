@@ -21,7 +21,8 @@ Decide = Callable[[Facts, datetime, UUID], Entry | None]
 def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Entry | None:
     """Append what *decide* makes of the journal as it stands.
 
-    Whoever loses the number reads the winner's entry and decides again, so that all entries of a run
+    Whoever loses the number reads the winner's entry and decides again, so that all entries of a
+    run
     are in one order for every reader.
 
     Args:

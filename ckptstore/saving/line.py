@@ -153,7 +153,8 @@ class Line:
                 return
             if recorded is not None:
                 warn(
-                    f"run {self.run!r}: its recorded settings were {_shown(recorded)} and are now {_shown(wanted)}; "
+                    f"run {self.run!r}: its recorded settings were {_shown(recorded)} and are "
+                    f"now {_shown(wanted)}; "
                     "every process that reads the run follows",
                     SettingsWarning,
                 )
@@ -174,21 +175,26 @@ class Line:
         missing = sorted(set(range(1, numbers[-1])) - set(numbers))
         if missing:
             raise IntegrityError(
-                f"{self._storage.url}: run {self.run!r} has version {numbers[-1]} but no manifest of version "
-                f"{missing[0]}: was it deleted, or copied in part? Bring {version_key(self.path, missing[0])} back, "
+                f"{self._storage.url}: run {self.run!r} has version {numbers[-1]} but no "
+                "manifest of version "
+                f"{missing[0]}: was it deleted, or copied in part? Bring "
+                f"{version_key(self.path, missing[0])} back, "
                 "or save into another run"
             )
         self._catalog.sync(self.path)
         spelled = self._catalog.run_name(self.path)
         if spelled is not None and spelled != self.run:
             raise InvalidNameError(
-                f"run {self.run!r} is there already as {spelled!r}: names that differ in case alone are one run; "
+                f"run {self.run!r} is there already as {spelled!r}: names that differ in case "
+                "alone are one run; "
                 "use that spelling"
             )
         if not self._mine:
             warn(
-                f"run {self.run!r} already has {numbers[-1]} version(s), and this process neither resumed nor "
-                f"created it: saving goes on as version {numbers[-1] + 1}; call resume() first to continue that "
+                f"run {self.run!r} already has {numbers[-1]} version(s), and this process "
+                "neither resumed nor "
+                f"created it: saving goes on as version {numbers[-1] + 1}; call resume() first "
+                "to continue that "
                 "training, or name another run",
                 RunWarning,
             )
@@ -202,8 +208,10 @@ class Line:
             present = b""
         if present != data:
             raise SecondWriterError(
-                f"{self._storage.url}/{key} is no longer what this process wrote: another process writes to this "
-                "single-writer store, or the file was changed. Stop the other one; nothing more was written"
+                f"{self._storage.url}/{key} is no longer what this process wrote: another "
+                "process writes to this "
+                "single-writer store, or the file was changed. Stop the other one; nothing more "
+                "was written"
             )
 
     def _index(self, line: bytes, head: Head) -> None:

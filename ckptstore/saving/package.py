@@ -56,7 +56,9 @@ def save_package(
     if isinstance(source, Entry):
         model, facts = _from_entry(source, part, held, parent)
     else:
-        model, facts = _from_module(line, source, part, held, parent, model_config)
+        model, facts = _from_module(
+            line, source, part=part, held=held, parent=parent, model_config=model_config
+        )
     if model_config is not None:
         model.model_config = encode_config(model_config, "model_config")
     captured = [model]
@@ -89,6 +91,7 @@ def _from_entry(
 def _from_module(
     line: Line,
     module: object,
+    *,
     part: str,
     held: Mapping[str, Any],
     parent: Parent | None,
@@ -96,7 +99,8 @@ def _from_module(
 ) -> tuple[CapturedPart, Facts]:
     if not isinstance(module, torch.nn.Module):
         raise ArgumentError(
-            f"save_package() takes a checkpoint, its ref or a module, not a {type(module).__qualname__}"
+            f"save_package() takes a checkpoint, its ref or a module, not a "
+            f"{type(module).__qualname__}"
         )
     if part != "model":
         raise ArgumentError(

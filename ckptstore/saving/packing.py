@@ -43,7 +43,8 @@ def pack_parts(
 ) -> Packed:
     """Write the tensors of all parts and describe them.
 
-    Every pack is durable when this returns. Extra memory is at most a few MiB on the CPU, and 16 MiB
+    Every pack is durable when this returns. Extra memory is at most a few MiB on the CPU, and 16
+    MiB
     of staging for tensors that are not contiguous or on another device.
 
     Args:
@@ -69,7 +70,12 @@ def pack_parts(
             for places in split(slots, max_pack_bytes):
                 layout = plan([slots[place] for place in places])
                 written = _write_pack(
-                    storage, save_id, len(packs), layout, [part.tensors[p] for p in places], hasher
+                    storage,
+                    save_id,
+                    len(packs),
+                    layout=layout,
+                    tensors=[part.tensors[p] for p in places],
+                    hasher=hasher,
                 )
                 for index, place in enumerate(places):
                     tensors[place] = _describe(
@@ -87,7 +93,8 @@ def pack_parts(
                 raise UnsupportedValueError(
                     part.name,
                     f"{len(line)} bytes of plain values",
-                    f"a part's values other than tensors may take {MAX_LINE_BYTES} bytes: keep large data in "
+                    f"a part's values other than tensors may take {MAX_LINE_BYTES} bytes: keep "
+                    "large data in "
                     "tensors or NumPy arrays",
                 )
             lines.append(line)
@@ -116,6 +123,7 @@ def _write_pack(
     storage: Storage,
     save_id: UUID,
     number: int,
+    *,
     layout: Plan,
     tensors: Sequence[torch.Tensor],
     hasher: Hasher,

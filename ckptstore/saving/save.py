@@ -42,7 +42,8 @@ def save(storage: Storage, line: Line, parts: Sequence[CapturedPart], facts: Fac
     Args:
         storage: Where to.
         line: The run as this process writes it.
-        parts: As captured; their tensors are read while they are written, so nothing may change them.
+        parts: As captured; their tensors are read while they are written, so nothing may change
+        them.
         facts: What to record beside them.
 
     Raises:
@@ -90,6 +91,7 @@ def check_rank() -> None:
     """
     if rank() != 0:
         raise NotRankZeroError(
-            f"save() was called on rank {rank()} of {world_size()}, and every rank would write the same version: "
+            f"save() was called on rank {rank()} of {world_size()}, and every rank would write "
+            "the same version: "
             "write\n\n    if torch.distributed.get_rank() == 0:\n        store.save(…)\n"
         )

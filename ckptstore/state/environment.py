@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,15 +42,15 @@ def describe() -> dict[str, Any]:
         "cudnn_tf32": torch.backends.cudnn.allow_tf32,
         "world_size": world_size(),
         "host": socket.gethostname(),
-        "git": _git(os.getcwd()),
+        "git": _git(str(Path.cwd())),
         "argv": without_secrets(sys.argv),
     }
 
 
 # What can make a resumed training go on with other bits.
 COMPARED = (
-    "torch", "python", "cuda", "gpus", "threads", "deterministic", "cudnn_deterministic", "cudnn_benchmark",
-    "tf32", "cudnn_tf32", "world_size",
+    "torch", "python", "cuda", "gpus", "threads", "deterministic", "cudnn_deterministic",
+    "cudnn_benchmark", "tf32", "cudnn_tf32", "world_size",
 )  # fmt: skip
 
 

@@ -18,10 +18,11 @@ from ckptstore.errors import ArgumentError
 # names today would be shut out by a later release.
 OPTIONS = frozenset(
     {
-        "build", "class_names", "config", "device", "dtype", "epoch", "exports", "extra", "fallback",
-        "keep", "map_location", "metric", "metrics", "mmap", "mode", "model", "model_config", "monitor",
-        "note", "only", "optimizer", "overlap", "parent", "part", "parts", "preprocessing", "program",
-        "ref", "rename", "rng", "run", "sample", "skip", "step", "strict", "tags", "verify",
+        "build", "class_names", "config", "device", "dtype", "epoch", "exports", "extra",
+        "fallback", "keep", "map_location", "metric", "metrics", "mmap", "mode", "model",
+        "model_config", "monitor", "note", "only", "optimizer", "overlap", "parent", "part",
+        "parts", "preprocessing", "program", "ref", "rename", "rng", "run", "sample", "skip",
+        "step", "strict", "tags", "verify",
     }
 )  # fmt: skip
 # How alike two names must be to be taken for a slip of the keyboard; 'epochs' to 'epoch' is 0.91.
@@ -84,7 +85,8 @@ def number(name: str, value: object) -> float | int:
         value = value.item()
     if isinstance(value, bool):
         raise ArgumentError(
-            f"{name}={value}: a bool is neither a part nor a metric, and save() has no option {name!r}"
+            f"{name}={value}: a bool is neither a part nor a metric, and save() has no option "
+            f"{name!r}"
             f"{_suggestion(name)}; for a fact to remember use extra={{'{name}': {value}}}"
         )
     if isinstance(value, numbers.Integral):
@@ -138,7 +140,8 @@ def check_optimizer(optimizer: object) -> None:
     """
     if isinstance(optimizer, torch.nn.Module):
         raise ArgumentError(
-            f"optimizer= was given the module {type(optimizer).__qualname__}: pass the optimizer there, and "
+            f"optimizer= was given the module {type(optimizer).__qualname__}: pass the optimizer "
+            "there, and "
             "a second module as a keyword of its own, e.g. save(generator, discriminator=…)"
         )
     if not is_part(optimizer):
@@ -150,7 +153,8 @@ def check_optimizer(optimizer: object) -> None:
 def _check_name(name: str, value: object) -> None:
     if name in OPTIONS:
         raise ArgumentError(
-            f"{name}= is an option of ckptstore, not one of save(): choose another name for a part, "
+            f"{name}= is an option of ckptstore, not one of save(): choose another name for a "
+            "part, "
             f"or put a metric of that name into metrics={{{name!r}: …}}"
         )
     if is_part(value) and any(re.fullmatch(rf"{option}(_.+|[0-9]+)", name) for option in OPTIONS):
@@ -158,7 +162,8 @@ def _check_name(name: str, value: object) -> None:
     close = difflib.get_close_matches(name, sorted(OPTIONS), n=1, cutoff=CLOSE)
     if close:
         raise ArgumentError(
-            f"save() has no option {name!r}: did you mean {close[0]!r}? A metric of that name goes into "
+            f"save() has no option {name!r}: did you mean {close[0]!r}? A metric of that name "
+            "goes into "
             f"metrics={{{name!r}: …}}"
         )
 
@@ -171,12 +176,22 @@ def _suggestion(name: str) -> str:
 def _advice(name: str, value: object) -> str:
     kind = type(value).__qualname__
     if isinstance(value, type):
-        return f"{value.__qualname__} is a class; pass an instance, e.g. {name}={value.__qualname__}(…)"
+        name_of_class = value.__qualname__
+        return f"{name_of_class} is a class; pass an instance, e.g. {name}={name_of_class}(…)"
     if isinstance(value, torch.Tensor):
-        return f"a tensor of shape {list(value.shape)} is no metric; pass .item() of one value, or put it into extra="
+        return (
+            f"a tensor of shape {list(value.shape)} is no metric; pass .item() of one value, "
+            "or put it into extra="
+        )
     if isinstance(value, Mapping):
-        return f"a {kind} is no part: pass the object that has state_dict(), or put it into extra= or config="
-    return f"a {kind} is neither a part (it has no state_dict()) nor a real number; for facts use extra= or config="
+        return (
+            f"a {kind} is no part: pass the object that has state_dict(), or put it into "
+            "extra= or config="
+        )
+    return (
+        f"a {kind} is neither a part (it has no state_dict()) nor a real number; for facts use "
+        "extra= or config="
+    )
 
 
 def check_model(model: object) -> None:
@@ -187,7 +202,8 @@ def check_model(model: object) -> None:
     """
     if isinstance(model, torch.optim.Optimizer):
         raise ArgumentError(
-            f"model= was given the optimizer {type(model).__qualname__}: write save(model, optimizer)"
+            f"model= was given the optimizer {type(model).__qualname__}: write save(model, "
+            "optimizer)"
         )
     if not isinstance(model, Mapping) and not is_part(model):
         raise ArgumentError(f"model= takes a module or a state dict: {_advice('model', model)}")

@@ -63,7 +63,7 @@ class PlainNames:
 def plain_state(module: torch.nn.Module) -> OrderedDict[str, Any]:
     """Return a module's state dict under plain names, ``_metadata`` included.
 
-    ``load_state_dict(assign=True)`` leaves a flag in the metadata that would make a later plain load
+    ``load_state_dict(assign=True)`` leaves a flag in the metadata that makes a later plain load
     assign too (torch/nn/modules/module.py, ``_load_from_state_dict``); it is left out.
     """
     names = plain_names(module)

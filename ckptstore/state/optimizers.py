@@ -112,7 +112,8 @@ def reorder(state: Mapping[str, Any], numbers: list[list[int]]) -> dict[str, Any
 def place(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Load a state dict so that each tensor keeps its dtype and lands on its parameter's device.
 
-    The old state is let go first, so that the device never holds both. ``Optimizer.load_state_dict``
+    The old state is let go first, so that the device never holds both.
+    ``Optimizer.load_state_dict``
     runs as the class has it, hooks included; it casts state to its parameter's dtype, which would
     round fp32 moments of bf16 parameters, so those are put back as saved afterwards.
 

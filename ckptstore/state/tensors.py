@@ -123,7 +123,8 @@ def view_bytes(tensor: torch.Tensor) -> memoryview:
 def pieces(tensor: torch.Tensor) -> Iterator[memoryview]:
     """Yield the bytes of any strided tensor in row-major order.
 
-    A plain tensor is one piece, its own memory. Any other is staged in pieces of at most 16 MiB, each
+    A plain tensor is one piece, its own memory. Any other is staged in pieces of at most 16 MiB,
+    each
     valid until the next is asked for.
     """
     if tensor.numel() == 0:
