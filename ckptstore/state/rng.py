@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,13 @@ def capture() -> dict[str, Any]:
 
     NumPy's is there if NumPy was imported; CUDA's, one per device, if CUDA was initialised.
     """
-    state: dict[str, Any] = {"python": random.getstate(), "torch": _to_bytes(torch.get_rng_state())}
+    version, words, gauss = random.getstate()
+    python = {
+        "version": version,
+        "words": struct.pack(f"<{len(words)}I", *words),
+        "gauss_next": gauss,
+    }
+    state: dict[str, Any] = {"python": python, "torch": _to_bytes(torch.get_rng_state())}
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         name, keys, position, has_gauss, cached = numpy.random.get_state(legacy=True)
@@ -39,7 +46,9 @@ def apply(state: dict[str, Any]) -> None:
 
     CUDA devices this machine lacks are passed over; the resume audit says so.
     """
-    random.setstate(state["python"])
+    python = state["python"]
+    words = struct.unpack(f"<{len(python['words']) // 4}I", python["words"])
+    random.setstate((python["version"], words, python["gauss_next"]))
     torch.set_rng_state(_to_tensor(state["torch"]))
     if "numpy" in state:
         import numpy as np
