@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from ckptstore.entry import Entry
 from ckptstore.errors import MissingPackageError
+from ckptstore.text import aligned, plain, size
 
 SHOWN_ROWS = 60
 COLUMNS = ("ref", "kind", "epoch", "step")
@@ -47,26 +48,17 @@ class History(Sequence[Entry]):
     __hash__ = None  # type: ignore[assignment] # compared by content, like a list
 
     def __repr__(self) -> str:
-        header, rows = self._table()
+        header, rows = self.table()
         if not rows:
             return "History: no versions" + self._damage_note()
         shown = rows[-SHOWN_ROWS:]
-        widths = [
-            max(len(row[column]) for row in [header, *shown]) for column in range(len(header))
-        ]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column == 0 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in [header, *shown]
-        ]
+        lines = aligned(header, shown)
         if len(rows) > len(shown):
             lines.insert(1, f"… {len(rows) - len(shown)} earlier versions")
         return "\n".join(lines) + self._damage_note()
 
     def _repr_html_(self) -> str:
-        header, rows = self._table()
+        header, rows = self.table()
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
@@ -114,13 +106,8 @@ class History(Sequence[Entry]):
         frame = pd.DataFrame(rows, columns=list(rows[0]) if rows else sorted(TAKEN))
         return frame.astype({"epoch": "Int64", "step": "Int64"}).set_index("ref")
 
-    def _metric_names(self) -> list[str]:
-        names: dict[str, None] = {}
-        for entry in self._entries:
-            names |= dict.fromkeys(entry.metrics)
-        return list(names)
-
-    def _table(self) -> tuple[list[str], list[list[str]]]:
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the columns' names and one row a version, as text that is safe to print."""
         names = self._metric_names()
         several_kinds = len({_kind(entry) for entry in self._entries}) > 1
         steps = any(entry.step is not None for entry in self._entries)
@@ -129,7 +116,7 @@ class History(Sequence[Entry]):
             for name in COLUMNS
             if (name != "kind" or several_kinds) and (name != "step" or steps)
         ]
-        header = [*columns, *(_plain(name) for name in names), "tags", "size", "created"]
+        header = [*columns, *(plain(name) for name in names), "tags", "size", "created"]
         rows = []
         for entry in self._entries:
             facts = {
@@ -143,11 +130,17 @@ class History(Sequence[Entry]):
                     *(facts[name] for name in columns),
                     *(_text(entry.metrics.get(name)) for name in names),
                     ", ".join(entry.tags),
-                    _size(entry.size_bytes),
+                    size(entry.size_bytes),
                     entry.created_at.strftime("%Y-%m-%d %H:%M:%S"),
                 ]
             )
         return header, rows
+
+    def _metric_names(self) -> list[str]:
+        names: dict[str, None] = {}
+        for entry in self._entries:
+            names |= dict.fromkeys(entry.metrics)
+        return list(names)
 
     def _damage_note(self) -> str:
         if not self.damaged:
@@ -173,20 +166,3 @@ def _text(value: float | None) -> str:
     if value is None:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.4g}"
-
-
-def _plain(name: str) -> str:
-    """Return a name with control characters spelled out: none can move a terminal's cursor."""
-    return "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in name
-    )
-
-
-def _size(size_bytes: int) -> str:
-    """Return a size for people, in powers of 1000."""
-    value = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:  # noqa: PLR2004 - the next unit's size
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"

@@ -38,6 +38,7 @@ class Run:
         self._store = store
         self._model_config = model_config
         self._given = given
+        self._monitor = (given.monitor, given.mode)
 
     def __repr__(self) -> str:
         return f"{self._store!r}.run({self.name!r})"
@@ -86,7 +87,7 @@ class Run:
         self, *, metric: str | None = None, mode: Literal["min", "max"] | None = None
     ) -> Checkpoint:
         """Return the best checkpoint. See :meth:`ckptstore.Store.best`."""
-        return self._store._best(self.name, metric, mode, self._given)  # noqa: SLF001 - a run is part of its store
+        return self._store._best(self.name, metric, mode, self._monitor)  # noqa: SLF001 - a run is part of its store
 
     def latest(self) -> Checkpoint:
         """Return the newest checkpoint. See :meth:`ckptstore.Store.latest`."""
@@ -94,7 +95,7 @@ class Run:
 
     def get(self, ref: str | int) -> Checkpoint | Package:
         """Return a version: a number, a tag, ``@best``, … See :meth:`ckptstore.Store.get`."""
-        return self._store._get(self._ref(ref), self._given)  # noqa: SLF001 - a run is part of its store
+        return self._store._get(self._ref(ref), self._monitor)  # noqa: SLF001 - a run is part of its store
 
     def history(self) -> History:
         """Return this run's versions. See :meth:`ckptstore.Store.history`."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Factory = Callable[..., "torch.nn.Module"]
 Mode = Literal["min", "max"]
+Monitor = tuple[str | None, Mode | None]
 
 
 class Store:
@@ -66,7 +67,7 @@ class Store:
     ) -> None:
         self._default_run = check_run(run)
         _check_monitor(monitor, mode)
-        self._monitor: tuple[str | None, Mode | None] = (monitor, mode)
+        self._monitor: Monitor = (monitor, mode)
         self._single_writer = single_writer
         self._storage = open_storage(url, storage_options)
         self._catalog = Catalog(catalog, self._storage)
@@ -278,7 +279,7 @@ class Store:
             MetricNotFoundError: No checkpoint has a usable value; it lists the metrics there are.
             RunNotFoundError: No such run, or several and none was named.
         """
-        return self._best(run, metric, mode, self._given(None, None, None))
+        return self._best(run, metric, mode, self._monitor)
 
     def latest(self, *, run: str | None = None) -> Checkpoint:
         """Return the newest checkpoint.
@@ -296,7 +297,15 @@ class Store:
             VersionNotFoundError: There is no such version.
             InvalidNameError: It is no ref.
         """
-        return self._get(parse_ref(ref), self._given(None, None, None))
+        return self._get(parse_ref(ref), self._monitor)
+
+    def runs(self) -> list[str]:
+        """Return the names of all runs, sorted.
+
+        Raises:
+            NotAStoreError: There is no store.
+        """
+        return [self._catalog.run_name(path) or path for path in self._catalog.discover()]
 
     def history(self, run: str | None = None) -> History:
         """Return versions in the order they were made.
@@ -466,14 +475,12 @@ class Store:
         return Checkpoint(head, self._source, tags)
 
     def _best(
-        self, run: str | None, metric: str | None, mode: Mode | None, given: GivenSettings
+        self, run: str | None, metric: str | None, mode: Mode | None, monitor: Monitor
     ) -> Checkpoint:
-        return self._checkpoint(
-            self._lookup.best(run, metric=metric, mode=mode, given=(given.monitor, given.mode))
-        )
+        return self._checkpoint(self._lookup.best(run, metric=metric, mode=mode, given=monitor))
 
-    def _get(self, ref: Ref, given: GivenSettings) -> Checkpoint | Package:
-        return self._entry(self._lookup.by_ref(ref, given=(given.monitor, given.mode)))
+    def _get(self, ref: Ref, monitor: Monitor) -> Checkpoint | Package:
+        return self._entry(self._lookup.by_ref(ref, given=monitor))
 
     def _line(self, run: str) -> Line:
         from ckptstore.saving.line import Line

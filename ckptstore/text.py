@@ -1,0 +1,38 @@
+"""Facts as text for people. What a name says is shown, never obeyed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def plain(name: str) -> str:
+    """Return a name with control characters spelled out, so that it can't move a terminal's cursor.
+
+    So is whatever else can't be seen: marks that turn the direction of writing, lone surrogates.
+    """
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in name
+    )
+
+
+def size(size_bytes: int) -> str:
+    """Return a size for people, in powers of 1000."""
+    value = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:  # noqa: PLR2004 - the next unit's size
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table: the first column flush left, the others flush right."""
+    table = [header, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
