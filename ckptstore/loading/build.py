@@ -106,9 +106,7 @@ def _load(
     if skipped and kept:
         return f"{kept[0]!r} keeps what the class made it"
     # A tensor shares its memory with what it is compared to: only its version tells of a write.
-    loaded = {
-        name: (tensor.data_ptr(), tensor._version) for name, tensor in _adopted(module, found)
-    }
+    loaded = {name: _trace(tensor) for name, tensor in _adopted(module, found)}
     module.to(device)
     module.eval()
     _check(module, found, given, loaded, what)
@@ -248,6 +246,11 @@ def _adopted(module: torch.nn.Module, found: Fit) -> Iterator[tuple[str, torch.T
             yield name, now[name]
 
 
+def _trace(tensor: torch.Tensor) -> tuple[int, int]:
+    """Return a tensor's address and the number of writes to it."""
+    return tensor.data_ptr(), tensor._version  # noqa: SLF001 - torch has no other name for it
+
+
 def _check(
     module: torch.nn.Module,
     found: Fit,
@@ -266,9 +269,9 @@ def _check(
         tensor = now.get(name)
         if name.startswith(changing) or (
             tensor is not None
-            and loaded.get(name) is not None
-            and tensor._version == loaded[name][1]  # noqa: SLF001
-            and (tensor.data_ptr() == loaded[name][0] or same_bits(tensor, given[name]))
+            and name in loaded
+            and _trace(tensor)[1] == loaded[name][1]
+            and (_trace(tensor) == loaded[name] or same_bits(tensor, given[name]))
         ):
             continue
         raise IntegrityError(

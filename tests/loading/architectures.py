@@ -482,13 +482,14 @@ class Fourier(nn.Module):
 
 
 SKIPPED = [
-    Tied, TiedByMemory, ConstantTables, RandomTableFirst, OwnGenerator, ViewOfConstant, Flat, Hooked,
-    CachedTable, OwnReset, EveryInit, CustomLoading, Around, ExtraState, VisionTransformer, Gpt,
-    Residual, parametrized, several_of_torch, transformer, new_weight_norm, new_spectral_norm,
-    Averaged, Siamese, Fourier,
+    Tied, TiedByMemory, ConstantTables, RandomTableFirst, OwnGenerator, ViewOfConstant, Flat,
+    Hooked, CachedTable, OwnReset, EveryInit, CustomLoading, Around, ExtraState, VisionTransformer,
+    Gpt, Residual, parametrized, several_of_torch, transformer, new_weight_norm,
+    new_spectral_norm, Averaged, Siamese, Fourier,
 ]  # fmt: skip
 PLAIN = [
-    RandomTable, RandomAttribute, RandomNumber, RandomNumberInside, RandomTableForked, RandomTableUnseen, DerivedAttribute, DerivedNumber,
-    DerivedBranch, DerivedByWriting, DerivedThroughNumpy, ViewOfParameter, HookedTable,
-    HiddenModule, old_weight_norm, old_spectral_norm, orthogonal, pruned,
+    RandomTable, RandomAttribute, RandomNumber, RandomNumberInside, RandomTableForked,
+    RandomTableUnseen, DerivedAttribute, DerivedNumber, DerivedBranch, DerivedByWriting,
+    DerivedThroughNumpy, ViewOfParameter, HookedTable, HiddenModule, old_weight_norm,
+    old_spectral_norm, orthogonal, pruned,
 ]  # fmt: skip

@@ -866,7 +866,8 @@ def test_other_threads_initialise_as_ever():
 
     state, _ = saved(Threaded())
     load(Threaded, state)
-    assert [0.05 < std < 0.1 for std in Threaded.stds] == [True, True]
+    assert len(Threaded.stds) >= 2
+    assert all(0.05 < std < 0.1 for std in Threaded.stds)
 
 
 def test_initialisation_inside_a_device_context_of_the_class_is_skipped_too():
