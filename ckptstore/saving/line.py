@@ -92,8 +92,12 @@ class Line:
         self._warned = True
         return messages()
 
-    def prepare(self) -> None:
+    def prepare(self, *, goes_on: bool) -> None:
         """Do what a process's first save into a run does, before anything is written.
+
+        Args:
+            goes_on: Whether the save goes on with a training, as a checkpoint does: then there is a
+                warning, once, if this process neither resumed nor created the run.
 
         Raises:
             InvalidNameError: The run exists and is spelled otherwise.
@@ -104,6 +108,14 @@ class Line:
             if self._next is None:
                 found(self._storage, single_writer=self._single_writer)
                 self._next = self._first_number()
+            if goes_on and not self._mine:
+                self._mine = True
+                warn(
+                    f"run {self.run!r} already has {self._next - 1} version(s), and this process "
+                    f"neither resumed nor created it: saving goes on as version {self._next}; call "
+                    "resume() first to continue that training, or name another run",
+                    RunWarning,
+                )
             if self._last is not None and not self._storage.exclusive:
                 self._check_alone(*self._last)
 
@@ -132,8 +144,8 @@ class Line:
             )
             committed = head(number)
             self._next = number + 1
-            self._mine = True
             if committed.kind == "checkpoint":
+                self._mine = True
                 self.parent = parent_of(committed)
             if not self._storage.exclusive:
                 self._last = (version_key(self.path, number), encode_manifest(committed, lines))
@@ -188,15 +200,6 @@ class Line:
                 f"run {self.run!r} is there already as {spelled!r}: names that differ in case "
                 "alone are one run; "
                 "use that spelling"
-            )
-        if not self._mine:
-            warn(
-                f"run {self.run!r} already has {numbers[-1]} version(s), and this process "
-                "neither resumed nor "
-                f"created it: saving goes on as version {numbers[-1] + 1}; call resume() first "
-                "to continue that "
-                "training, or name another run",
-                RunWarning,
             )
         return numbers[-1] + 1
 

@@ -51,7 +51,7 @@ def save(storage: Storage, line: Line, parts: Sequence[CapturedPart], facts: Fac
         UnsupportedValueError: A part has too many plain values.
     """
     started = datetime.now(UTC)
-    line.prepare()
+    line.prepare(goes_on=facts.kind == "checkpoint")
     save_id = uuid7()
     packed = pack_parts(storage, save_id, parts)
     parent = facts.parent or line.parent
