@@ -17,6 +17,9 @@ from ckptstore.errors import IntegrityError
 MAX_LINE_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 200
 DIGEST = re.compile(r"[0-9a-f]{64}")
+# A string or a bracket. A string without an end is one token too, and nothing is tried twice: else a
+# line of escaped quotes would take time by its length squared.
+TOKEN = re.compile(rb'"(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)|[\[{]|[\]}]', re.DOTALL)
 
 
 def digest(data: bytes | bytearray | memoryview) -> str:
@@ -75,7 +78,7 @@ def _check_depth(line: bytes, where: str) -> None:
     if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
         return
     depth = 0
-    for token in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', line):
+    for token in TOKEN.finditer(line):
         first = line[token.start()]
         if first in b"[{":
             depth += 1
