@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
@@ -73,17 +73,18 @@ def fetch(
             tensor.
         StorageError: The storage failed.
     """
+    reader = _Reader(storage, head, name, part)
     wanted = {place: part.tensors[place] for place in sorted(places)}
+    dtypes = {place: reader.dtype(place) for place in wanted}
     packs = sorted(
         {chunk.pack for tensor in wanted.values() for chunk in tensor.chunks if chunk.length}
     )
-    reader = _Reader(storage, head, name, part)
     _in_parallel(reader.check_header, [head.packs[index] for index in packs], storage)
-    maps = {index: storage.map(_key(head.packs[index])) for index in packs} if map_files else {}
+    maps = {index: reader.map(head.packs[index]) for index in packs} if map_files else {}
     mapped = {
         place: view
-        for place, tensor in wanted.items()
-        if (view := _mapped(tensor, maps)) is not None
+        for place in _first_of_overlapping(wanted)
+        if (view := _mapped(wanted[place], maps)) is not None
     }
     _in_parallel(
         reader.check_mapped,
@@ -101,9 +102,7 @@ def fetch(
     for want in wants:
         chunks.setdefault(want.place, []).append(want)
     return {
-        place: _assemble(
-            tensor, mapped.get(place), chunks.get(place, []), reader.tensor_name(place)
-        )
+        place: _assemble(tensor, dtypes[place], mapped.get(place), chunks.get(place, []))
         for place, tensor in wanted.items()
     }
 
@@ -115,14 +114,36 @@ class _Reader:
         self._name = name
         self._part = part
 
-    def tensor_name(self, place: int) -> Callable[[], str]:
-        return lambda: path_of(self._part.tree, place, self._name)
+    def tensor_name(self, place: int) -> str:
+        return path_of(self._part.tree, place, self._name)
+
+    def dtype(self, place: int) -> torch.dtype:
+        """Return a tensor's dtype, before any memory is asked for on its account."""
+        tensor = self._part.tensors[place]
+        try:
+            dtype = dtype_of(tensor.dtype, tensor.itemsize, "its dtype is damaged or new")
+        except IntegrityError as error:
+            raise IntegrityError(
+                f"{self._head.ref}: tensor {self.tensor_name(place)!r}: {error}", ref=self._head.ref
+            ) from error
+        if tensor.requires_grad and not (dtype.is_floating_point or dtype.is_complex):
+            raise IntegrityError(
+                f"{self._head.ref}: tensor {self.tensor_name(place)!r} is {tensor.dtype} and "
+                "should require gradients, which no such tensor can",
+                ref=self._head.ref,
+            )
+        return dtype
+
+    def map(self, pack: Pack) -> mmap.mmap | None:
+        try:
+            return self._storage.map(_key(pack))
+        except FileNotFoundError as error:
+            raise self._gone(pack) from error
 
     def check_header(self, pack: Pack) -> None:
         """Check a pack's size and header, so that damage to the file's front is noticed."""
         key = _key(pack)
         where = f"{self._storage.url}/{key}"
-        header = bytearray(pack.header_bytes)
         try:
             size = self._storage.size_bytes(key)
             if size != pack.size_bytes:
@@ -131,11 +152,10 @@ class _Reader:
                     f"has {size}",
                     ref=self._head.ref,
                 )
+            header = bytearray(pack.header_bytes)
             self._storage.read_into(key, 0, memoryview(header))
         except FileNotFoundError as error:
-            raise IntegrityError(
-                f"{self._head.ref}: pack {where} is gone", ref=self._head.ref
-            ) from error
+            raise self._gone(pack) from error
         except EOFError as error:
             raise IntegrityError(
                 f"{self._head.ref}: pack {where} is cut short", ref=self._head.ref
@@ -162,7 +182,8 @@ class _Reader:
         for want in block:
             piece = buffer[want.chunk.start - start : want.chunk.start - start + want.chunk.length]
             self._check(want.place, want.chunk, piece)
-            view_bytes(want.out)[:] = piece
+            if piece.nbytes:
+                view_bytes(want.out)[:] = piece
 
     def _read(self, place: int, chunk: Chunk, out: memoryview) -> None:
         key = _key(self._head.packs[chunk.pack])
@@ -177,14 +198,41 @@ class _Reader:
         if blake3(data).hexdigest() != chunk.digest:
             raise self._damaged(place, chunk, "does not hold the bytes that were saved")
 
+    def _gone(self, pack: Pack) -> IntegrityError:
+        return IntegrityError(
+            f"{self._head.ref}: pack {self._storage.url}/{_key(pack)} is gone; load another "
+            "version",
+            ref=self._head.ref,
+        )
+
     def _damaged(self, place: int, chunk: Chunk, what: str) -> IntegrityError:
         key = _key(self._head.packs[chunk.pack])
         return IntegrityError(
-            f"{self._head.ref}: tensor {self.tensor_name(place)()!r} is damaged: "
+            f"{self._head.ref}: tensor {self.tensor_name(place)!r} is damaged: "
             f"{self._storage.url}/{key} "
             f"{what}, bytes {chunk.start} to {chunk.start + chunk.length}; load another version",
             ref=self._head.ref,
         )
+
+
+def _first_of_overlapping(wanted: Mapping[int, Tensor]) -> list[int]:
+    """Return the places of tensors whose bytes no other of them has been given.
+
+    Reuse may name one stretch of a pack for two tensors that are equal and not tied: mapped twice,
+    writing to one would change the other.
+    """
+    stretches = sorted(
+        (tensor.chunks[0].pack, tensor.chunks[0].start, tensor.chunks[0].length, place)
+        for place, tensor in wanted.items()
+        if len(tensor.chunks) == 1 and tensor.chunks[0].length
+    )
+    first: list[int] = []
+    last_pack, end = -1, 0
+    for pack, start, length, place in stretches:
+        if pack != last_pack or start >= end:
+            first.append(place)
+            last_pack, end = pack, start + length
+    return first
 
 
 def _mapped(tensor: Tensor, maps: dict[int, mmap.mmap | None]) -> torch.Tensor | None:
@@ -205,11 +253,8 @@ def _mapped(tensor: Tensor, maps: dict[int, mmap.mmap | None]) -> torch.Tensor |
 
 
 def _assemble(
-    tensor: Tensor, mapped: torch.Tensor | None, chunks: Sequence[_Want], name: Callable[[], str]
+    tensor: Tensor, dtype: torch.dtype, mapped: torch.Tensor | None, chunks: Sequence[_Want]
 ) -> torch.Tensor:
-    dtype = dtype_of(
-        tensor.dtype, tensor.itemsize, name() if not hasattr(torch, tensor.dtype) else tensor.dtype
-    )
     if mapped is not None:
         whole = from_bytes(mapped, dtype, tensor.shape, None)
     elif len(chunks) == 1 and chunks[0].chunk.shape == tensor.shape:

@@ -180,7 +180,7 @@ def from_bytes(
     tensor = (
         flat.view(dtype).view(list(shape))
         if flat.numel()
-        else torch.empty(list(shape), dtype=dtype)
+        else torch.empty(list(shape), dtype=dtype, device="cpu")
     )
     return from_rows(tensor, order)
 
@@ -194,7 +194,9 @@ def from_rows(tensor: torch.Tensor, order: Sequence[int] | None) -> torch.Tensor
     for dim in reversed(order):
         strides[dim] = step
         step *= max(1, tensor.shape[dim])
-    return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype).copy_(tensor)
+    # Not on the default device, which the caller may have set.
+    empty = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=tensor.device)
+    return empty.copy_(tensor)
 
 
 def fresh_bytes(length: int) -> torch.Tensor:
