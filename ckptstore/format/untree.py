@@ -6,7 +6,7 @@ import base64
 import binascii
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -38,14 +38,15 @@ def decode(node: object, where: str, get: Get | None = None) -> Any:
         IndexError,
         AttributeError,
         OverflowError,
-        RecursionError,
+        RuntimeError,  # torch's word for a device it does not know; nesting without end
         binascii.Error,
+        struct.error,
     ) as error:
         raise IntegrityError(f"{where}: its tree is not what ckptstore writes: {error}") from error
 
 
-def tensor_places(node: object) -> set[int]:
-    """Return the places of all tensors and arrays that a tree names."""
+def tensor_places(node: object, kinds: Sequence[str] = ("$tensor", "$array")) -> set[int]:
+    """Return the places of all tensors and arrays that a tree names, or of those *kinds* alone."""
     places: set[int] = set()
     pending = [node]
     while pending:
@@ -53,7 +54,7 @@ def tensor_places(node: object) -> set[int]:
         if isinstance(item, list):
             pending.extend(item)
         elif isinstance(item, dict):
-            for key in ("$tensor", "$array"):
+            for key in kinds:
                 if isinstance(item.get(key), int):
                     places.add(item[key])
             pending.extend(item.values())
@@ -120,7 +121,7 @@ def _array(tensor: Any, node: dict[str, Any]) -> Any:
         raise ValueError(f"an array of dtype {dtype} and shape {shape} in {tensor.numel()} bytes")
     if tensor.numel() == 0:
         return np.empty(shape, dtype)
-    array = tensor.numpy().view(dtype).reshape(shape)
+    array = tensor.detach().numpy().view(dtype).reshape(shape)
     return np.asfortranarray(array) if node.get("fortran") else array
 
 

@@ -46,8 +46,9 @@ def load_state(
     places = {place for place in tensor_places(part.tree) if 0 <= place < len(part.tensors)}
     tensors = fetch(opened.storage, opened.head, name, part, places, map_files=map_files)
     if target.type != "cpu":
-        # One at a time, so that the host's copy goes as the device's comes.
-        for place in list(tensors):
+        # One at a time, so that the host's copy goes as the device's comes. NumPy arrays have no
+        # device to go to.
+        for place in places - tensor_places(part.tree, ["$array"]):
             tensors[place] = (
                 tensors[place].detach().to(target).requires_grad_(tensors[place].requires_grad)
             )
