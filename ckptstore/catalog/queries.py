@@ -275,11 +275,8 @@ class Reader:
     def _best_of(
         self, paths: Sequence[str], metric: str, mode: Mode, kind: str | None
     ) -> Best | None:
-        usable = (
-            *self._measured(paths, kind),
-            MetricRow.name == metric,
-            MetricRow.value.is_not(None),
-        )
+        usable = (*self._measured(paths, kind), MetricRow.name == metric)
+        # Null, which is NaN, is neither the least nor the greatest, and equals nothing.
         extreme = func.min(MetricRow.value) if mode == "min" else func.max(MetricRow.value)
         value = self._connection.scalar(
             select(extreme).join(VersionRow, SAME_VERSION).where(*usable)

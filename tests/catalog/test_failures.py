@@ -9,6 +9,7 @@ import time
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from sqlalchemy import create_engine
@@ -215,6 +216,7 @@ def test_eight_processes_add_at_once_and_none_is_lost(tmp_path):
 def test_a_forked_child_has_a_connection_of_its_own(place, url):
     with opened(place, url) as catalog:
         catalog.sync("digits")
+        engine = catalog._opened()._engine
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
@@ -224,7 +226,9 @@ def test_a_forked_child_has_a_connection_of_its_own(place, url):
                 check_reads(catalog)
                 head = make_head("digits", 3)
                 catalog.add(commit(place, head), head)
-                status = 0 if catalog.latest("digits", None).version == 3 else 2
+                assert catalog.latest("digits", None).version == 3
+                assert catalog._opened()._engine is not engine
+                status = 0
             finally:
                 os._exit(status)
         _, status = os.waitpid(child, 0)
@@ -445,10 +449,14 @@ def test_a_store_deleted_and_made_anew_while_open_is_another(place):
         for file in sorted(Path(place.local_folder).rglob("*"), reverse=True):
             file.rmdir() if file.is_dir() else file.unlink()
         found_store(LocalStorage(place.local_folder), 2)
+        commit(place, make_head("other", 1))
         catalog.sync("digits")
+        catalog.sync("other")
 
         assert catalog.history(["digits"]) == []
-    assert len(rows_of_file(database_of(place))["versions"]) == 0
+    found = rows_of_file(database_of(place))
+    assert [row[2] for row in found["stores"]] == [str(UUID(int=2))]
+    assert [row[1] for row in found["versions"]] == ["other"]
 
 
 # ------------------------------------------------------------ read-only

@@ -8,7 +8,9 @@ from datetime import timedelta
 
 import pytest
 
+from ckptstore.catalog import changes
 from ckptstore.catalog.index import Catalog
+from ckptstore.catalog.rows import metric_values
 from ckptstore.errors import (
     IntegrityError,
     NewerFormatError,
@@ -18,7 +20,7 @@ from ckptstore.errors import (
 from ckptstore.format.digest import digest, dump_line
 from ckptstore.format.journal import Facts, Settings
 from ckptstore.format.layout import journal_key, version_key
-from ckptstore.format.manifest import Parent, encode_head, encode_manifest
+from ckptstore.format.manifest import Parent, PartInfo, encode_head, encode_manifest
 from tests.catalog.places import (
     START,
     DictStorage,
@@ -193,6 +195,45 @@ def test_add_indexes_what_is_missing_before_it(storage, catalog):
     catalog.add(commit(storage, head), head)
 
     assert versions_of(catalog.history(["digits"])) == [1, 2, 3, 4, 5, 6]
+
+
+def test_add_indexes_what_others_committed_meanwhile(storage, catalog):
+    commit(storage, make_head("digits", 1))
+    catalog.sync("digits")
+    commit(storage, make_head("digits", 2))
+    head = make_head("digits", 3)
+
+    catalog.add(commit(storage, head), head)
+
+    assert versions_of(catalog.history(["digits"])) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("news", ["version", "entry"])
+def test_sync_starts_again_when_another_process_reindexes_meanwhile(storage, tmp_path, news):
+    first, second = (Catalog(f"sqlite:///{tmp_path}/index.sqlite3", storage) for _ in range(2))
+    for version in (1, 2):
+        commit(storage, make_head("digits", version))
+    note(storage, "digits", 1, tag_entry("prod", 2))
+    first.sync("digits")
+    if news == "version":
+        commit(storage, make_head("digits", 3))
+    else:
+        note(storage, "digits", 2, tag_entry("test", 1))
+    read_many = storage.read_many
+
+    def racing(keys, length):
+        storage.read_many = read_many
+        with second._opened().writing() as connection:
+            changes.remove_store(connection, second._key())
+        return read_many(keys, length)
+
+    storage.read_many = racing
+    first.sync("digits")
+
+    assert first.next_numbers("digits") == ((4, 2) if news == "version" else (3, 3))
+    assert first.facts("digits").tags["prod"] == 2
+    first.close()
+    second.close()
 
 
 def test_adding_twice_changes_nothing(storage, catalog):
@@ -384,10 +425,13 @@ def harmed(version, harm):
         "of another version": encode_manifest(make_head("digits", version + 1), [b"{}"]),
         "deep": _sealed(b'{"a":' * 300 + b"1" + b"}" * 300),
         "without fields": _sealed(b'{"format":1,"requires":[]}'),
-        "of endless size": _sealed(
-            encode_head(make_head("digits", version)).replace(
-                b'"size_bytes":2000', b'"size_bytes":%d' % (2**63)
-            )
+        "of endless size": encode_manifest(
+            make_head(
+                "digits",
+                version,
+                parts=[PartInfo(name, "module", 2**62, 2, "0" * 64) for name in "ab"],
+            ),
+            [b"{}", b"{}"],
         ),
     }[harm]
 
@@ -603,6 +647,12 @@ def test_nan_is_null_and_infinities_are_themselves(storage, catalog):
         "c": -math.inf,
         "d": 2.0,
     }
+
+
+def test_metrics_that_are_no_numbers_have_no_row():
+    encoded = {"a": NAN, "b": True, "c": "1", "d": {"$float": "7"}, "e": {"$int": "-12"}, "f": 0}
+
+    assert metric_values(encoded) == {"a": None, "e": -12.0, "f": 0.0}
 
 
 def test_best_of_several_runs_prefers_the_earlier_among_equals(storage, catalog):

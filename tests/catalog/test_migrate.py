@@ -256,7 +256,7 @@ def test_the_statements_compile_for_postgresql(storage, monkeypatch):
     ]
 
     assert len(compiled) > 20
-    assert any("FOR UPDATE" in statement for statement in compiled)
+    assert "FOR UPDATE" in str(changes.LOCK_RUN.compile(dialect=dialect))
     assert any("NULLS LAST" in statement for statement in compiled)
 
 
