@@ -111,12 +111,14 @@ class History(Sequence[Entry]):
         names = self._metric_names()
         several_kinds = len({_kind(entry) for entry in self._entries}) > 1
         steps = any(entry.step is not None for entry in self._entries)
+        tagged = any(entry.tags for entry in self._entries)
         columns = [
             name
             for name in COLUMNS
             if (name != "kind" or several_kinds) and (name != "step" or steps)
         ]
-        header = [*columns, *(plain(name) for name in names), "tags", "size", "created"]
+        header = [*columns, *(plain(name) for name in names)]
+        header += ["tags", "size", "created"] if tagged else ["size", "created"]
         rows = []
         for entry in self._entries:
             facts = {
@@ -129,7 +131,7 @@ class History(Sequence[Entry]):
                 [
                     *(facts[name] for name in columns),
                     *(_text(entry.metrics.get(name)) for name in names),
-                    ", ".join(entry.tags),
+                    *([", ".join(entry.tags)] if tagged else []),
                     size(entry.size_bytes),
                     entry.created_at.strftime("%Y-%m-%d %H:%M:%S"),
                 ]
