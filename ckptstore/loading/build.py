@@ -106,10 +106,10 @@ def _load(
     if skipped and kept:
         return f"{kept[0]!r} keeps what the class made it"
     # A tensor shares its memory with what it is compared to: only its version tells of a write.
-    loaded = {name: _trace(tensor) for name, tensor in _adopted(module, found)}
+    writes = {name: _writes(tensor) for name, tensor in _adopted(module, found)}
     module.to(device)
     module.eval()
-    _check(module, found, given, loaded, what)
+    _check(module, found, given, writes, what)
     return None
 
 
@@ -246,16 +246,16 @@ def _adopted(module: torch.nn.Module, found: Fit) -> Iterator[tuple[str, torch.T
             yield name, now[name]
 
 
-def _trace(tensor: torch.Tensor) -> tuple[int, int]:
-    """Return a tensor's address and the number of writes to it."""
-    return tensor.data_ptr(), tensor._version  # noqa: SLF001 - torch has no other name for it
+def _writes(tensor: torch.Tensor) -> int:
+    """Return the number of writes to a tensor."""
+    return tensor._version  # noqa: SLF001 - torch has no other name for it
 
 
 def _check(
     module: torch.nn.Module,
     found: Fit,
     given: Mapping[str, Any],
-    loaded: Mapping[str, tuple[int, int]],
+    writes: Mapping[str, int],
     what: str,
 ) -> None:
     """Compare what the module ended with and what was saved.
@@ -263,15 +263,14 @@ def _check(
     Raises:
         IntegrityError: A tensor differs, and no code of the module's own can have meant it.
     """
-    changing = prefixes(module, lambda child: overrides(child, "train", "eval"))
+    meant = prefixes(module, lambda child: overrides(child, "train", "eval", "set_extra_state"))
     now = dict(_adopted(module, found))
     for name in found.adopted:
         tensor = now.get(name)
-        if name.startswith(changing) or (
+        if name.startswith(meant) or (
             tensor is not None
-            and name in loaded
-            and _trace(tensor)[1] == loaded[name][1]
-            and (_trace(tensor) == loaded[name] or same_bits(tensor, given[name]))
+            and _writes(tensor) == writes.get(name)
+            and _holds(tensor, given[name])
         ):
             continue
         raise IntegrityError(
@@ -279,3 +278,10 @@ def _check(
             "changed on the way. Load again; if it recurs, look for code of the module that writes "
             "to its weights when moved (_apply, to)"
         )
+
+
+def _holds(tensor: torch.Tensor, value: torch.Tensor) -> bool:
+    same_memory = tensor.device == value.device and tensor.data_ptr() == value.data_ptr()
+    return (same_memory and tensor.dtype == value.dtype and tensor.shape == value.shape) or (
+        same_bits(tensor, value)
+    )

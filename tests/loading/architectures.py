@@ -158,6 +158,20 @@ class DerivedByWriting(nn.Module):
         self.table[1] = self.fc.weight.detach()
 
 
+class DerivedAndSaved(nn.Module):
+    """Everything that comes of the initial values is saved, and so overwritten."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.register_buffer("kept", self.fc.weight.detach().abs().amax(0))
+        self.other = nn.Linear(4, 4)
+        with torch.no_grad():
+            self.other.weight[1] = self.fc.weight[0]
+            self.other.bias.copy_(self.fc.bias).mul_(2)
+        self.table = torch.eye(3)
+
+
 class DerivedThroughNumpy(nn.Module):
     def __init__(self):
         super().__init__()
@@ -485,7 +499,7 @@ SKIPPED = [
     Tied, TiedByMemory, ConstantTables, RandomTableFirst, OwnGenerator, ViewOfConstant, Flat,
     Hooked, CachedTable, OwnReset, EveryInit, CustomLoading, Around, ExtraState, VisionTransformer,
     Gpt, Residual, parametrized, several_of_torch, transformer, new_weight_norm,
-    new_spectral_norm, Averaged, Siamese, Fourier,
+    new_spectral_norm, DerivedAndSaved, Averaged, Siamese, Fourier,
 ]  # fmt: skip
 PLAIN = [
     RandomTable, RandomAttribute, RandomNumber, RandomNumberInside, RandomTableForked,

@@ -653,6 +653,27 @@ def test_a_load_hook_may_tie():
     assert torch.equal(module.a.weight, state["a.weight"])
 
 
+def test_extra_state_may_tie_too():
+    class TiesByState(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
+
+        def get_extra_state(self):
+            return self.a is self.b
+
+        def set_extra_state(self, state):
+            if state:
+                self.b = self.a
+
+    tied = TiesByState()
+    tied.set_extra_state(state=True)
+    state, metadata = saved(tied)
+    module = load(TiesByState, state, metadata).module
+    assert module.b is module.a
+    assert_holds(module, state)
+
+
 def test_a_class_with_its_own_load_state_dict_is_asked_to_load():
     class Own(Net):
         def load_state_dict(self, state_dict):
