@@ -17,7 +17,7 @@ from ckptstore.errors import IntegrityError
 MAX_LINE_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 200
 DIGEST = re.compile(r"[0-9a-f]{64}")
-# A string or a bracket. A string without an end is one token too, and nothing is tried twice: else a
+# A string or a bracket. A string without an end is one token too, and nothing is tried twice, or a
 # line of escaped quotes would take time by its length squared.
 TOKEN = re.compile(rb'"(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)|[\[{]|[\]}]', re.DOTALL)
 

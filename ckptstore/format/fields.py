@@ -129,7 +129,7 @@ class Fields:
         if found != FORMAT:
             raise NewerFormatError(self.where, f"format {found}")
         for feature in self.items("requires"):
-            if feature not in KNOWN_FEATURES:
+            if not isinstance(feature, str) or feature not in KNOWN_FEATURES:
                 raise NewerFormatError(self.where, f"it requires {feature!r}")
 
 

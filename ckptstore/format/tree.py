@@ -12,7 +12,7 @@ node                    value
 ``$tuple $set …``       tuple, set, frozenset, deque (``maxlen`` beside it): a list
 ``$OrderedDict …``      OrderedDict (``_metadata`` beside it), Counter, defaultdict (``factory``
                         beside it): a list of [key, value]
-``$int``                an int of 2**53 or more, in decimal
+``$int``                an int of 2**53 or more, in decimal; of 2**2000 or more, in hex (``0x…``)
 ``$float``              ``nan``, ``inf``, ``-inf``, or another NaN's 16 hexadecimal digits
 ``$complex``            [real, imaginary]
 ``$bytes $bytearray``   base64
@@ -43,6 +43,9 @@ from ckptstore.errors import UnsupportedValueError
 # A tree level takes up to three levels of JSON, of which a line may have 200.
 MAX_TREE_DEPTH = 60
 SAFE_INT = 2**53
+# Python refuses to write and read decimals of very many digits (sys.set_int_max_str_digits, 640 at
+# the least): their cost grows with the square of the length. Hexadecimals cost nothing.
+DECIMAL_INT = 2**2000
 CANONICAL_NAN = struct.pack(">d", math.nan)
 FACTORIES: dict[str, Callable[[], Any]] = {
     "bool": bool,
@@ -96,7 +99,7 @@ class _Encoder:
         if kind is str:
             return _encode_str(str(value), path)
         if kind is int:
-            return value if abs(value) < SAFE_INT else {"$int": str(value)}  # type: ignore[arg-type] # kind says it is an int
+            return _encode_int(value)  # type: ignore[arg-type] # kind says it is an int
         if kind is float:
             return _encode_float(value)  # type: ignore[arg-type] # kind says it is a float
         container = self._encode_container(value, kind, path, depth)
@@ -136,8 +139,8 @@ class _Encoder:
     def _pairs(self, value: dict[Any, Any], path: str, depth: int) -> list[list[Any]]:
         return [
             [
-                self.encode(key, f"{path}/{key!r}", depth + 1),
-                self.encode(item, f"{path}/{key}", depth + 1),
+                self.encode(key, below := f"{path}/{_shown(key)}", depth + 1),
+                self.encode(item, below, depth + 1),
             ]
             for key, item in value.items()
         ]
@@ -165,6 +168,8 @@ class _Encoder:
         if np is None:
             return None
         if type(value) is np.ndarray:
+            if not value.dtype.itemsize:
+                raise UnsupportedValueError(path, "a NumPy array whose items have no bytes")
             return {
                 "$array": self._take_out(value, path),
                 "dtype": _dtype_name(value.dtype, path),
@@ -173,7 +178,11 @@ class _Encoder:
             }
         if isinstance(value, np.generic):
             name = _dtype_name(value.dtype, path)
-            return {"$scalar": base64.b64encode(value.tobytes()).decode(), "dtype": name}
+            if isinstance(value, np.str_):
+                data = _encode_str(str(value), path).encode("utf-32-le")
+            else:
+                data = bytes(value) if isinstance(value, np.bytes_) else value.tobytes()
+            return {"$scalar": base64.b64encode(data).decode(), "dtype": name}
         if isinstance(value, np.dtype):
             return {"$numpy.dtype": _dtype_name(value, path)}
         return None
@@ -196,6 +205,13 @@ def _encode_scalar(value: Any, kind: type) -> dict[str, Any] | None:
     return None
 
 
+def _shown(key: object) -> str:
+    try:
+        return str(key)
+    except ValueError:  # an int of more digits than Python writes
+        return f"a {type(key).__qualname__}"
+
+
 def _encode_str(value: str, path: str) -> str:
     try:
         value.encode("utf-8")
@@ -204,6 +220,12 @@ def _encode_str(value: str, path: str) -> str:
             path, f"the string {value!a}, which has a lone surrogate"
         ) from error
     return value
+
+
+def _encode_int(value: int) -> Any:
+    if abs(value) < SAFE_INT:
+        return value
+    return {"$int": str(value) if abs(value) < DECIMAL_INT else hex(value)}
 
 
 def _encode_float(value: float) -> Any:

@@ -116,8 +116,8 @@ class _Decoder:
 def _array(tensor: Any, node: dict[str, Any]) -> Any:
     import numpy as np
 
-    dtype, shape = np.dtype(node["dtype"]), [int(size) for size in node["shape"]]
-    if dtype.hasobject or prod(shape) * dtype.itemsize != tensor.numel():
+    dtype, shape = _numpy_dtype(node["dtype"]), [int(size) for size in node["shape"]]
+    if not dtype.itemsize or prod(shape) * dtype.itemsize != tensor.numel():
         raise ValueError(f"an array of dtype {dtype} and shape {shape} in {tensor.numel()} bytes")
     if tensor.numel() == 0:
         return np.empty(shape, dtype)
@@ -125,15 +125,28 @@ def _array(tensor: Any, node: dict[str, Any]) -> Any:
     return np.asfortranarray(array) if node.get("fortran") else array
 
 
+def _numpy_dtype(name: object) -> Any:
+    import numpy as np
+
+    dtype = np.dtype(name) if isinstance(name, str) else None
+    if dtype is None or dtype.hasobject or dtype.fields is not None or dtype.shape:
+        raise ValueError(f"{name!r} is no NumPy dtype of numbers, text or bytes")
+    return dtype
+
+
 def _numpy_value(name: str, content: str, node: dict[str, Any]) -> Any:
     import numpy as np
 
-    dtype = np.dtype(content if name == "$numpy.dtype" else node["dtype"])
-    if dtype.hasobject:
-        raise ValueError("a NumPy dtype that holds objects")
+    dtype = _numpy_dtype(content if name == "$numpy.dtype" else node["dtype"])
     if name == "$numpy.dtype":
         return dtype
-    return np.frombuffer(base64.b64decode(content, validate=True), dtype, count=1)[0]
+    data = _bytes(content)
+    # NumPy's own reading of text and raw bytes drops zeros at the end, and refuses empty ones.
+    if dtype.kind == "U":
+        return np.str_(data.decode("utf-32-be" if dtype.str[0] == ">" else "utf-32-le"))
+    if dtype.kind in "SV":
+        return (np.bytes_ if dtype.kind == "S" else np.void)(data)
+    return np.frombuffer(data, dtype, count=1)[0]
 
 
 def _torch_value(name: str, content: Any) -> Any:
@@ -185,7 +198,7 @@ LISTED: dict[str, Callable[[list[Any]], Any]] = {
     "$frozenset": frozenset,
 }
 SIMPLE: dict[str, Callable[[Any], Any]] = {
-    "$int": int,
+    "$int": lambda content: int(content, 16 if "x" in content else 10),
     "$float": _float,
     "$complex": _complex,
     "$bytes": _bytes,

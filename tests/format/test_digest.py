@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 from blake3 import blake3
 from hypothesis import given
@@ -31,9 +29,7 @@ def test_a_digest_is_blake3():
     assert is_digest(digest(b"x"))
 
 
-@pytest.mark.parametrize(
-    "value", [None, 7, "", "ab", "g" * 64, "A" * 64, "a" * 65, hashlib.md5(b"").hexdigest()]
-)
+@pytest.mark.parametrize("value", [None, 7, "", "ab", "g" * 64, "A" * 64, "a" * 65])
 def test_anything_else_is_no_digest(value):
     assert not is_digest(value)
 
@@ -115,8 +111,6 @@ def test_the_deepest_nesting_that_is_allowed_is_read():
 def test_brackets_in_strings_are_no_nesting():
     text = "[{" * 1000 + '"' + "\\" + "[" * 500
     assert parse_line(dump_line([text, [text]]), "here") == [text, [text]]
-
-
 
 
 @pytest.mark.parametrize("end", [b"", b"\\"])
