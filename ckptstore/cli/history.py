@@ -26,7 +26,7 @@ def show_history(
     option: StorageOptions = None,
     json: Json = False,
 ) -> None:
-    """List versions with their metrics, in the order they were made.
+    """List versions with their metrics, by run and number.
 
     A table on a terminal, aligned text in a pipe or a file. Damaged versions are named on stderr.
     """

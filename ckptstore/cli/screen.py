@@ -20,6 +20,8 @@ from ckptstore.errors import CkptStoreWarning
 from ckptstore.text import aligned, plain, size
 
 INDENT = "  "
+GAP = 2
+"""Spaces between the columns of a table."""
 
 
 def print_json(value: object) -> None:
@@ -34,16 +36,21 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         typer.echo("\n".join(aligned(header, rows)))
         return
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    needed = 0
     for place, name in enumerate(header):
+        width = max((cell_len(row[place]) for row in rows), default=0)
+        needed += width + GAP
         table.add_column(
-            Text(name), justify="right" if place else "left", overflow="fold", no_wrap=place == 0
+            Text(name), justify="right" if place else "left", min_width=width, overflow="fold"
         )
     for row in rows:
         table.add_row(*map(Text, row))
-    console.print(table)
+    # Where it does not fit, the terminal breaks lines, which reads better than every cell broken.
+    console.print(table, width=max(console.width, needed), crop=False, soft_wrap=True)
 
 
 def print_metadata(metadata: Mapping[str, Any]) -> None:
@@ -83,6 +90,7 @@ def warnings_shown() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.showwarning = show
+        warnings.simplefilter("always", CkptStoreWarning)
         yield
 
 

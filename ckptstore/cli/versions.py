@@ -58,6 +58,7 @@ def show_best(
     mode: Annotated[
         Mode | None,
         typer.Option(
+            metavar="min|max",
             help="Whether lower (min) or higher (max) is better; needed with --metric unless it is "
             "the monitor.",
             show_default=False,
