@@ -158,7 +158,7 @@ class Store:
             step: A whole number.
             model_config: Constructor arguments of the module's class, so that ``load_best`` can
                 build it. Any values a tree may hold, tensors excepted.
-            config: The training's hyperparameters, for people and for ``find``.
+            config: The training's hyperparameters, to be read back later.
             metrics: Metrics by any name.
             extra: Any further state: nested dicts, lists, tensors, arrays.
             parent: The version this one came from; by default what this process resumed or last
@@ -445,9 +445,9 @@ class Store:
         )
         if done is None:
             return Resumed(None, None)
-        opened, audit = done
-        line.resumed(parent_of(opened.head))
-        return Resumed(Checkpoint(opened.head, self._source), audit)
+        head = done.opened.head
+        line.resumed(parent_of(head))
+        return Resumed(Checkpoint(head, self._source, done.tags), done.audit, done.extra)
 
     # ------------------------------------------------------------ how
 
@@ -485,12 +485,12 @@ class Store:
     def _line(self, run: str) -> Line:
         from ckptstore.saving.line import Line
 
-        path = run_path(run)
-        if path not in self._lines:
-            self._lines[path] = Line(
-                self._storage, self._catalog, run, single_writer=self._single_writer
-            )
-        return self._lines[path]
+        line = self._lines.setdefault(
+            run_path(run),
+            Line(self._storage, self._catalog, run, single_writer=self._single_writer),
+        )
+        line.check_spelling(run)
+        return line
 
     def _given(
         self, config: Mapping[str, Any] | None, monitor: str | None, mode: Mode | None

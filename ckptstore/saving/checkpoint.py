@@ -71,8 +71,7 @@ def save_checkpoint(
         warn(message, StateWarning)
     head = save(storage, line, captured, facts)
     line.record(given)
-    for name in names:
-        line.tag(name, head.version)
+    line.set_tags(names, head)
     return head, names
 
 

@@ -21,45 +21,56 @@ def found(storage: Storage, *, single_writer: bool) -> StoreFacts:
 
     Called before a process's first write. The check creates ``ckptstore.json`` again with its own
     bytes, which must fail: some servers ignore the condition of a conditional write. It can only
-    take
-    trust away, never give it.
+    take trust away, never give it.
 
     Raises:
         NotExclusiveError: The storage can't keep two writers apart, and ``single_writer`` isn't
-        set.
-            Nothing was written where that is known beforehand.
+            set. Nothing was written where that is known beforehand.
         NewerFormatError: A newer ckptstore made the store.
         IntegrityError: ``ckptstore.json`` is damaged.
         StorageError: It could not be read or written.
     """
-    if not storage.exclusive and not single_writer:
-        raise NotExclusiveError(
-            f"{storage.url}: nothing is known that makes this storage let only one of two "
-            "writers create a "
-            f"file, so two trainings could overwrite each other's versions: {SINGLE_WRITER_ADVICE}"
-        )
+    _check_trust(storage, "nothing is known that makes it so", single_writer=single_writer)
     where = f"{storage.url}/{STORE_KEY}"
     try:
         data = storage.read(STORE_KEY)
     except FileNotFoundError:
-        facts = StoreFacts(uuid.uuid4(), DEFAULT_GRACE_S, storage.in_place)
-        data = encode_store(facts)
-        if not create_once(storage, STORE_KEY, data, str(facts.store_id)):
-            data = storage.read(STORE_KEY)
+        data = _make(storage, single_writer=single_writer)
     facts = decode_store(data, where)
-    if storage.exclusive and _created_again(storage, data):
+    if storage.exclusive and _is_created_again(storage, data):
         storage.exclusive = False
-        if not single_writer:
-            raise NotExclusiveError(
-                f"{where} could be created a second time: this server ignores the condition of a "
-                "conditional "
-                "write (If-None-Match), so two trainings could overwrite each other's versions: "
-                f"{SINGLE_WRITER_ADVICE}"
-            )
+    _check_trust(
+        storage,
+        f"{STORE_KEY} could be created a second time, so this server ignores the condition of a "
+        "conditional write (If-None-Match)",
+        single_writer=single_writer,
+    )
     return facts
 
 
-def _created_again(storage: Storage, data: bytes) -> bool:
+def _make(storage: Storage, *, single_writer: bool) -> bytes:
+    facts = StoreFacts(uuid.uuid4(), DEFAULT_GRACE_S, storage.in_place)
+    data = encode_store(facts)
+    try:
+        is_ours = create_once(storage, STORE_KEY, data, str(facts.store_id))
+    except NotExclusiveError:
+        # A service that says it knows no conditional writes; nothing was written.
+        if not single_writer:
+            raise
+        is_ours = create_once(storage, STORE_KEY, data, str(facts.store_id))
+    return data if is_ours else storage.read(STORE_KEY)
+
+
+def _check_trust(storage: Storage, why: str, *, single_writer: bool) -> None:
+    if not storage.exclusive and not single_writer:
+        raise NotExclusiveError(
+            f"{storage.url}: this storage can't be trusted to let only one of two writers create "
+            f"a file ({why}), so two trainings could overwrite each other's versions: "
+            f"{SINGLE_WRITER_ADVICE}"
+        )
+
+
+def _is_created_again(storage: Storage, data: bytes) -> bool:
     try:
         storage.create(STORE_KEY, data)
     except FileExistsError:

@@ -11,6 +11,7 @@ from ckptstore.catalog.index import Catalog
 from ckptstore.errors import (
     CatalogError,
     CatalogWarning,
+    CkptStoreError,
     IntegrityError,
     InvalidNameError,
     RunWarning,
@@ -78,7 +79,20 @@ class Line:
         self._last: tuple[str, bytes] | None = None
         self._mine = False
         self._warned = False
+        self._recorded: GivenSettings | None = None
         self._lock = threading.RLock()
+
+    def check_spelling(self, run: str) -> None:
+        """Refuse another spelling of the run's name.
+
+        Raises:
+            InvalidNameError: They differ in case.
+        """
+        if run != self.run:
+            raise InvalidNameError(
+                f"{self.run!r} and {run!r} differ in case alone, so they are one run, and one of "
+                "them is in use already: keep to one spelling"
+            )
 
     def resumed(self, parent: Parent) -> None:
         """Take note that this process goes on from *parent*, so that saves belong to it."""
@@ -154,9 +168,24 @@ class Line:
             return committed, line
 
     def record(self, given: GivenSettings) -> None:
-        """Record settings in the run's journal where they differ from what stands there."""
-        if given == GivenSettings():
+        """Record settings in the run's journal where they differ from what stands there.
+
+        The version is committed by then, so a failure is a warning; the next save tries again.
+        """
+        if given in (GivenSettings(), self._recorded):
             return
+        try:
+            self._record(given)
+        except CkptStoreError as error:
+            warn(
+                f"the version is saved; the settings of run {self.run!r} could not be recorded, "
+                f"and the next save tries again: {error}",
+                SettingsWarning,
+            )
+        else:
+            self._recorded = given
+
+    def _record(self, given: GivenSettings) -> None:
         with self._lock:
             self._catalog.sync(self.path)
             recorded = self._catalog.settings(self.path)
@@ -171,6 +200,19 @@ class Line:
                     SettingsWarning,
                 )
             append(self._storage, self._catalog, self.path, set_settings(wanted))
+
+    def set_tags(self, names: Sequence[str], head: Head) -> None:
+        """Point tags at the version that was just saved.
+
+        Raises:
+            StorageError: One could not be set; the error notes that the version is saved.
+        """
+        for name in names:
+            try:
+                self.tag(name, head.version)
+            except CkptStoreError as error:
+                error.add_note(f"{head.ref} is saved; only its tag {name!r} is not set")
+                raise
 
     def tag(self, tag: str, version: int | None) -> None:
         """Point a tag at a version, or take it away where that is None."""
@@ -187,20 +229,12 @@ class Line:
         missing = sorted(set(range(1, numbers[-1])) - set(numbers))
         if missing:
             raise IntegrityError(
-                f"{self._storage.url}: run {self.run!r} has version {numbers[-1]} but no "
-                "manifest of version "
-                f"{missing[0]}: was it deleted, or copied in part? Bring "
-                f"{version_key(self.path, missing[0])} back, "
-                "or save into another run"
+                f"{self._storage.url}: run {self.run!r} has version {numbers[-1]} but no manifest "
+                f"of version {missing[0]}: was it deleted, or copied in part? Bring "
+                f"{version_key(self.path, missing[0])} back, or save into another run"
             )
         self._catalog.sync(self.path)
-        spelled = self._catalog.run_name(self.path)
-        if spelled is not None and spelled != self.run:
-            raise InvalidNameError(
-                f"run {self.run!r} is there already as {spelled!r}: names that differ in case "
-                "alone are one run; "
-                "use that spelling"
-            )
+        self.check_spelling(self._catalog.run_name(self.path) or self.run)
         return numbers[-1] + 1
 
     def _check_alone(self, key: str, data: bytes) -> None:
@@ -211,10 +245,9 @@ class Line:
             present = b""
         if present != data:
             raise SecondWriterError(
-                f"{self._storage.url}/{key} is no longer what this process wrote: another "
-                "process writes to this "
-                "single-writer store, or the file was changed. Stop the other one; nothing more "
-                "was written"
+                f"{self._storage.url}/{key} is no longer what this process wrote: another process "
+                "writes to this single-writer store, or the file was changed. Stop the other one; "
+                "nothing more was written"
             )
 
     def _index(self, line: bytes, head: Head) -> None:

@@ -65,8 +65,7 @@ def save_package(
     if preprocessing is not None:
         captured.append(capture_tree("preprocessing", dict(preprocessing)))
     head = save(storage, line, captured, facts)
-    for name in names:
-        line.tag(name, head.version)
+    line.set_tags(names, head)
     return head, names
 
 
