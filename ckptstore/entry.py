@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack
 
 from ckptstore.format.fields import format_time
-from ckptstore.format.manifest import Head, Parent
+from ckptstore.format.manifest import File, Head, Pack, Parent
 from ckptstore.format.untree import decode
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Entry:
     def new_bytes(self) -> int:
         """The bytes of the packs and files that this save wrote."""
         mine = self.head.save_id
-        written = [*self.head.packs, *self.head.files]
+        written: list[Pack | File] = [*self.head.packs, *self.head.files]
         return sum(item.size_bytes for item in written if item.save_id == mine)
 
     @property

@@ -85,7 +85,7 @@ def _floats(name: str, value: object) -> Array:
 def _refuse(name: str, what: str, bad: Any, advice: str) -> None:
     if not bad.any():
         return
-    where = [_column(index) for index in np.argwhere(bad)]
+    where = [_column(index) for index in np.argwhere(bad).tolist()]
     shown = ", ".join(where[:MAX_LISTED]) + (
         f" and {len(where) - MAX_LISTED} more" if len(where) > MAX_LISTED else ""
     )
@@ -94,11 +94,10 @@ def _refuse(name: str, what: str, bad: Any, advice: str) -> None:
 
 
 def _column(index: Sequence[int]) -> str:
-    numbers = [int(number) for number in index]
-    return str(numbers[0]) if len(numbers) == 1 else str(tuple(numbers))
+    return str(index[0]) if len(index) == 1 else str(tuple(index))
 
 
-def sample_shape(preprocessing: Preprocessing | None, sample: object) -> tuple[int, ...] | None:
+def sample_shape(preprocessing: Preprocessing | None, sample: Any) -> tuple[int, ...] | None:
     """Return the shape of one sample: that of *sample*, else that of the mean, else None (unknown).
 
     Raises:

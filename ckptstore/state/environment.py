@@ -94,7 +94,7 @@ def without_secrets(argv: list[str]) -> list[str]:
 
 def _gpus() -> list[str]:
     # Asking for names initialises CUDA, which a CPU training should not pay for.
-    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):  # type: ignore[no-untyped-call] # torch left it untyped
         return []
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 

@@ -127,9 +127,11 @@ def whole(name: str, value: object) -> int | None:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise ArgumentError(f"{name}= takes a whole number, not {value!r}")
-    if int(value) != value or abs(int(value)) >= 2**62:
+    given: Any = value  # typeshed lets int() take no Real, and Python does
+    exact = int(given)
+    if exact != given or abs(exact) >= 2**62:
         raise ArgumentError(f"{name}= takes a whole number below 2**62, not {value!r}")
-    return int(value)
+    return exact
 
 
 def check_optimizer(optimizer: object) -> None:
@@ -157,7 +159,10 @@ def _check_name(name: str, value: object) -> None:
             "part, "
             f"or put a metric of that name into metrics={{{name!r}: …}}"
         )
-    if is_part(value) and any(re.fullmatch(rf"{option}(_.+|[0-9]+)", name) for option in OPTIONS):
+    # Not a slip: optimizer2=, model_ema=, and a GAN's g_optimizer=.
+    if is_part(value) and any(
+        re.fullmatch(rf"(.+_)?{option}(_.+|[0-9]+)?", name) for option in OPTIONS
+    ):
         return
     close = difflib.get_close_matches(name, sorted(OPTIONS), n=1, cutoff=CLOSE)
     if close:

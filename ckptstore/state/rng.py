@@ -34,7 +34,7 @@ def capture() -> dict[str, Any]:
             "has_gauss": int(has_gauss),
             "cached_gaussian": float(cached),
         }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call] # torch left it untyped
         state["cuda"] = [
             _to_bytes(torch.cuda.get_rng_state(index)) for index in range(torch.cuda.device_count())
         ]

@@ -23,7 +23,7 @@ def check(tensor: torch.Tensor, path: str) -> None:
     """
     kind = type(tensor)
     what, advice = f"a {kind.__module__}.{kind.__qualname__}", None
-    if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+    if torch.nn.parameter.is_lazy(tensor):
         what, advice = (
             "a lazy parameter that has no shape yet",
             "run one forward pass before saving",
@@ -117,7 +117,7 @@ def view_bytes(tensor: torch.Tensor) -> memoryview:
     if tensor.numel() == 0:
         return memoryview(b"")
     flat = tensor.detach().view(-1).view(torch.uint8)
-    return memoryview(flat.numpy())
+    return flat.numpy().data
 
 
 def pieces(tensor: torch.Tensor) -> Iterator[memoryview]:
