@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar, Unpack
 
 from ckptstore.format.fields import format_time
 from ckptstore.format.manifest import File, Head, Pack, Parent
@@ -17,6 +17,9 @@ from ckptstore.format.untree import decode
 
 if TYPE_CHECKING:
     import torch
+
+Model = TypeVar("Model", bound="torch.nn.Module")
+"""What a module's class builds: loading gives back just that."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class Source(Protocol):
     """What an entry reaches its bytes through."""
 
     def load(
-        self, entry: Entry, factory: Callable[..., torch.nn.Module], **options: Unpack[LoadOptions]
-    ) -> torch.nn.Module:
+        self, entry: Entry, factory: Callable[..., Model], **options: Unpack[LoadOptions]
+    ) -> Model:
         """Build the module of one of an entry's parts."""
 
     def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:
@@ -245,9 +248,9 @@ class Entry:
 
     def load(
         self,
-        ModelClass: Callable[..., torch.nn.Module],  # noqa: N803 - the design's word
+        ModelClass: Callable[..., Model],  # noqa: N803 - the design's word
         **options: Unpack[LoadOptions],
-    ) -> torch.nn.Module:
+    ) -> Model:
         """Build a part's module, in eval mode on its device. See :meth:`ckptstore.Store.load`."""
         return self._source.load(self, ModelClass, **options)
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from ckptstore.entry import Checkpoint, LoadOptions, Package
+from ckptstore.entry import Checkpoint, LoadOptions, Model, Package
 from ckptstore.format.layout import Ref, parse_ref
 from ckptstore.history import History
 
 if TYPE_CHECKING:
-    import torch
-
     from ckptstore.loading.resume import Resumed
     from ckptstore.saving.line import GivenSettings
     from ckptstore.store import Store
-
-Factory = Callable[..., "torch.nn.Module"]
 
 
 class Run:
@@ -103,29 +99,29 @@ class Run:
 
     def load_best(
         self,
-        ModelClass: Factory,  # noqa: N803 - the design's word
+        ModelClass: Callable[..., Model],  # noqa: N803 - the design's word
         *,
         metric: str | None = None,
         mode: Literal["min", "max"] | None = None,
         **options: Unpack[LoadOptions],
-    ) -> torch.nn.Module:
+    ) -> Model:
         """Build the best checkpoint's module. See :meth:`ckptstore.Store.load_best`."""
         return self.best(metric=metric, mode=mode).load(ModelClass, **options)
 
     def load_latest(
         self,
-        ModelClass: Factory,  # noqa: N803 - the design's word
+        ModelClass: Callable[..., Model],  # noqa: N803 - the design's word
         **options: Unpack[LoadOptions],
-    ) -> torch.nn.Module:
+    ) -> Model:
         """Build the newest checkpoint's module. See :meth:`ckptstore.Store.load_latest`."""
         return self.latest().load(ModelClass, **options)
 
     def load(
         self,
-        ModelClass: Factory,  # noqa: N803 - the design's word
+        ModelClass: Callable[..., Model],  # noqa: N803 - the design's word
         ref: str | int,
         **options: Unpack[LoadOptions],
-    ) -> torch.nn.Module:
+    ) -> Model:
         """Build the module of a version. See :meth:`ckptstore.Store.load`."""
         return self.get(ref).load(ModelClass, **options)
 

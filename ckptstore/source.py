@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from ckptstore.entry import Entry, LoadOptions
+from ckptstore.entry import Entry, LoadOptions, Model
 from ckptstore.storage.base import Storage
 from ckptstore.storage.writing import write_file
 
@@ -30,14 +30,15 @@ class Source:
         self._line = line
 
     def load(
-        self, entry: Entry, factory: Callable[..., torch.nn.Module], **options: Unpack[LoadOptions]
-    ) -> torch.nn.Module:
+        self, entry: Entry, factory: Callable[..., Model], **options: Unpack[LoadOptions]
+    ) -> Model:
         """Build the module of one of an entry's parts; :meth:`Entry.load` calls this."""
         from ckptstore.loading.load import load_module
         from ckptstore.loading.manifest import open_manifest
 
         opened = open_manifest(self._storage, entry.run, entry.version)
-        return load_module(opened, factory, **options).module
+        # It is the very object that *factory* returned.
+        return cast("Model", load_module(opened, factory, **options).module)
 
     def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:
         """Return the state of one of an entry's parts; :meth:`Entry.state` calls this."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.catalog.lookup import Lookup, check_mode, intact_head
-from ckptstore.entry import Checkpoint, Entry, LoadOptions, Package, Record
+from ckptstore.entry import Checkpoint, Entry, LoadOptions, Model, Package, Record
 from ckptstore.errors import ArgumentError
 from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
 from ckptstore.history import History
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ckptstore.loading.resume import Resumed
     from ckptstore.saving.line import GivenSettings, Line
 
-Factory = Callable[..., "torch.nn.Module"]
 Mode = Literal["min", "max"]
 Monitor = tuple[str | None, Mode | None]
 
@@ -327,32 +326,32 @@ class Store:
 
     def load_best(
         self,
-        ModelClass: Factory,  # noqa: N803 - the design's word
+        ModelClass: Callable[..., Model],  # noqa: N803 - the design's word
         *,
         run: str | None = None,
         metric: str | None = None,
         mode: Mode | None = None,
         **options: Unpack[LoadOptions],
-    ) -> torch.nn.Module:
+    ) -> Model:
         """Build the best checkpoint's module: :meth:`best`, then :meth:`load`."""
         return self.best(run=run, metric=metric, mode=mode).load(ModelClass, **options)
 
     def load_latest(
         self,
-        ModelClass: Factory,  # noqa: N803 - the design's word
+        ModelClass: Callable[..., Model],  # noqa: N803 - the design's word
         *,
         run: str | None = None,
         **options: Unpack[LoadOptions],
-    ) -> torch.nn.Module:
+    ) -> Model:
         """Build the newest checkpoint's module: :meth:`latest`, then :meth:`load`."""
         return self.latest(run=run).load(ModelClass, **options)
 
     def load(
         self,
-        ModelClass: Factory,  # noqa: N803 - the design's word
+        ModelClass: Callable[..., Model],  # noqa: N803 - the design's word
         ref: str | int,
         **options: Unpack[LoadOptions],
-    ) -> torch.nn.Module:
+    ) -> Model:
         """Build a version's module, in eval mode, its weights as saved, every byte checked.
 
         No random generator is moved. Only the bytes of the part asked for are read.
@@ -373,7 +372,7 @@ class Store:
 
     def load_package(
         self,
-        ModelClass: Factory,  # noqa: N803 - the design's word
+        ModelClass: Callable[..., torch.nn.Module],  # noqa: N803 - the design's word
         ref: str | int | None = None,
         *,
         device: str | int | torch.device | None = None,

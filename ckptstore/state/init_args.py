@@ -32,7 +32,8 @@ def remember_init(cls: C) -> C:
     Raises:
         TypeError: It has no ``__init__`` whose parameters can be read.
     """
-    original = cls.__init__
+    kind: Any = cls  # a class whose __init__ we replace is none that mypy can follow
+    original = kind.__init__
     signature = inspect.signature(original)
 
     @functools.wraps(original)
@@ -41,7 +42,7 @@ def remember_init(cls: C) -> C:
             object.__setattr__(self, ATTRIBUTE, _bind(signature, self, args, kwargs))
         original(self, *args, **kwargs)
 
-    cls.__init__ = init
+    kind.__init__ = init
     return cls
 
 
