@@ -19,7 +19,7 @@ def test_an_option_with_something_beside_it_names_a_part(name):
     assert sort({name: model}) == ({name: model}, {})
 
 
-@pytest.mark.parametrize("name", ["optimiser", "optimizr", "mdoel_config"])
+@pytest.mark.parametrize("name", ["optimiser", "optimizr", "optimzer"])
 def test_a_slip_of_an_option_is_no_part(name):
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters())
 
