@@ -127,7 +127,7 @@ def train(
     for batch in order.split(batch_size):
         optimizer.zero_grad()
         loss = functional.cross_entropy(model(data.images[batch]), data.labels[batch])
-        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it without types
+        loss.backward()
         optimizer.step()
         total += loss.item() * len(batch)
     return total / len(data.images)

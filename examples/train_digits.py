@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -19,8 +20,8 @@ from ckptstore import Store
 from examples import digits
 from examples.digits import SimpleNN
 
-MODEL = {"hidden": 128, "dropout": 0.2}
-TRAINING = {"lr": 2e-3, "batch_size": 16, "seed": 0}
+MODEL: dict[str, Any] = {"hidden": 128, "dropout": 0.2}
+TRAINING: dict[str, Any] = {"lr": 2e-3, "batch_size": 16, "seed": 0}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
