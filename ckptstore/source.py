@@ -13,6 +13,7 @@ from ckptstore.storage.writing import write_file
 if TYPE_CHECKING:
     import torch
 
+    from ckptstore.loading.manifest import OpenManifest
     from ckptstore.saving.line import Line
 
 
@@ -34,28 +35,22 @@ class Source:
     ) -> Model:
         """Build the module of one of an entry's parts; :meth:`Entry.load` calls this."""
         from ckptstore.loading.load import load_module
-        from ckptstore.loading.manifest import open_manifest
 
-        opened = open_manifest(self._storage, entry.run, entry.version)
         # It is the very object that *factory* returned.
-        return cast("Model", load_module(opened, factory, **options).module)
+        return cast("Model", load_module(self._open(entry), factory, **options).module)
 
     def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:
         """Return the state of one of an entry's parts; :meth:`Entry.state` calls this."""
         from ckptstore.loading.load import load_state
-        from ckptstore.loading.manifest import open_manifest
 
-        return load_state(
-            open_manifest(self._storage, entry.run, entry.version), part, device=device
-        )
+        return load_state(self._open(entry), part, device=device)
 
     def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Any:
         """Put an entry's state into live objects; :meth:`Checkpoint.restore` calls this."""
         from ckptstore.format.manifest import parent_of
-        from ckptstore.loading.manifest import open_manifest
         from ckptstore.loading.resume import restore
 
-        opened = open_manifest(self._storage, entry.run, entry.version)
+        opened = self._open(entry)
         audit = restore(opened, parts, with_rng=rng)
         self._line(entry.run).resumed(parent_of(opened.head))
         return audit
@@ -64,3 +59,8 @@ class Source:
         """Write a JSON file; :meth:`Entry.write_metadata` calls this."""
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         write_file(path, text.encode())
+
+    def _open(self, entry: Entry) -> OpenManifest:
+        from ckptstore.loading.manifest import open_manifest
+
+        return open_manifest(self._storage, entry.run, entry.version, save_id=entry.head.save_id)

@@ -120,7 +120,9 @@ def _tensor_json(tensor: Tensor) -> dict[str, Any]:
 def _decode_tensor(fields: Fields, packs: Sequence[Pack]) -> Tensor:
     shape = fields.numbers("shape")
     itemsize = fields.number("itemsize", least=1)
-    if len(shape) > MAX_DIMENSIONS or itemsize > 64 or prod(shape) * itemsize >= 2**62:  # noqa: PLR2004
+    # Strides are counted as if no size were zero.
+    strides = prod(max(1, size) for size in shape) * itemsize
+    if len(shape) > MAX_DIMENSIONS or itemsize > 64 or strides >= 2**62:  # noqa: PLR2004
         raise fields.bad("shape", "the shape of a tensor that can exist")
     order = fields.numbers("order") if fields.get("order") is not None else None
     if order is not None and sorted(order) != list(range(len(shape))):

@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 import torch
 
-from ckptstore.errors import ArgumentError, VersionNotFoundError
+from ckptstore.errors import ArgumentError, IntegrityError, VersionNotFoundError
 from ckptstore.format.untree import decode, tensor_places
 from ckptstore.loading.build import Built
 from ckptstore.loading.build import build as build_module
 from ckptstore.loading.fetch import fetch
 from ckptstore.loading.manifest import OpenManifest
 from ckptstore.state.devices import resolve
-from ckptstore.state.init_args import required_parameters
+from ckptstore.state.init_args import accepted, required_parameters
 from ckptstore.state.modules import unwrap
 
 Factory = Callable[..., torch.nn.Module]
@@ -98,7 +98,13 @@ def load_module(
         )
     arguments = _arguments(opened, factory, part, model_config)
     state = load_state(opened, part, map_files=mmap and target.type == "cpu")
-    outer: list[torch.nn.Module] = []
+    if not isinstance(state, Mapping):
+        raise IntegrityError(
+            f"{opened.where}, part {part!r}: a module's state should be a dict, and is a "
+            f"{type(state).__qualname__}",
+            ref=opened.head.ref,
+        )
+    outer: list[Any] = []
 
     def make() -> torch.nn.Module:
         outer[:] = [factory(**arguments)]
@@ -123,7 +129,12 @@ def _arguments(
         return dict(given)
     info = next((info for info in opened.head.parts if info.name == name), None)
     if info is not None and info.model_config is not None:
-        return dict(decode(info.model_config, f"{opened.where}, model_config of part {name!r}"))
+        where = f"{opened.where}, model_config of part {name!r}"
+        recorded = decode(info.model_config, where)
+        if not isinstance(recorded, dict):
+            raise IntegrityError(f"{where}: it should be a dict", ref=opened.head.ref)
+        # They are the class's. Another callable may know some of them already, as a lambda does.
+        return recorded if isinstance(factory, type) else accepted(factory, recorded)
     required = required_parameters(factory)
     if required:
         raise ArgumentError(

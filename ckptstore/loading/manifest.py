@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from ckptstore.errors import IntegrityError, VersionNotFoundError
 from ckptstore.format.layout import run_path, version_key
@@ -51,19 +52,28 @@ class OpenManifest:
         line = bytearray(info.length)
         try:
             self.storage.read_into(self.key, start, memoryview(line))
-        except EOFError as error:
+        except (EOFError, FileNotFoundError) as error:
             raise IntegrityError(
-                f"{self.where} is cut short in part {name!r}", ref=self.head.ref
+                f"{self.where} is gone or cut short in part {name!r}; load another version",
+                ref=self.head.ref,
             ) from error
         return decode_part(bytes(line), self.head, info, self.where)
 
 
-def open_manifest(storage: Storage, run: str, version: int) -> OpenManifest:
-    """Read a version's head from the storage.
+def open_manifest(
+    storage: Storage, run: str, version: int, *, save_id: UUID | None = None
+) -> OpenManifest:
+    """Read the head of a version that is known to have been committed.
+
+    Args:
+        storage: Where it is.
+        run: Its run.
+        version: Its number.
+        save_id: Its save id, where that is known: a store that was replaced meanwhile may have
+            another version of that number.
 
     Raises:
-        VersionNotFoundError: There is no such manifest.
-        IntegrityError: It is damaged, or is another version's.
+        IntegrityError: It is gone or damaged, or is another version's.
         NewerFormatError: A newer ckptstore made it.
     """
     key = version_key(run_path(run), version)
@@ -71,12 +81,20 @@ def open_manifest(storage: Storage, run: str, version: int) -> OpenManifest:
     try:
         start, line = _read_head(storage, key, where)
     except FileNotFoundError as error:
-        raise VersionNotFoundError(f"{ref}: there is no {where}") from error
+        raise IntegrityError(
+            f"{ref}: its manifest {where} is gone; load another version", ref=ref
+        ) from error
     except IntegrityError as error:
         raise IntegrityError(str(error), ref=ref) from error
     head = decode_head(line, where)
     if run_path(head.run) != run_path(run) or head.version != version:
         raise IntegrityError(f"{where} should be {ref}, and is the manifest of {head.ref}", ref=ref)
+    if save_id is not None and head.save_id != save_id:
+        raise IntegrityError(
+            f"{where} should be of save {save_id}, and is of save {head.save_id}: the store was "
+            f"replaced since {ref} was looked up; look it up again",
+            ref=ref,
+        )
     return OpenManifest(storage, key, head, len(line), start)
 
 

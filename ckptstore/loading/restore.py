@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from ckptstore.loading.fit import fit
 from ckptstore.loading.load import load_state
 from ckptstore.loading.manifest import OpenManifest
 from ckptstore.state import rng
+from ckptstore.state.keywords import is_generator
 from ckptstore.state.modules import class_name, raw_state, unwrap
 from ckptstore.state.optimizers import Groups, match, parameter_names, place, reorder
 
@@ -65,22 +66,27 @@ class Loaded:
     opened: OpenManifest
     states: Mapping[str, Any]
     parameters: Mapping[str, Groups | None]
-    """Optimizers' parameters by name, as they were saved."""
+    """Parameters of each optimizer by name, as they were saved."""
+    tags: tuple[str, ...] = ()
+    """The tags that pointed at the version when it was looked up."""
 
 
-def fetch_states(opened: OpenManifest, names: list[str], *, with_rng: bool) -> Loaded:
-    """Read and check the parts asked for.
+def fetch_states(
+    opened: OpenManifest, names: Sequence[str], *, if_saved: Sequence[str] = ()
+) -> Loaded:
+    """Read and check the parts asked for, and those of *if_saved* that the version has.
 
     Raises:
         VersionNotFoundError: The version has no such part.
         IntegrityError: Some bytes are not what was saved.
     """
-    wanted = list(names)
-    if with_rng and any(info.name == RNG_PART for info in opened.head.parts):
-        wanted.append(RNG_PART)
+    kinds = {info.name: info.kind for info in opened.head.parts}
+    wanted = [*names, *(name for name in if_saved if name in kinds)]
     # Mapped memory may be unaligned for some kernels, so training never gets any.
     states = {name: load_state(opened, name, map_files=False) for name in wanted}
-    parameters = {name: opened.part(name).parameters for name in names}
+    parameters = {
+        name: opened.part(name).parameters for name in names if kinds[name] == "optimizer"
+    }
     return Loaded(opened, states, parameters)
 
 
@@ -108,25 +114,17 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
     overridden: list[Overridden] = []
     for name, part in parts.items():
         state = loaded.states[name]
-        if isinstance(part, torch.nn.Module):
-            problems += [f"{name}: {problem}" for problem in _module_problems(part, state, name)]
-        elif isinstance(part, torch.optim.Optimizer):
+        mismatches = _kind_problems(part, infos[name], state)
+        if not mismatches and isinstance(part, torch.nn.Module):
+            mismatches = _module_problems(part, state, name)
+        elif not mismatches and isinstance(part, torch.optim.Optimizer):
             present = parameter_names(part, modules)
             saved = loaded.parameters[name] or _unnamed(state)
-            found, mismatches = match(saved, present)
-            mismatches += _optimizer_problems(part, infos[name], state, found)
-            problems += [f"{name}: {problem}" for problem in mismatches]
-            numbers[name] = found
+            numbers[name], mismatches = match(saved, present)
+            mismatches += _optimizer_problems(part, infos[name], state, numbers[name])
             if not mismatches:
-                overridden += _overridden(name, part, reorder(state, found))
-        elif (
-            not callable(getattr(part, "load_state_dict", None)) and infos[name].kind != "generator"
-        ):
-            problems.append(f"{name}: {class_name(part)} has no load_state_dict()")
-        elif infos[name].class_name not in (None, class_name(part)):
-            problems.append(
-                f"{name}: saved by {infos[name].class_name}, and this is {class_name(part)}"
-            )
+                overridden += _overridden(name, part, reorder(state, numbers[name]))
+        problems += [f"{name}: {problem}" for problem in mismatches]
     if problems:
         raise MismatchError(
             f"{loaded.opened.head.ref} does not fit what it was to be restored into",
@@ -173,9 +171,59 @@ def _rank(part: object) -> int:
     return 1 if isinstance(part, torch.optim.Optimizer) else 2
 
 
+def _kind_problems(part: object, info: PartInfo, state: Any) -> list[str]:
+    """Say whether a part was saved by another kind of thing than it is to go into."""
+    if isinstance(part, torch.nn.Module):
+        fits = info.kind in ("module", "state_dict")
+    elif isinstance(part, torch.optim.Optimizer):
+        fits = info.kind == "optimizer" and _same_class(info, part)
+    else:
+        fits = info.kind == ("generator" if is_generator(part) else "object") and _same_class(
+            info, part
+        )
+    if not fits:
+        saver = info.class_name or "a state dict"
+        return [f"saved by {saver}, and this is {class_name(part)}"]
+    if isinstance(part, torch.optim.Optimizer) and not _has_torchs_layout(state):
+        problem = "its state has not the layout of torch's optimizers, so its parameters can't be "
+        return [f"{problem}matched; hand checkpoint.state({info.name!r}) to its load_state_dict()"]
+    if info.kind == "generator":
+        drawn, draws = _source_of(part, state)
+        return [] if drawn == draws else [f"saved from {drawn}, and this draws from {draws}"]
+    return []
+
+
+def _same_class(info: PartInfo, part: object) -> bool:
+    # By the last word: a script's own class is of __main__ in one process and of its module in
+    # another.
+    return info.class_name is None or (
+        info.class_name.rpartition(".")[2] == class_name(part).rpartition(".")[2]
+    )
+
+
+def _has_torchs_layout(state: Any) -> bool:
+    """Say whether an optimizer's state numbers its parameters through all its groups."""
+    groups = state.get("param_groups") if isinstance(state, dict) else None
+    if not isinstance(groups, list) or not isinstance(state.get("state"), dict):
+        return False
+    numbers: list[Any] = []
+    for group in groups:
+        if not isinstance(group, dict) or not isinstance(group.get("params"), list):
+            return False
+        numbers += group["params"]
+    return numbers == list(range(len(numbers)))
+
+
+def _source_of(part: Any, state: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what a generator's saved state was drawn from, and what it itself draws from."""
+    if isinstance(part, torch.Generator):
+        return torch.device(state["device"]).type, part.device.type
+    return state["bit_generator"]["bit_generator"], type(part.bit_generator).__name__
+
+
 def _module_problems(module: torch.nn.Module, state: Any, name: str) -> list[str]:
     if not isinstance(state, Mapping):
-        return [f"was saved as a {type(state).__qualname__}, which is no module's state"]
+        return [f"its state is a {type(state).__qualname__}, and should be a dict"]
     raw = raw_state(module, state, getattr(state, "_metadata", {}))
     try:
         found = fit(module, raw, f"part {name!r}")
@@ -235,9 +283,14 @@ def _overridden(
 
 
 def _same(one: object, other: object) -> bool:
-    if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
-        return bool(torch.equal(torch.as_tensor(one).cpu(), torch.as_tensor(other).cpu()))
-    return bool(one == other)
+    return bool(_plain(one) == _plain(other))
+
+
+def _plain(value: Any) -> Any:
+    """Return a hyperparameter so that it can be compared: tensors and arrays as numbers."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _unnamed(state: Mapping[str, Any]) -> Groups:

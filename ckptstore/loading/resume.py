@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,16 @@ from ckptstore.errors import (
     warn,
 )
 from ckptstore.loading.manifest import OpenManifest, open_manifest
-from ckptstore.loading.restore import Audit, Loaded, Plan, apply, fetch_states, make_plan
+from ckptstore.loading.restore import (
+    EXTRA_PART,
+    RNG_PART,
+    Audit,
+    Loaded,
+    Plan,
+    apply,
+    fetch_states,
+    make_plan,
+)
 from ckptstore.state.environment import differences
 from ckptstore.state.keywords import only_parts
 from ckptstore.storage.base import Storage
@@ -34,11 +43,15 @@ class Resumed:
     Attributes:
         checkpoint: The version that was restored, or None.
         audit: What was restored and what was not, or None.
+        extra: What was saved as ``extra=``, None if nothing was or there was nothing.
     """
 
-    def __init__(self, checkpoint: Checkpoint | None, audit: Audit | None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint | None, audit: Audit | None, extra: Any = None
+    ) -> None:
         self.checkpoint = checkpoint
         self.audit = audit
+        self.extra = extra
 
     def __bool__(self) -> bool:
         return self.checkpoint is not None
@@ -67,10 +80,16 @@ class Resumed:
         """The saved step, None if none was saved or there was nothing."""
         return None if self.checkpoint is None else self.checkpoint.step
 
-    @property
-    def extra(self) -> Any:
-        """What was saved as ``extra=``, None if nothing was."""
-        return None if self.checkpoint is None else self.checkpoint.extra
+
+@dataclass(frozen=True)
+class Done:
+    """What was restored from."""
+
+    opened: OpenManifest
+    audit: Audit
+    extra: Any
+    """What was saved as ``extra=``, None if nothing was."""
+    tags: tuple[str, ...]
 
 
 def resume(
@@ -80,7 +99,7 @@ def resume(
     parts: Mapping[str, Any],
     *,
     with_rng: bool,
-) -> tuple[OpenManifest, Audit] | None:
+) -> Done | None:
     """Restore the newest intact checkpoint.
 
     In a process group rank 0 picks the version and every rank restores that one; if one of them
@@ -112,13 +131,19 @@ def resume(
 def restore(opened: OpenManifest, parts: Mapping[str, Any], *, with_rng: bool) -> Audit:
     """Put one version's state into live objects; nothing is touched unless all of it fits."""
     parts = only_parts(parts, "restore")
-    return _finish(make_plan(fetch_states(opened, list(parts), with_rng=with_rng), parts))[1]
+    names = [*parts, *([RNG_PART] if with_rng else [])]
+    return _finish(make_plan(fetch_states(opened, names), parts)).audit
 
 
-def _finish(plan: Plan) -> tuple[OpenManifest, Audit]:
+def _finish(plan: Plan) -> Done:
     opened = plan.loaded.opened
     audit = replace(apply(plan), environment=differences(opened.head.environment))
-    return opened, audit
+    return Done(opened, audit, plan.loaded.states.get(EXTRA_PART), plan.loaded.tags)
+
+
+def _everything(opened: OpenManifest, names: list[str], *, with_rng: bool) -> Loaded:
+    # What was saved as extra= is checked with the rest: a training that goes on will ask for it.
+    return fetch_states(opened, names, if_saved=[EXTRA_PART, *([RNG_PART] if with_rng else [])])
 
 
 def _newest_intact(
@@ -132,8 +157,10 @@ def _newest_intact(
             damaged.append(f"{ref}: {record.damage}")
             continue
         try:
-            opened = open_manifest(storage, record.head.run, record.version)
-            loaded = fetch_states(opened, names, with_rng=with_rng)
+            opened = open_manifest(
+                storage, record.head.run, record.version, save_id=record.head.save_id
+            )
+            loaded = _everything(opened, names, with_rng=with_rng)
         except IntegrityError as error:
             damaged.append(f"{ref}: {error}")
             continue
@@ -143,7 +170,7 @@ def _newest_intact(
                 f"resuming from {ref}; newer versions are damaged and were passed over:{listed}",
                 FallbackWarning,
             )
-        return loaded
+        return replace(loaded, tags=record.tags)
     if damaged:
         listed = "".join(f"\n  - {line}" for line in damaged)
         raise IntegrityError(f"no checkpoint to resume from is intact:{listed}")
@@ -157,29 +184,39 @@ def _resume_together(
     parts: Mapping[str, Any],
     *,
     with_rng: bool,
-) -> tuple[OpenManifest, Audit] | None:
+) -> Done | None:
     error: CkptStoreError | None = None
     loaded: Loaded | None = None
     plan: Plan | None = None
-    choice = NOTHING
-    if torch.distributed.get_rank() == 0:
-        try:
+    choice = FAILED
+    # Whatever is raised here, a warning turned into an error included, the others must hear of it:
+    # they wait for this rank.
+    try:
+        if torch.distributed.get_rank() == 0:
             loaded = _newest_intact(storage, newest_first(), list(parts), with_rng=with_rng)
             choice = loaded.opened.head.version if loaded else NOTHING
-        except CkptStoreError as caught:
-            error, choice = caught, FAILED
-    choice = _from_rank_zero(choice)
+    except CkptStoreError as caught:
+        error = caught
+    finally:
+        choice = _from_rank_zero(choice)
     if choice == NOTHING:
         return None
-    if choice != FAILED:
-        try:
-            if loaded is None:
-                opened = open_manifest(storage, run, choice)
-                loaded = fetch_states(opened, list(parts), with_rng=with_rng)
-            plan = make_plan(loaded, parts)
-        except CkptStoreError as caught:
-            error = caught
-    if not _all_ranks(plan is not None) or plan is None:
+    if choice == FAILED:
+        raise error or StorageError(
+            f"resume of run {run!r}: rank 0 could not read a version, so no rank restored any; "
+            "see its error"
+        )
+    all_fit = False
+    try:
+        if loaded is None:
+            opened = open_manifest(storage, run, choice)
+            loaded = _everything(opened, list(parts), with_rng=with_rng)
+        plan = make_plan(loaded, parts)
+    except CkptStoreError as caught:
+        error = caught
+    finally:
+        all_fit = _all_ranks(plan is not None)
+    if plan is None or not all_fit:
         raise error or StorageError(
             f"resume of run {run!r}: another rank could not restore version {choice}, so none "
             "did; see its error"

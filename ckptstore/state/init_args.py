@@ -69,6 +69,22 @@ def required_parameters(factory: Callable[..., object]) -> list[str]:
     ]
 
 
+def accepted(factory: Callable[..., object], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the arguments that a callable takes by name."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return arguments
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return arguments
+    named = {
+        name
+        for name, parameter in parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    return {name: value for name, value in arguments.items() if name in named}
+
+
 def _bind(
     signature: inspect.Signature, self: object, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any] | None:
