@@ -1,0 +1,232 @@
+"""The public API as users write it, for mypy --strict to follow. It runs, too: test_typed_use.py.
+
+An annotation here is a claim about what a call gives back: mypy fails where it is wrong, also where
+it is wider than the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, assert_type
+
+import torch
+from torch import nn
+
+import ckptstore
+from ckptstore import Checkpoint, CkptStoreError, History, Package, Resumed, Run, Store, errors
+from ckptstore.entry import Entry
+
+
+@ckptstore.remember_init
+class Net(nn.Module):
+    """A small classifier.
+
+    Args:
+        width: The size of its hidden layer.
+    """
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.width = width
+        self.layers = nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 3))
+
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        """Return one logit a class.
+
+        Args:
+            samples: float32 of shape (N, 4).
+
+        Returns:
+            float32 of shape (N, 3).
+        """
+        logits: torch.Tensor = self.layers(samples)
+        return logits
+
+
+def smaller_net() -> Net:
+    """A callable that builds the module serves as its class."""
+    return Net(width=4)
+
+
+def train(folder: Path) -> None:
+    """Save from a training loop and resume it."""
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1)
+    with Store(folder) as store:
+        resumed = store.resume(model, optimizer, scheduler=scheduler)
+        assert_type(resumed, Resumed)
+        assert not resumed
+        for epoch in range(resumed.next_epoch, 2):
+            saved = store.save(
+                model,
+                optimizer,
+                epoch=epoch,
+                step=epoch * 100,
+                scheduler=scheduler,
+                val_loss=1 / (epoch + 1),
+                accuracy=torch.tensor(0.5),
+                metrics={"top-5": 0.9},
+                config={"lr": 0.1, "layers": [8]},
+                model_config={"width": 8},
+                extra={"seen": torch.ones(3), "shape": (1, 2)},
+                tags=["newest"],
+                rng=True,
+            )
+            assert_type(saved, Checkpoint)
+            store.save(None, val_loss=None, extra={}, run="notes", parent=saved)
+
+        again = store.resume(model, optimizer, scheduler=scheduler, run="default", rng=False)
+        checkpoint: Checkpoint | None = again.checkpoint
+        assert checkpoint == store.latest(run="default")
+        step: int | None = again.step
+        assert step == 100
+        assert again.next_epoch == 2
+        assert again.extra["shape"] == (1, 2)
+        assert again.audit is not None
+        restored: tuple[str, ...] = again.audit.restored
+        assert "optimizer" in restored
+
+
+def train_a_sweep(folder: Path) -> None:
+    """Save into several runs and compare them."""
+    store = Store(
+        str(folder),
+        catalog=f"sqlite:///{folder}/mine.sqlite3",
+        storage_options=None,
+        run="baseline",
+        monitor="val_loss",
+        mode="min",
+        single_writer=False,
+    )
+    for width in (4, 8):
+        run = store.run(
+            f"sweep/width={width}",
+            model_config={"width": width},
+            config={"width": width},
+            monitor="accuracy",
+            mode="max",
+        )
+        assert_type(run, Run)
+        name: str = run.name
+        assert name == f"sweep/width={width}"
+        model = Net(width)
+        assert_type(run.save(model, epoch=0, accuracy=width / 10), Checkpoint)
+        assert_type(run.resume(model), Resumed)
+        assert_type(run.best(), Checkpoint)
+        assert_type(run.latest(), Checkpoint)
+        assert_type(run.get("@best"), Checkpoint | Package)
+        assert_type(run.get(1), Checkpoint | Package)
+        assert_type(run.history(), History)
+        assert_type(run.load_best(Net, metric="accuracy", mode="max", device="cpu"), Net)
+        assert_type(run.load_latest(Net, device="cpu", mmap=False), Net)
+        assert_type(run.load(Net, 1, device=torch.device("cpu")), Net)
+        run.tag(1, "first")
+        run.untag("first")
+    best = store.best(run="sweep/*", metric="accuracy", mode="max")
+    assert best.run == "sweep/width=8"
+    assert_type(store.runs(), list[str])
+    assert_type(store.url, str)
+    store.close()
+
+
+def look_up(store: Store) -> None:
+    """Read what is known of versions, without their weights."""
+    assert_type(store.best(run="default"), Checkpoint)
+    assert_type(store.latest(run="default"), Checkpoint)
+    entry = store.get("default@1")
+    assert_type(entry, Checkpoint | Package)
+    if isinstance(entry, Checkpoint):
+        assert_type(entry, Checkpoint)
+
+    history = store.history("default")
+    assert_type(history, History)
+    assert_type(history[0], Entry)
+    assert_type(history[-2:], History)
+    as_sequence: Sequence[Entry] = history
+    assert [one.epoch for one in as_sequence] == [0, 1]
+    assert_type(history.damaged, tuple[tuple[str, str], ...])
+    assert_type(history.table(), tuple[list[str], list[list[str]]])
+    assert len(history.to_pandas()) == 2
+
+    assert_type(entry.ref, str)
+    assert_type(entry.run, str)
+    assert_type(entry.version, int)
+    assert_type(entry.save_id, str)
+    assert_type(entry.epoch, int | None)
+    assert_type(entry.step, int | None)
+    assert_type(entry.metrics, dict[str, float | int])
+    assert_type(entry.config, dict[str, Any] | None)
+    assert_type(entry.model_config, dict[str, Any] | None)
+    assert_type(entry.parts, tuple[str, ...])
+    assert_type(entry.environment, dict[str, Any])
+    assert_type(entry.torch_version, str | None)
+    assert_type(entry.created_at, datetime)
+    assert_type(entry.tags, tuple[str, ...])
+    assert_type(entry.parent, str | None)
+    assert_type(entry.size_bytes, int)
+    assert_type(entry.new_bytes, int)
+    assert_type(entry.metadata, dict[str, Any])
+
+    try:
+        store.get("nobody@1")
+    except errors.RunNotFoundError as error:
+        lookup_error: LookupError = error
+        ours: CkptStoreError = error
+        assert str(lookup_error) == str(ours)
+
+
+def load(store: Store, folder: Path) -> None:
+    """Build modules, restore into live ones, read single parts."""
+    net = store.load_best(Net, run="default", device="cpu", build="plain")
+    assert_type(net, Net)
+    assert net.width == 8
+    assert_type(store.load_latest(Net, run="default", part="model", device="cpu"), Net)
+    assert_type(store.load(Net, "default@1", model_config={"width": 8}, device="cpu"), Net)
+    small = store.load(smaller_net, "sweep/width=4@1", model_config={}, device="cpu")
+    assert_type(small, Net)
+
+    checkpoint = store.best(run="default")
+    assert_type(checkpoint.load(Net, device="cpu"), Net)
+    checkpoint.restore(net, torch.optim.SGD(net.parameters(), lr=0.1), rng=False)
+    assert checkpoint.extra["shape"] == (1, 2)
+    assert "state" in checkpoint.state("optimizer", device="cpu")
+    checkpoint.write_metadata(str(folder / "metadata.json"))
+
+
+def serve(store: Store) -> None:
+    """Package a version and predict with it."""
+    store.tag("default@1", "prod")
+    store.untag("prod", run="default")
+    package = store.save_package(
+        store.best(run="default"),
+        run="serving",
+        preprocessing={"mean": [0.0] * 4, "std": [1.0] * 4},
+        class_names=["cat", "dog", "owl"],
+        sample=[0.0] * 4,
+        part="model",
+        tags=["prod"],
+    )
+    assert_type(package, Package)
+    loaded = store.load_package(Net, "serving@prod", device="cpu")
+    assert_type(loaded, Package)
+    assert_type(loaded.model, nn.Module)
+    assert_type(loaded.class_names, list[Any] | None)
+    assert_type(loaded.preprocessing, dict[str, Any] | None)
+    name: str = loaded.predict([0.0, 0.0, 0.0, 0.0])
+    assert name in {"cat", "dog", "owl"}
+    assert loaded.predict_proba([[0.0, 0.0, 0.0, 0.0]]).shape == (1, 3)
+
+
+def use(folder: Path) -> None:
+    """Do all of it in *folder*."""
+    train(folder)
+    train_a_sweep(folder)
+    store = Store(folder)
+    look_up(store)
+    load(store, folder)
+    serve(store)
+    version: str = ckptstore.__version__
+    assert version
