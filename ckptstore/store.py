@@ -38,8 +38,7 @@ class Store:
         catalog: The SQL catalog's SQLAlchemy URL. None means SQLite: beside a local store, in the
             user's data folder for a remote one.
         storage_options: Arguments of the fsspec filesystem: credentials, endpoint. They never
-        appear
-            in an error, a manifest or the catalog.
+            appear in an error, a manifest or the catalog.
         run: The run that ``save`` and ``resume`` mean when they name none.
         monitor: The metric by which checkpoints are compared, recorded with each run that this
             store saves into; ``val_loss`` if none was ever given.

@@ -60,17 +60,15 @@ def fetch(
         part: The part's line.
         places: Which of its tensors.
         map_files: Map tensors that lie at addresses kernels like instead of reading them. Kernels
-        give
-            other bits on unaligned memory, so the rest is read into fresh memory either way.
+            give other bits on unaligned memory, so the rest is read into fresh memory either way.
 
     Returns:
         Tensors on the CPU, each with a storage of its own, in their saved dtype, shape and stride
         order.
 
     Raises:
-        IntegrityError: A tensor's bytes are not those that were saved, or a pack is gone; it
-        names the
-            tensor.
+        IntegrityError: A tensor's bytes are not those that were saved, or a pack is gone; it names
+            the tensor.
         StorageError: The storage failed.
     """
     reader = _Reader(storage, head, name, part)

@@ -140,8 +140,7 @@ def apply(plan: Plan) -> Audit:
     """Put every part's state in place; the process's generators last.
 
     Modules take their values in place, each tensor straight to its parameter's device; optimizers
-    let
-    their old state go before the new one is placed, so a device never holds both.
+    let their old state go before the new one is placed, so a device never holds both.
     """
     loaded = plan.loaded
     order = sorted(plan.parts, key=lambda name: _rank(plan.parts[name]))

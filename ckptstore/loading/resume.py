@@ -103,8 +103,7 @@ def resume(
     """Restore the newest intact checkpoint.
 
     In a process group rank 0 picks the version and every rank restores that one; if one of them
-    can't,
-    none changes anything and all raise.
+    can't, none changes anything and all raise.
 
     Args:
         storage: Where the versions are.

@@ -20,9 +20,8 @@ MAX_AHEAD = 8
 class Hasher:
     """Hashes pieces of memory in a second thread while the caller writes them.
 
-    BLAKE3 releases the interpreter's lock, so on two cores hashing costs a save no time as long
-    as it
-    is faster than the disk.
+    BLAKE3 releases the interpreter's lock, so on two cores hashing costs a save no time as long as
+    it is faster than the disk.
     """
 
     def __init__(self) -> None:

@@ -22,8 +22,7 @@ def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Ent
     """Append what *decide* makes of the journal as it stands.
 
     Whoever loses the number reads the winner's entry and decides again, so that all entries of a
-    run
-    are in one order for every reader.
+    run are in one order for every reader.
 
     Args:
         storage: Where the journal is.

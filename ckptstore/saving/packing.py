@@ -44,8 +44,7 @@ def pack_parts(
     """Write the tensors of all parts and describe them.
 
     Every pack is durable when this returns. Extra memory is at most a few MiB on the CPU, and 16
-    MiB
-    of staging for tensors that are not contiguous or on another device.
+    MiB of staging for tensors that are not contiguous or on another device.
 
     Args:
         storage: Where to.

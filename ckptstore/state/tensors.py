@@ -124,8 +124,7 @@ def pieces(tensor: torch.Tensor) -> Iterator[memoryview]:
     """Yield the bytes of any strided tensor in row-major order.
 
     A plain tensor is one piece, its own memory. Any other is staged in pieces of at most 16 MiB,
-    each
-    valid until the next is asked for.
+    each valid until the next is asked for.
     """
     if tensor.numel() == 0:
         return
