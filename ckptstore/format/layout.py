@@ -29,8 +29,9 @@ SEGMENT_RULE = (
     "and no Windows device name such as 'nul'"
 )
 MAX_SHOWN = 80
-VERSION_FILE = re.compile(r"([0-9]{8,})\.jsonl")
-JOURNAL_FILE = re.compile(r"([0-9]{8,})\.json")
+# A number in its one spelling: a stray "000000007.jsonl" is no version 7.
+VERSION_FILE = re.compile(r"([0-9]{8}|[1-9][0-9]{8,17})\.jsonl")
+JOURNAL_FILE = re.compile(r"([0-9]{8}|[1-9][0-9]{8,17})\.json")
 
 
 def check_run(name: object) -> str:

@@ -207,6 +207,9 @@ def decode_head(line: bytes, where: str) -> Head:
         run = check_run(fields.text("run"))
     except InvalidNameError as error:
         raise IntegrityError(f"{where}: {error}") from error
+    parts = tuple(_decode_part_info(item, where) for item in fields.items("parts"))
+    if len({part.name for part in parts}) != len(parts):
+        raise fields.bad("parts", "parts of different names")
     return Head(
         save_id=fields.uuid("save"),
         run=run,
@@ -223,7 +226,7 @@ def decode_head(line: bytes, where: str) -> Head:
         environment=fields.mapping("environment"),
         packs=tuple(_decode_pack(item, where) for item in fields.items("packs")),
         files=tuple(_decode_file(item, where) for item in fields.items("files")),
-        parts=tuple(_decode_part_info(item, where) for item in fields.items("parts")),
+        parts=parts,
     )
 
 
