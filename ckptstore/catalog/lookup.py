@@ -157,8 +157,8 @@ class Lookup:
             given: Monitor and mode that the caller set; they go before the recorded ones.
 
         Raises:
-            MetricNotFoundError: No version has a usable value; the message lists the metrics
-            there are.
+            MetricNotFoundError: No version has a usable value; the message lists the metrics there
+                are.
             ArgumentError: ``mode`` is missing or is neither ``min`` nor ``max``.
         """
         check_mode(mode)

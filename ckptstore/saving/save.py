@@ -43,7 +43,7 @@ def save(storage: Storage, line: Line, parts: Sequence[CapturedPart], facts: Fac
         storage: Where to.
         line: The run as this process writes it.
         parts: As captured; their tensors are read while they are written, so nothing may change
-        them.
+            them.
         facts: What to record beside them.
 
     Raises:
