@@ -68,7 +68,8 @@ class Database:
     """
 
     def __init__(self, url: URL, *, timeout_s: float, makes_folder: bool = False) -> None:
-        self.place = url.render_as_string(hide_password=True)
+        # What follows '?' may hold a password too.
+        self.place = url.set(query={}).render_as_string(hide_password=True)
         """Where it is, for people."""
         self._url = url
         self._timeout_s = timeout_s

@@ -39,6 +39,7 @@ def test_failing_database_is_a_message(typed, tmp_path):
     "url",
     [
         "postgresql+psycopg://someone:hunter2@127.0.0.1:1/database",
+        "postgresql+psycopg://127.0.0.1:1/database?user=someone&password=hunter2",
         "mysql://someone:hunter2@127.0.0.1/database",
         "hunter2",
     ],

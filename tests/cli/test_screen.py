@@ -59,3 +59,11 @@ def test_empty_dicts_and_trees_are_leaves(capsys):
         "  none   null\n"
         "parts  {}\n"
     )
+
+
+def test_cells_on_a_terminal_are_text(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    screen.print_table(["[red]ref[/red]"], [["[bold]digits[/bold]@1"]])
+    shown = capsys.readouterr().out
+    assert "[red]ref[/red]" in shown
+    assert "[bold]digits[/bold]@1" in shown
