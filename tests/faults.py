@@ -114,6 +114,9 @@ class Failing:
     def list_folder(self, key: str) -> Listing:
         return self.do("list_folder", key, lambda: self.storage.list_folder(key))
 
+    def prepare(self) -> None:
+        self.do("prepare", "", self.storage.prepare)
+
     def create(self, key: str, data: bytes) -> None:
         self.do("create", key, lambda: self.storage.create(key, data))
 

@@ -49,6 +49,7 @@ def found(storage: Storage, *, single_writer: bool) -> StoreFacts:
 
 
 def _make(storage: Storage, *, single_writer: bool) -> bytes:
+    storage.prepare()
     facts = StoreFacts(uuid.uuid4(), DEFAULT_GRACE_S, storage.in_place)
     data = encode_store(facts)
     try:

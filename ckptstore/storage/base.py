@@ -60,7 +60,7 @@ class Storage(Protocol):
     """Whether :meth:`create` is known to let exactly one of several writers win."""
 
     in_place: bool
-    """Whether :meth:`create` may leave a torn object behind when it is interrupted."""
+    """Whether :meth:`create` may leave a torn object behind; known after :meth:`prepare`."""
 
     local_folder: str | None
     """The root as a path on this machine, if it is one."""
@@ -92,6 +92,9 @@ class Storage(Protocol):
 
         A failing listing raises; it never comes back short.
         """
+
+    def prepare(self) -> None:
+        """Make the root and find out how objects can be created there; leaves no object behind."""
 
     def create(self, key: str, data: bytes) -> None:
         """Create an object whole, durably, and only if there is none.

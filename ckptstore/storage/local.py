@@ -119,6 +119,12 @@ class LocalStorage:
 
     # ------------------------------------------------------------------------------------ writing
 
+    def prepare(self) -> None:
+        """Make the root and try, on names nobody uses, how its filesystem lets a file be named."""
+        self._make_folders(self._root)
+        with translated("write to", self._root), TemporaryFile(self._root) as temporary:
+            self._settle(temporary)
+
     def create(self, key: str, data: bytes) -> None:
         """Create an object whole, durably, and only if there is none.
 
@@ -132,12 +138,15 @@ class LocalStorage:
         self._make_folders(folder)
         with translated("create", path), TemporaryFile(folder) as temporary:
             temporary.write(data)
-            if self._publishing is None:
-                self._publishing = temporary.probe()
-                self.in_place = self._publishing is Publishing.IN_PLACE
-            if not temporary.publish(path, self._publishing):
+            if not temporary.publish(path, self._settle(temporary)):
                 create_in_place(path, data)
         durable.sync_folder(folder)
+
+    def _settle(self, temporary: TemporaryFile) -> Publishing:
+        if self._publishing is None:
+            self._publishing = temporary.probe()
+            self.in_place = self._publishing is Publishing.IN_PLACE
+        return self._publishing
 
     def replace(self, key: str, data: bytes) -> None:
         """Write a file over what is there. For users' own files: nothing in a store is replaced."""

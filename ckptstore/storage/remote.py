@@ -159,6 +159,9 @@ class RemoteStorage:
 
     # ------------------------------------------------------------------------------------ writing
 
+    def prepare(self) -> None:
+        """Do nothing: object stores have no folders, and create objects whole."""
+
     def create(self, key: str, data: bytes) -> None:
         """Create an object whole and only if there is none, where ``exclusive`` says so.
 

@@ -40,6 +40,9 @@ class DictStorage:
         self.requests: list[str] = []
         self.is_down = False
 
+    def prepare(self) -> None:
+        pass
+
     def read(self, key: str) -> bytes:
         self._ask(key)
         if key not in self.objects:

@@ -38,6 +38,9 @@ class Watched:
         if count:
             self.bytes_read[key] = self.bytes_read.get(key, 0) + count
 
+    def prepare(self) -> None:
+        self._storage.prepare()
+
     def read(self, key: str) -> bytes:
         self._ask("read", key)
         data = self._storage.read(key)

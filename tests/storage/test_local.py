@@ -404,3 +404,10 @@ def test_killed_at_any_call_an_object_is_whole_or_absent(tmp_path):
     assert code == 0
     assert outcomes == {None, b"whole"}
     assert at > 6
+
+
+def test_whether_a_store_is_written_in_place_is_known_before_it_is_made(storage, monkeypatch):
+    in_place_only(monkeypatch)
+    storage.prepare()
+    assert storage.in_place
+    assert [*Path(storage.local_folder).iterdir()] == []
