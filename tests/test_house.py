@@ -28,10 +28,23 @@ def named(file: Path) -> str:
     return str(file.relative_to(ROOT))
 
 
+def code_lines(source: str) -> int:
+    """How many lines there are beside docstrings: those are the reference, and may be long."""
+    documented = 0
+    for node in ast.walk(ast.parse(source)):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
+            documented += node.end_lineno - node.lineno + 1
+    return len(source.splitlines()) - documented
+
+
 @pytest.mark.parametrize("module", MODULES, ids=named)
 def test_module_is_short(module):
-    lines = len(module.read_text().splitlines())
-    assert lines <= MOST_LINES, f"{named(module)} has {lines} lines: it holds more than one concept"
+    lines = code_lines(module.read_text())
+    assert lines <= MOST_LINES, f"{lines} lines: does it still explain one thing?"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ckptstore.errors import IntegrityError, MismatchError, StateWarning, warn
+from ckptstore.errors import IntegrityError, MismatchError
 from ckptstore.format.manifest import PartInfo
 from ckptstore.loading.fit import fit
 from ckptstore.loading.load import load_state
@@ -316,14 +316,3 @@ def _load_object(part: Any, state: Any) -> None:
         part.bit_generator.state = state["bit_generator"]
     else:
         part.load_state_dict(state)
-
-
-def warn_of_parts_left(audit: Audit, ref: str) -> None:
-    """Warn of saved optimizers, schedulers and the like that a resume did not put back."""
-    if audit.not_asked_for:
-        warn(
-            f"resumed {ref} without {', '.join(map(repr, audit.not_asked_for))}, which it has "
-            "too: pass them to "
-            "resume() if training uses them",
-            StateWarning,
-        )
