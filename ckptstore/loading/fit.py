@@ -57,7 +57,11 @@ def fit(module: torch.nn.Module, state: Mapping[str, object], what: str) -> Fit:
     Raises:
         MismatchError: They don't fit; it lists every mismatch.
     """
-    custom = tuple(prefix for prefix, child in _modules(module) if _loads_its_own_way(child))
+    custom = tuple(
+        prefix
+        for prefix, child in _modules(module)
+        if _loads_its_own_way(child) and not _is_settled_norm(child, prefix, state)
+    )
     # By the base class: an overridden state_dict() may leave out what it does not want saved.
     own: dict[str, object] = torch.nn.Module.state_dict(module, keep_vars=True)
     result = Fit(own, (), (), custom)
@@ -139,6 +143,24 @@ def _modules(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
 
 def _loads_its_own_way(module: torch.nn.Module) -> bool:
     return overrides(module, *_LOADING) or any(vars(module).get(hooks) for hooks in _HOOKS)
+
+
+def _is_settled_norm(module: torch.nn.Module, prefix: str, state: Mapping[str, object]) -> bool:
+    """Say whether a batch norm's own loading code has nothing to do.
+
+    All it does is to add the count that versions before torch 0.4.1 did not save
+    (torch/nn/modules/batchnorm.py), so with it there, names and shapes must fit as anyone's.
+    """
+    return (
+        getattr(module._load_from_state_dict, "__func__", None)  # noqa: SLF001 - as torch calls it
+        is torch.nn.modules.batchnorm._NormBase._load_from_state_dict  # noqa: SLF001 - its own
+        and not overrides(module, *(name for name in _LOADING if name != "_load_from_state_dict"))
+        and not any(vars(module).get(hooks) for hooks in _HOOKS)
+        and (
+            getattr(module, "num_batches_tracked", None) is None
+            or f"{prefix}num_batches_tracked" in state
+        )
+    )
 
 
 def _problem(name: str, own: Mapping[str, Any], state: Mapping[str, Any]) -> str | None:

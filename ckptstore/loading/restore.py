@@ -176,16 +176,18 @@ def _kind_problems(part: object, info: PartInfo, state: Any) -> list[str]:
         fits = info.kind in ("module", "state_dict")
     elif isinstance(part, torch.optim.Optimizer):
         fits = info.kind == "optimizer" and _same_class(info, part)
+    elif is_generator(part):
+        fits = info.kind == "generator" and info.class_name == class_name(part)
     else:
-        fits = info.kind == ("generator" if is_generator(part) else "object") and _same_class(
-            info, part
-        )
+        fits = info.kind == "object" and _same_class(info, part)
     if not fits:
         saver = info.class_name or "a state dict"
         return [f"saved by {saver}, and this is {class_name(part)}"]
     if isinstance(part, torch.optim.Optimizer) and not _has_torchs_layout(state):
         problem = "its state has not the layout of torch's optimizers, so its parameters can't be "
         return [f"{problem}matched; hand checkpoint.state({info.name!r}) to its load_state_dict()"]
+    if not is_generator(part) and not callable(getattr(part, "load_state_dict", None)):
+        return [f"{class_name(part)} has no load_state_dict()"]
     if info.kind == "generator":
         drawn, draws = _source_of(part, state)
         return [] if drawn == draws else [f"saved from {drawn}, and this draws from {draws}"]

@@ -794,19 +794,30 @@ def test_a_value_where_a_tensor_belongs_is_a_mismatch():
 
 
 def test_mismatches_in_the_reach_of_loading_code_are_listed_too():
-    state, metadata = saved(nn.BatchNorm1d(3))
+    class OwnNorm(nn.BatchNorm1d):
+        def _load_from_state_dict(self, *args, **kwargs):
+            super()._load_from_state_dict(*args, **kwargs)
+
+    state, metadata = saved(OwnNorm(3))
     del state["running_mean"]
     state["other"] = torch.ones(1)
     with pytest.raises(MismatchError) as caught:
-        load(lambda: nn.BatchNorm1d(3), state, metadata)
+        load(lambda: OwnNorm(3), state, metadata)
     assert caught.value.problems == (
         "'running_mean' is in the module, and loading did not find it",
         "'other' was saved, and loading did not use it",
     )
-    state, metadata = saved(nn.BatchNorm1d(3))
+    state, metadata = saved(OwnNorm(3))
     with pytest.raises(MismatchError, match="size mismatch for weight") as caught:
-        load(lambda: nn.BatchNorm1d(4), state, metadata)
+        load(lambda: OwnNorm(4), state, metadata)
     assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_mismatches_of_a_batch_norm_are_listed_with_the_others():
+    state, metadata = saved(nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 3)))
+    with pytest.raises(MismatchError) as caught:
+        load(lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)), state, metadata)
+    assert len(caught.value.problems) == 5  # weight, bias, mean and variance, and the linear's
 
 
 @pytest.mark.parametrize("mode", ["auto", "plain"])

@@ -57,15 +57,16 @@ class Training:
     def epoch(self, batches: int = 3) -> float:
         """Train one epoch. Return the last loss."""
         self.model.train()
-        loss = torch.zeros(())
+        last = 0.0
         for _ in range(batches):
             x = torch.randn(8, 4) * random.random() + float(np.random.rand())  # noqa: NPY002, S311
             loss = self.model(x).square().mean()
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
+            last = loss.item()
         self.scheduler.step()
-        return float(loss)
+        return last
 
     def parts(self) -> dict[str, Any]:
         return {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
