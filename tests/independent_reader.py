@@ -95,7 +95,7 @@ def ordered(pairs: list[Any], node: dict[str, Any]) -> OrderedDict[Any, Any]:
 
 FACTORIES = {kind.__name__: kind for kind in (bool, bytes, dict, float, int, list, set, str, tuple)}
 BUILD: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
-    "$int": lambda text, _: int(text),
+    "$int": lambda text, _: int(text, 0),
     "$float": lambda text, _: (
         float(text) if len(text) < 5 else struct.unpack(">d", bytes.fromhex(text))[0]
     ),

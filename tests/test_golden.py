@@ -22,7 +22,7 @@ from tests.data.make_format_1 import Net
 
 GOLDEN = Path(__file__).parent / "data" / "format-1"
 VERSIONS = ["digits@1", "digits@2", "digits@3", "Sweep/lr=0.1@1", "sharded@1"]
-BLAKE3 = "1d34479e02d6b6f8dc5b9c608c0713f705a581e79df1a22b8b9d811d12861c5a"
+BLAKE3 = "70c031dbfe706bac2e6c6c5fef30a13a5eae71f3b74c62e87869184dddb7c350"
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def extra() -> dict[str, object]:
     ordered._metadata = {"": {"version": 1}}  # type: ignore[attr-defined]
     return {
         "plain": [None, True, False, 0, -1, 2**53 - 1, 0.1, -0.0, 1e300, "", "größer ☃ \u0000 \n"],
-        "big": [2**53, -(2**64), 10**40],
+        "big": [2**53, -(2**64), 10**40, 2**2000, -(2**2001)],
         "float": [float("nan"), float("inf"), float("-inf")],
         "complex": [1 + 2j, complex(float("inf"), -0.0)],
         "bytes": [b"", b"\x00\xff", bytearray(b"abc")],
@@ -145,7 +145,7 @@ def extra() -> dict[str, object]:
         "tensor": [tensor, nn.Parameter(counted(2, start=9)), tensor, tensor.t()],
         "array": [np.arange(6, dtype="<i2").reshape(2, 3), np.asfortranarray(np.eye(2)),
                   np.array(["ab", "c"]), np.zeros((0, 2)), np.array(4.5)],
-        "scalar": [np.float32(1.5), np.int64(-7), np.bool_(1)],
+        "scalar": [np.float32(1.5), np.int64(-7), np.bool_(1), np.str_("größer"), np.bytes_(b"ab")],
         "numpy.dtype": [np.dtype("<f8"), np.dtype("|u1")],
     }  # fmt: skip
 
