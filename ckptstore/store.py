@@ -487,7 +487,7 @@ class Store:
             run_path(run),
             Line(self._storage, self._catalog, run, single_writer=self._single_writer),
         )
-        line.check_spelling(run)
+        line.spell(run)
         return line
 
     def _given(

@@ -53,10 +53,11 @@ def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Ent
     )
 
 
-def set_settings(wanted: Settings) -> Decide:
-    """Return the decision that a run's settings be *wanted*."""
+def set_settings(over: Callable[[Settings | None], Settings]) -> Decide:
+    """Return the decision that a run's settings be what *over* makes of the recorded ones."""
 
     def decide(facts: Facts, time: datetime, writer: UUID) -> Entry | None:
+        wanted = over(facts.settings)
         return None if facts.settings == wanted else SettingsEntry(wanted, time, writer)
 
     return decide

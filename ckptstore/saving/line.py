@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +61,19 @@ def given_settings(
     return GivenSettings(monitor, mode, encode_config(config, "config"))
 
 
+# A fork copies a lock that another thread of the parent may hold, and nobody would ever release it.
+_lines: weakref.WeakSet[Line] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for line in _lines:
+        line._lock = threading.RLock()  # noqa: SLF001 - this module's own class
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
 class Line:
     """One process's line of versions in one run. Safe to use from several threads.
 
@@ -81,14 +96,18 @@ class Line:
         self._warned = False
         self._recorded: GivenSettings | None = None
         self._lock = threading.RLock()
+        _lines.add(self)
 
-    def check_spelling(self, run: str) -> None:
-        """Refuse another spelling of the run's name.
+    def spell(self, run: str) -> None:
+        """Take the run's name as spelled by a caller, unless it is settled otherwise.
 
         Raises:
-            InvalidNameError: They differ in case.
+            InvalidNameError: They differ in case, and this process has saved under the other.
         """
-        if run != self.run:
+        if self._next is None:
+            # Not settled yet: before the first save the name is compared with what is stored.
+            self.run = run
+        elif run != self.run:
             raise InvalidNameError(
                 f"{self.run!r} and {run!r} differ in case alone, so they are one run, and one of "
                 "them is in use already: keep to one spelling"
@@ -148,6 +167,9 @@ class Line:
         """
         with self._lock:
             first = self._next or self._first_number()
+            # If this ends in an error or an interrupt the number may be taken, by us even. Then the
+            # next save looks again: storage that can't keep two writers apart would write over it.
+            self._next = None
             save_id = str(head(first).save_id)
             number = create_next(
                 self._storage,
@@ -199,7 +221,7 @@ class Line:
                     "every process that reads the run follows",
                     SettingsWarning,
                 )
-            append(self._storage, self._catalog, self.path, set_settings(wanted))
+            append(self._storage, self._catalog, self.path, set_settings(given.over))
 
     def set_tags(self, names: Sequence[str], head: Head) -> None:
         """Point tags at the version that was just saved.
@@ -234,7 +256,12 @@ class Line:
                 f"{version_key(self.path, missing[0])} back, or save into another run"
             )
         self._catalog.sync(self.path)
-        self.check_spelling(self._catalog.run_name(self.path) or self.run)
+        spelled = self._catalog.run_name(self.path) or self.run
+        if spelled != self.run:
+            raise InvalidNameError(
+                f"run {self.run!r} is there already as {spelled!r}: names that differ in case "
+                "alone are one run; use that spelling"
+            )
         return numbers[-1] + 1
 
     def _check_alone(self, key: str, data: bytes) -> None:
