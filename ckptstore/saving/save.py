@@ -9,8 +9,9 @@ from typing import Any
 
 from uuid_utils.compat import uuid7
 
-from ckptstore.errors import NotRankZeroError
-from ckptstore.format.manifest import Head, Parent
+from ckptstore.errors import NotRankZeroError, UnsupportedValueError
+from ckptstore.format.digest import MAX_LINE_BYTES
+from ckptstore.format.manifest import Head, Parent, encode_head
 from ckptstore.format.tree import encode
 from ckptstore.saving.capture import CapturedPart
 from ckptstore.saving.line import Line
@@ -48,14 +49,14 @@ def save(storage: Storage, line: Line, parts: Sequence[CapturedPart], facts: Fac
 
     Raises:
         StorageError: The storage failed.
-        UnsupportedValueError: A part has too many plain values.
+        UnsupportedValueError: A part, or what is recorded beside them, has too many plain values.
     """
     started = datetime.now(UTC)
+    environment = describe()
     line.prepare(goes_on=facts.kind == "checkpoint")
     save_id = uuid7()
     packed = pack_parts(storage, save_id, parts)
     parent = facts.parent or line.parent
-    environment = describe()
 
     def head(version: int) -> Head:
         return Head(
@@ -79,6 +80,13 @@ def save(storage: Storage, line: Line, parts: Sequence[CapturedPart], facts: Fac
         )
 
     created = datetime.now(UTC)
+    length = len(encode_head(head(1)))
+    if length > MAX_LINE_BYTES - 100:  # a version's number may take some digits
+        raise UnsupportedValueError(
+            "config",
+            f"{length} bytes of config, model_config and metrics",
+            f"a manifest's first line may take {MAX_LINE_BYTES} bytes: keep large data in extra=",
+        )
     committed, _ = line.commit(head, packed.lines)
     return committed
 

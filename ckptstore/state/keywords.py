@@ -73,16 +73,7 @@ def number(name: str, value: object) -> float | int:
     Raises:
         ArgumentError: It is no real number; the message names the keyword.
     """
-    if (
-        isinstance(value, torch.Tensor)
-        and value.dim() == 0
-        and not value.is_complex()
-        and not value.is_meta
-    ):
-        value = value.item()
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, (numpy.generic, numpy.ndarray)) and value.ndim == 0:
-        value = value.item()
+    value = _scalar(value)
     if isinstance(value, bool):
         raise ArgumentError(
             f"{name}={value}: a bool is neither a part nor a metric, and save() has no option "
@@ -92,8 +83,24 @@ def number(name: str, value: object) -> float | int:
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ArgumentError(
+                f"{name}=: a {type(value).__qualname__} too large for a float"
+            ) from error
     raise ArgumentError(f"{name}=: {_advice(name, value)}")
+
+
+def _scalar(value: object) -> object:
+    """Return a 0-d tensor's or array's value as Python's own, anything else as it is."""
+    if isinstance(value, torch.Tensor):
+        plain = value.dim() == 0 and not value.is_complex() and not value.is_meta
+        return value.item() if plain else value
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, (numpy.generic, numpy.ndarray)) and value.ndim == 0:
+        return value.item()
+    return value
 
 
 def metric_dict(metrics: object) -> dict[str, float | int]:
@@ -110,6 +117,7 @@ def metric_dict(metrics: object) -> dict[str, float | int]:
     for name, value in metrics.items():
         if not isinstance(name, str):
             raise ArgumentError(f"metrics=: {name!r} is no name; names are strings")
+        _check_text(name)
         if value is not None:
             checked[name] = number(f"metrics[{name!r}]", value)
     return checked
@@ -123,14 +131,16 @@ def whole(name: str, value: object) -> int | None:
     """
     if value is None:
         return None
-    if isinstance(value, torch.Tensor) and value.dim() == 0:
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise ArgumentError(f"{name}= takes a whole number, not {value!r}")
-    given: Any = value  # typeshed lets int() take no Real, and Python does
+    real = _scalar(value)
+    if isinstance(real, bool) or not isinstance(real, numbers.Real):
+        raise ArgumentError(f"{name}= takes a whole number, not {_short(value)}")
+    # An infinity or NaN has no int; an int too large for a float has no isfinite().
+    if isinstance(real, float) and not math.isfinite(real):
+        raise ArgumentError(f"{name}= takes a whole number, not {real}")
+    given: Any = real  # typeshed lets int() take no Real, and Python does
     exact = int(given)
     if exact != given or abs(exact) >= 2**62:
-        raise ArgumentError(f"{name}= takes a whole number below 2**62, not {value!r}")
+        raise ArgumentError(f"{name}= takes a whole number below 2**62, not {_short(value)}")
     return exact
 
 
@@ -152,7 +162,22 @@ def check_optimizer(optimizer: object) -> None:
         )
 
 
+def _check_text(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentError(f"{name!a} is no name: it has a lone surrogate") from error
+
+
+def _short(value: object) -> str:
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # an int of more digits than Python writes
+        return f"a {type(value).__qualname__} too large to show"
+
+
 def _check_name(name: str, value: object) -> None:
+    _check_text(name)
     if name in OPTIONS:
         raise ArgumentError(
             f"{name}= is an option of ckptstore, not one of save(): choose another name for a "
