@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,11 @@ def describe() -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
-        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+        "tf32": _flag(lambda: torch.backends.cuda.matmul.allow_tf32),
+        "cudnn_tf32": _flag(lambda: torch.backends.cudnn.allow_tf32),
         "world_size": world_size(),
         "host": socket.gethostname(),
-        "git": _git(str(Path.cwd())),
+        "git": _git(_folder()),
         "argv": without_secrets(sys.argv),
     }
 
@@ -99,11 +99,31 @@ def _gpus() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
+def _flag(read: Callable[[], bool]) -> bool | None:
+    """Return a flag, None where it has no one value.
+
+    Where a script sets ``fp32_precision`` to something the older flag has no word for, torch 2.9
+    and later raise when that flag is read.
+    """
+    try:
+        return read()
+    except RuntimeError:
+        return None
+
+
+def _folder() -> str | None:
+    """Return the working folder, None where someone removed it."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return None
+
+
 @functools.cache
-def _git(folder: str) -> dict[str, Any] | None:
+def _git(folder: str | None) -> dict[str, Any] | None:
     """Return commit and dirtiness of the code in *folder*, None outside a checkout; asked once."""
-    commit = _ask_git(folder, "rev-parse", "HEAD")
-    if not commit:
+    commit = None if folder is None else _ask_git(folder, "rev-parse", "HEAD")
+    if folder is None or not commit:
         return None
     status = _ask_git(folder, "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "dirty": None if status is None else bool(status)}

@@ -26,14 +26,17 @@ def capture() -> dict[str, Any]:
     state: dict[str, Any] = {"python": python, "torch": _to_bytes(torch.get_rng_state())}
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        name, keys, position, has_gauss, cached = numpy.random.get_state(legacy=True)
-        state["numpy"] = {
-            "name": name,
-            "keys": keys.astype("<u4").tobytes(),
-            "position": int(position),
-            "has_gauss": int(has_gauss),
-            "cached_gaussian": float(cached),
-        }
+        saved = numpy.random.get_state(legacy=False)
+        if saved["bit_generator"] == "MT19937":
+            state["numpy"] = {
+                "name": "MT19937",
+                "keys": saved["state"]["key"].astype("<u4").tobytes(),
+                "position": int(saved["state"]["pos"]),
+                "has_gauss": int(saved["has_gauss"]),
+                "cached_gaussian": float(saved["gauss"]),
+            }
+        # After numpy.random.set_bit_generator() the global state is that object's own, and whoever
+        # set it holds it: numpy.random.Generator(that) is a part like any other.
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call] # torch left it untyped
         state["cuda"] = [
             _to_bytes(torch.cuda.get_rng_state(index)) for index in range(torch.cuda.device_count())
