@@ -10,7 +10,7 @@ import torch
 
 from ckptstore.errors import ArgumentError, StateWarning, UnsupportedValueError, warn
 from ckptstore.format.tree import encode
-from ckptstore.state.init_args import remembered, required_parameters
+from ckptstore.state.init_args import remembered, required_parameters, unrecorded
 from ckptstore.state.keywords import is_generator
 from ckptstore.state.modules import class_name, plain_state, unwrap
 from ckptstore.state.optimizers import Groups, parameter_names
@@ -97,7 +97,15 @@ def unknown_arguments(parts: Mapping[str, Any], captured: list[CapturedPart]) ->
     for part in captured:
         if part.kind != "module" or part.model_config is not None:
             continue
-        kind = type(unwrap(parts[part.name]))
+        module = unwrap(parts[part.name])
+        kind = type(module)
+        reason = unrecorded(module)
+        if reason is not None:
+            found.append(
+                f"{kind.__qualname__} was built with an argument that can't be recorded: {reason}. "
+                f"Give model_config= when loading part {part.name!r}"
+            )
+            continue
         required = required_parameters(kind)
         if required:
             option = (
@@ -175,7 +183,7 @@ class _Put:
             raise UnsupportedValueError(
                 path, "a tensor named '__metadata__'", "safetensors keeps that name; rename it"
             )
-        if name in self._names:
+        while name in self._names:
             name = f"{name}/{place}"
         self._names.add(name)
         return name

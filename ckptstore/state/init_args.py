@@ -8,7 +8,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ckptstore.errors import UnsupportedValueError
+from ckptstore.format.tree import encode
+
 ATTRIBUTE = "_ckptstore_init_args"
+REASON = "_ckptstore_init_args_unrecorded"
 
 C = TypeVar("C", bound=type)
 
@@ -39,7 +43,9 @@ def remember_init(cls: C) -> C:
     @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         if type(self) is cls:
-            object.__setattr__(self, ATTRIBUTE, _bind(signature, self, args, kwargs))
+            recorded = _bind(signature, self, args, kwargs)
+            name, value = (REASON, recorded) if isinstance(recorded, str) else (ATTRIBUTE, recorded)
+            object.__setattr__(self, name, value)
         original(self, *args, **kwargs)
 
     kind.__init__ = init
@@ -49,10 +55,17 @@ def remember_init(cls: C) -> C:
 def remembered(thing: object) -> dict[str, Any] | None:
     """Return the arguments that a decorated class recorded, None if there are none.
 
-    Arguments that can't be copied or passed by name (``*args``) leave nothing recorded.
+    An argument that can't be kept or passed by name leaves nothing recorded; see
+    :func:`unrecorded`. One that is the parameter's own default is left to the constructor.
     """
     recorded: dict[str, Any] | None = getattr(thing, "__dict__", {}).get(ATTRIBUTE)
     return recorded
+
+
+def unrecorded(thing: object) -> str | None:
+    """Return why a decorated class recorded nothing, None if it did or isn't decorated."""
+    reason: str | None = getattr(thing, "__dict__", {}).get(REASON)
+    return reason
 
 
 def required_parameters(factory: Callable[..., object]) -> list[str]:
@@ -87,7 +100,8 @@ def accepted(factory: Callable[..., object], arguments: dict[str, Any]) -> dict[
 
 def _bind(
     signature: inspect.Signature, self: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any] | None:
+) -> dict[str, Any] | str | None:
+    """Return the arguments by name, or a word on the one that can't be recorded."""
     try:
         bound = signature.bind(self, *args, **kwargs)
     except TypeError:
@@ -99,12 +113,17 @@ def _bind(
         if kind is inspect.Parameter.POSITIONAL_ONLY or (
             kind is inspect.Parameter.VAR_POSITIONAL and value
         ):
-            return None
+            return f"{name!r} can't be passed by name"
         if kind is inspect.Parameter.VAR_KEYWORD:
             named |= value
         elif kind is not inspect.Parameter.VAR_POSITIONAL:
             named[name] = value
-    try:
-        return copy.deepcopy(named)
-    except (TypeError, ValueError, RuntimeError, RecursionError):
-        return None
+    for name, value in list(named.items()):
+        try:
+            encode(value, name)
+        except UnsupportedValueError as error:
+            if name not in signature.parameters or value is not signature.parameters[name].default:
+                return str(error)
+            del named[name]
+    # What has a tree holds plain values alone, so it can be copied, and that costs little.
+    return copy.deepcopy(named)
