@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import numbers
 import re
 import sys
@@ -134,11 +133,11 @@ def whole(name: str, value: object) -> int | None:
     real = _scalar(value)
     if isinstance(real, bool) or not isinstance(real, numbers.Real):
         raise ArgumentError(f"{name}= takes a whole number, not {_short(value)}")
-    # An infinity or NaN has no int; an int too large for a float has no isfinite().
-    if isinstance(real, float) and not math.isfinite(real):
-        raise ArgumentError(f"{name}= takes a whole number, not {real}")
     given: Any = real  # typeshed lets int() take no Real, and Python does
-    exact = int(given)
+    try:
+        exact = int(given)
+    except (OverflowError, ValueError) as error:  # an infinity, NaN
+        raise ArgumentError(f"{name}= takes a whole number, not {given}") from error
     if exact != given or abs(exact) >= 2**62:
         raise ArgumentError(f"{name}= takes a whole number below 2**62, not {_short(value)}")
     return exact
