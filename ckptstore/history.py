@@ -15,7 +15,7 @@ COLUMNS = ("ref", "kind", "epoch", "step")
 
 
 class History(Sequence[Entry]):
-    """Versions in the order they were made; indexing and slicing work as on a list.
+    """Versions by run and number; indexing and slicing work as on a list.
 
     Attributes:
         damaged: Refs of versions whose manifests can't be read, with what is wrong.

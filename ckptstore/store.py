@@ -306,7 +306,7 @@ class Store:
         return [self._catalog.run_name(path) or path for path in self._catalog.discover()]
 
     def history(self, run: str | None = None) -> History:
-        """Return versions in the order they were made.
+        """Return versions, damaged ones apart, by run and number.
 
         Args:
             run: A run, a glob, or None: all runs.
