@@ -1,0 +1,119 @@
+"""The works themselves: each takes the folder and the rank, and answers with what happened."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import torch
+
+from ckptstore import Store
+from tests.loading.forging import packs_of
+from tests.loading.trainings import Training, everything, frozen
+
+
+def _digest(training: Training) -> str:
+    return hashlib.sha256(repr(everything(training)).encode()).hexdigest()
+
+
+def _model(training: Training) -> str:
+    state = {name: part.state_dict() for name, part in training.parts().items()}
+    return hashlib.sha256(repr(frozen(state)).encode()).hexdigest()
+
+
+def _saved(folder: Path, rank: int, versions: int = 2) -> Store:
+    """Have rank 0 save some versions, and all wait for them."""
+    store = Store(folder / "store")
+    if rank == 0:
+        training = Training()
+        for epoch in range(versions):
+            training.epoch()
+            training.save(store, epoch=epoch, extra={"epoch": epoch})
+    torch.distributed.barrier()
+    return store
+
+
+def all_restore(folder: Path, rank: int) -> str:
+    store = _saved(folder, rank)
+    training = Training(seed=rank + 5)
+    resumed = training.resume(store)
+    return f"{resumed.checkpoint.ref} {resumed.next_epoch} {resumed.extra} {_digest(training)}"
+
+
+def none_there(folder: Path, rank: int) -> str:
+    training = Training(seed=rank)
+    before = _digest(training)
+    resumed = training.resume(Store(folder / "store"))
+    return f"{bool(resumed)} {_digest(training) == before}"
+
+
+def newest_is_damaged(folder: Path, rank: int) -> str:
+    store = _saved(folder, rank)
+    if rank == 0:
+        path = packs_of(folder / "store", "default", 2)[0]
+        path.write_bytes(path.read_bytes()[:-1])
+    torch.distributed.barrier()
+    training = Training(seed=rank + 5)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        resumed = training.resume(store)
+    said = sum("damaged and were passed over" in str(warning.message) for warning in caught)
+    return f"{resumed.checkpoint.ref} {said} {_model(training)}"
+
+
+def one_does_not_fit(folder: Path, rank: int) -> str:
+    store = _saved(folder, rank)
+    training = Training(seed=rank + 5)
+    if rank == 1:
+        training.model.first = torch.nn.Linear(4, 9)
+    before = _digest(training)
+    try:
+        training.resume(store)
+    except Exception as error:  # noqa: BLE001 - compared by its name
+        return f"{type(error).__name__} {_digest(training) == before} {error}"
+    return "restored"
+
+
+def rank_zero_fails(folder: Path, rank: int) -> str:
+    store = _saved(folder, rank)
+    if rank == 0:
+        for version in (1, 2):
+            packs_of(folder / "store", "default", version)[0].unlink()
+    training = Training(seed=rank + 5)
+    before = _digest(training)
+    try:
+        training.resume(store)
+    except Exception as error:  # noqa: BLE001 - compared by its name
+        return f"{type(error).__name__} {_digest(training) == before} {error}"
+    return "restored"
+
+
+def a_warning_is_an_error(folder: Path, rank: int) -> str:
+    store = _saved(folder, rank)
+    if rank == 0:
+        packs_of(folder / "store", "default", 2)[0].unlink()
+    training = Training(seed=rank + 5)
+    before = _digest(training)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            training.resume(store)
+        except Exception as error:  # noqa: BLE001 - compared by its name
+            return f"{type(error).__name__} {_digest(training) == before}"
+    return "restored"
+
+
+def save_everywhere(folder: Path, _rank: int) -> str:
+    return Store(folder / "store").save(Training().model).ref
+
+
+WORKS = [
+    all_restore,
+    none_there,
+    newest_is_damaged,
+    one_does_not_fit,
+    rank_zero_fails,
+    a_warning_is_an_error,
+    save_everywhere,
+]

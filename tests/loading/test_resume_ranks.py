@@ -1,0 +1,61 @@
+"""Resuming in a process group: rank 0 picks the version, all restore it or none does."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.loading.rank_works import WORKS
+from tests.loading.ranks import together
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """What two ranks answered to each of the works, all done by one pair of processes."""
+    return together(tmp_path_factory.mktemp("ranks"), WORKS)
+
+
+def test_all_ranks_restore_the_same_version(answers):
+    first, second = answers["all_restore"]
+
+    assert first.startswith("default@2 2 {'epoch': 1} ")
+    assert second == first
+
+
+def test_all_ranks_agree_that_there_is_nothing(answers):
+    assert answers["none_there"] == ["False True", "False True"]
+
+
+def test_all_ranks_fall_back_to_the_same_version(answers):
+    first, second = (answer.split() for answer in answers["newest_is_damaged"])
+
+    assert first[:2] == ["default@1", "1"]  # rank 0 alone warns
+    assert second[:2] == ["default@1", "0"]
+    assert first[2] == second[2]
+
+
+def test_if_one_rank_does_not_fit_none_is_touched(answers):
+    first, second = answers["one_does_not_fit"]
+
+    assert first.startswith("StorageError True ")
+    assert "another rank could not restore version 2, so none did" in first
+    assert second.startswith("MismatchError True ")
+
+
+def test_if_rank_zero_fails_all_do(answers):
+    first, second = answers["rank_zero_fails"]
+
+    assert first.startswith("IntegrityError True ")
+    assert second.startswith("StorageError True ")
+    assert "rank 0 could not read a version" in second
+
+
+def test_no_rank_waits_for_one_that_raised_something_unforeseen(answers):
+    assert answers["a_warning_is_an_error"] == ["FallbackWarning True", "StorageError True"]
+
+
+def test_a_save_off_rank_zero_shows_the_guard(answers):
+    first, second = answers["save_everywhere"]
+
+    assert first == "default@1"
+    assert second.startswith("NotRankZeroError: save() was called on rank 1 of 2")
+    assert "if torch.distributed.get_rank() == 0:\n        store.save(…)" in second
