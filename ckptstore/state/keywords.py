@@ -24,6 +24,8 @@ OPTIONS = frozenset(
         "step", "strict", "tags", "verify",
     }
 )  # fmt: skip
+# Those of them that take something with state.
+PART_OPTIONS = frozenset({"model", "optimizer"})
 # How alike two names must be to be taken for a slip of the keyboard; 'epochs' to 'epoch' is 0.91.
 CLOSE = 0.85
 
@@ -180,20 +182,20 @@ def _check_name(name: str, value: object) -> None:
     if name in OPTIONS:
         raise ArgumentError(
             f"{name}= is an option of ckptstore, not one of save(): choose another name for a "
-            "part, "
-            f"or put a metric of that name into metrics={{{name!r}: …}}"
+            f"part, or put a metric of that name into metrics={{{name!r}: …}}"
         )
-    # Not a slip: optimizer2=, model_ema=, and a GAN's g_optimizer=.
+    # Something that has state can only be a slip of an option that takes such a thing; and
+    # optimizer2=, model_ema= or a GAN's g_optimizer= are none.
+    options = PART_OPTIONS if is_part(value) else OPTIONS
     if is_part(value) and any(
-        re.fullmatch(rf"(.+_)?{option}(_.+|[0-9]+)?", name) for option in OPTIONS
+        re.fullmatch(rf"(.+_)?{option}(_.+|[0-9]+)?", name) for option in options
     ):
         return
-    close = difflib.get_close_matches(name, sorted(OPTIONS), n=1, cutoff=CLOSE)
+    close = difflib.get_close_matches(name, sorted(options), n=1, cutoff=CLOSE)
     if close:
         raise ArgumentError(
-            f"save() has no option {name!r}: did you mean {close[0]!r}? A metric of that name "
-            "goes into "
-            f"metrics={{{name!r}: …}}"
+            f"save() has no option {name!r}: did you mean {close[0]!r}? If not, give the part "
+            f"another name, or put a metric of that name into metrics={{{name!r}: …}}"
         )
 
 

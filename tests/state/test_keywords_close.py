@@ -30,3 +30,8 @@ def test_a_slip_of_an_option_is_no_part(name):
 def test_a_number_under_a_name_like_an_option_is_no_metric():
     with pytest.raises(ArgumentError, match="did you mean 'epoch'"):
         sort({"epochs": 3})
+
+
+def test_a_part_is_no_slip_of_an_option_that_takes_no_part():
+    sampler = torch.optim.SGD([torch.zeros(1)])
+    assert sort({"sampler": sampler})[0] == {"sampler": sampler}
