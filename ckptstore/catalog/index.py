@@ -23,9 +23,15 @@ from ckptstore.catalog.rows import from_head
 from ckptstore.catalog.sync import RunReader, walk
 from ckptstore.catalog.tables import store_key
 from ckptstore.entry import Record
-from ckptstore.errors import CatalogError, CatalogWarning, CkptStoreError, NotAStoreError
+from ckptstore.errors import (
+    CatalogError,
+    CatalogWarning,
+    CkptStoreError,
+    NewerFormatError,
+    NotAStoreError,
+)
 from ckptstore.format.journal import Facts, Mode, Settings, StoreFacts, decode_store
-from ckptstore.format.layout import STORE_KEY, version_key
+from ckptstore.format.layout import STORE_KEY, STORE_KEY_NEWER, version_key
 from ckptstore.format.manifest import Head
 from ckptstore.storage.base import Storage
 
@@ -76,7 +82,7 @@ class Catalog:
         Raises:
             NotAStoreError: There is no store.
             IntegrityError: A journal entry or ``ckptstore.json`` is damaged.
-            NewerFormatError: A newer ckptstore made one of them.
+            NewerFormatError: A newer ckptstore made the store or a journal entry.
             StorageError: The storage failed.
         """
         with self._alone():
@@ -299,6 +305,10 @@ class Catalog:
             try:
                 data = self._storage.read(STORE_KEY)
             except FileNotFoundError as error:
+                if self._storage.read_many([STORE_KEY_NEWER], 1) != [None]:
+                    raise NewerFormatError(
+                        self._storage.url, f"it has {STORE_KEY_NEWER} and no {STORE_KEY}"
+                    ) from error
                 raise NotAStoreError(
                     f"{self._storage.url} holds no store: it has no {STORE_KEY}; the first save "
                     "there creates one"

@@ -13,6 +13,8 @@ from uuid import UUID
 from ckptstore.errors import InvalidNameError
 
 STORE_KEY = "ckptstore.json"
+# What a later format, if ever there is one, creates instead: see "Evolution" in docs/format.md.
+STORE_KEY_NEWER = "ckptstore-2.json"
 RUNS_FOLDER = "runs"
 VERSIONS_FOLDER = "_versions"
 JOURNAL_FOLDER = "_journal"

@@ -19,7 +19,7 @@ from ckptstore.errors import (
 )
 from ckptstore.format.digest import digest, dump_line
 from ckptstore.format.journal import Facts, Settings
-from ckptstore.format.layout import journal_key, version_key
+from ckptstore.format.layout import STORE_KEY_NEWER, journal_key, version_key
 from ckptstore.format.manifest import Parent, PartInfo, encode_head, encode_manifest
 from tests.catalog.places import (
     START,
@@ -315,6 +315,19 @@ def test_a_place_without_a_store_is_named_and_left_empty(tmp_path):
 
     assert list(tmp_path.iterdir()) == []
     assert empty.objects == {}
+
+
+def test_a_store_of_a_later_format_is_no_empty_place(tmp_path):
+    newer_one = DictStorage("bucket://newer", str(tmp_path))
+    newer_one.objects[STORE_KEY_NEWER] = b"whatever a later ckptstore writes"
+    catalog = Catalog(None, newer_one)
+
+    for ask in (lambda: catalog.sync("digits"), catalog.discover, lambda: catalog.history(["a"])):
+        with pytest.raises(NewerFormatError, match=r"bucket://newer was made by a newer.*upgrade"):
+            ask()
+
+    assert list(tmp_path.iterdir()) == []
+    assert list(newer_one.objects) == [STORE_KEY_NEWER]
 
 
 def test_a_store_founded_later_is_found():
