@@ -13,7 +13,6 @@ from ckptstore.errors import StorageError
 from ckptstore.storage.base import Listing, Storage, Writer
 
 Fault = Callable[[], BaseException]
-WRITING = frozenset({"create", "open_writer", "write", "finish"})
 
 
 def lost() -> StorageError:
