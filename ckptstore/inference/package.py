@@ -13,6 +13,7 @@ from ckptstore.entry import Checkpoint, LoadedPackage, Package
 from ckptstore.errors import ArgumentError, VersionNotFoundError
 from ckptstore.format.tree import encode
 from ckptstore.inference import preprocessing
+from ckptstore.inference.arrays import real_array
 from ckptstore.inference.predict import Predictor
 from ckptstore.inference.preprocessing import Preprocessing
 
@@ -47,7 +48,7 @@ def contents(statistics: object, class_names: object, sample: object) -> Content
         ArgumentError: Statistics, names or sample are not usable; the message says what is wrong.
     """
     checked = None if statistics is None else preprocessing.check(statistics)
-    kind = _kind(sample)
+    kind = "f" if sample is None else real_array(sample, "sample=").dtype.kind
     return Contents(
         checked,
         _names(class_names),
@@ -113,11 +114,3 @@ def _names(class_names: object) -> tuple[Any, ...] | None:
             "class_names=: two classes have one name, so a prediction could mean either"
         )
     return tuple(names)
-
-
-def _kind(sample: object) -> str:
-    if sample is None:
-        return "f"
-    if isinstance(sample, torch.Tensor):
-        return "f" if sample.is_floating_point() else "i"
-    return str(np.asarray(sample).dtype.kind)

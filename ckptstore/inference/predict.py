@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ckptstore.errors import ArgumentError, MismatchError
+from ckptstore.inference.arrays import real_array
 from ckptstore.inference.preprocessing import Preprocessing
 
 
@@ -85,10 +86,15 @@ class Predictor:
         return self._class_names
 
     def _batch(self, samples: Any) -> tuple[torch.Tensor, bool]:
-        raw, single = self._as_batch(_numbers(samples))
+        raw, single = self._as_batch(real_array(samples, "predict()"))
         parameter = next((p for p in self._module.parameters() if p.is_floating_point()), None)
         device = parameter.device if parameter is not None else torch.device("cpu")
         if self._integers:
+            if raw.dtype.kind == "f":
+                raise ArgumentError(
+                    f"{self._ref}: its model takes whole numbers, not {raw.dtype}: it was saved "
+                    "with a sample= of integers"
+                )
             return torch.from_numpy(np.array(raw, dtype=np.int64)).to(device), single
         if self._preprocessing is not None:
             raw = self._preprocessing.apply(raw.astype(np.float64))
@@ -111,7 +117,8 @@ class Predictor:
         shape = ", ".join(map(str, self._shape))
         raise ArgumentError(
             f"{self._ref}: expected one sample of shape ({shape}) or a batch of shape "
-            f"({', '.join(['N', *map(str, self._shape)])}), and got {tuple(raw.shape)}"
+            f"({', '.join(['N', *map(str, self._shape)])}), and got {tuple(raw.shape)}; where the "
+            "statistics' shape is not a sample's, save the package with sample="
         )
 
     def _scores(self, batch: torch.Tensor) -> torch.Tensor:
@@ -136,16 +143,3 @@ class Predictor:
                 "Use .model and read its output yourself.",
             )
         return output
-
-
-def _numbers(samples: Any) -> Any:
-    if isinstance(samples, torch.Tensor):
-        samples = samples.detach().cpu()
-        samples = (samples.float() if samples.dtype == torch.bfloat16 else samples).numpy()
-    try:
-        raw = np.asarray(samples)
-    except ValueError as error:
-        raise ArgumentError(f"predict() takes numbers of one shape: {error}") from error
-    if raw.dtype.kind not in "biuf":
-        raise ArgumentError(f"predict() takes real numbers, not {raw.dtype}")
-    return raw

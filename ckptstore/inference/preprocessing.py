@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from ckptstore.errors import ArgumentError
+from ckptstore.inference.arrays import real_array
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 MAX_LISTED = 10
@@ -74,12 +74,7 @@ def check(statistics: object) -> Preprocessing:
 
 
 def _floats(name: str, value: object) -> Array:
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().to(torch.float64).numpy()
-    try:
-        return np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"preprocessing=: {name} is no array of numbers: {error}") from error
+    return np.array(real_array(value, f"preprocessing=: {name}"), dtype=np.float64)
 
 
 def _refuse(name: str, what: str, bad: Any, advice: str) -> None:
@@ -97,27 +92,24 @@ def _column(index: Sequence[int]) -> str:
     return str(index[0]) if len(index) == 1 else str(tuple(index))
 
 
-def sample_shape(preprocessing: Preprocessing | None, sample: Any) -> tuple[int, ...] | None:
-    """Return the shape of one sample: that of *sample*, else that of the mean, else None (unknown).
+def sample_shape(preprocessing: Preprocessing | None, sample: object) -> tuple[int, ...] | None:
+    """Return the shape of one sample: *sample*'s, else the statistics', else None (unknown).
 
     Raises:
         ArgumentError: *sample* is no array of numbers, or does not go with the statistics.
     """
-    if sample is None:
-        if preprocessing is None or preprocessing.mean.ndim == 0:
-            return None
-        return tuple(np.broadcast_shapes(preprocessing.mean.shape, preprocessing.std.shape))
-    shape = tuple(
-        np.shape(sample.detach().cpu().numpy() if isinstance(sample, torch.Tensor) else sample)
-    )
+    spread: tuple[int, ...] = ()
     if preprocessing is not None:
         spread = np.broadcast_shapes(preprocessing.mean.shape, preprocessing.std.shape)
-        try:
-            fits = np.broadcast_shapes(shape, spread) == shape
-        except ValueError:
-            fits = False
-        if not fits:
-            raise ArgumentError(
-                f"sample= has shape {list(shape)}, and the statistics have {list(spread)}"
-            )
+    if sample is None:
+        return spread or None
+    shape: tuple[int, ...] = real_array(sample, "sample=").shape
+    try:
+        fits = np.broadcast_shapes(shape, spread) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ArgumentError(
+            f"sample= has shape {list(shape)}, and the statistics have {list(spread)}"
+        )
     return shape
