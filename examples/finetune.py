@@ -28,14 +28,11 @@ def main(url: str = "checkpoints", *, epochs: int = EPOCHS) -> None:
     base = train_base(store, epochs)
     best = fine_tune(store, base, epochs)
 
-    print(store.history("fine*"))
-    print(f"{best.ref} came from {best.parent}")
-    before, after = (each.load(SimpleNN, device="cpu") for each in (base, best))
-    assert digits.digest(before.get_submodule("backbone")) == digits.digest(
-        after.get_submodule("backbone")
-    )
-    _, accuracy = digits.validate(after, digits.load().held_out.only(5, 9))
-    print(f"the backbone is the same, and {accuracy:.1%} of the held-out images of 5 to 9 are read")
+    history = store.history("fine")
+    print(f"{history}\n{history[0].ref} came from {history[0].parent}")
+    model = best.load(SimpleNN, device="cpu")
+    _, accuracy = digits.validate(model, digits.load().held_out.only(5, 9))
+    print(f"accuracy {accuracy:.1%} of the held-out images of 5 to 9")
 
 
 def train_base(store: Store, epochs: int) -> Checkpoint:
@@ -70,7 +67,7 @@ def fine_tune(store: Store, base: Checkpoint, epochs: int) -> Checkpoint:
             epoch=epoch,
             val_loss=val_loss,
             val_acc=val_acc,
-            parent=base,
+            parent=None if epoch else base,  # later ones come from the one before
         )
     return run.best()
 
