@@ -203,6 +203,10 @@ class Catalog:
         """Return the names of all metrics of these runs' versions, sorted."""
         return self._read(paths, lambda reader: reader.metric_names(paths, kind))
 
+    def damaged(self, paths: Sequence[str]) -> list[tuple[str, int]]:
+        """Return path and number of the versions whose manifests can't be read, ascending."""
+        return self._read(paths, lambda reader: reader.damaged(paths))
+
     def history(
         self, paths: Sequence[str], *, kind: str | None = None, limit: int | None = None
     ) -> list[Record]:

@@ -163,15 +163,8 @@ class Lookup:
         """
         check_mode(mode)
         paths = self.paths(run)
-        monitor, monitor_mode = self.monitor(paths, metric, given)
-        metric = metric or monitor
-        if mode is None:
-            if metric != monitor:
-                raise ArgumentError(
-                    f"metric={metric!r} is not the monitor ({monitor!r}): say mode='min' or "
-                    "mode='max'"
-                )
-            mode = monitor_mode
+        if metric is None or mode is None:
+            metric, mode = self._completed(paths, metric, mode, given)
         self._warn_of_damage(paths, metric)
         found = self._catalog.best(paths, metric, mode, kind)
         if found is None:
@@ -192,33 +185,39 @@ class Lookup:
             return iter(())
         return self._catalog.newest_first(path, "checkpoint")
 
-    def monitor(
-        self, paths: Sequence[str], metric: str | None, given: tuple[str | None, Mode | None]
+    def _completed(
+        self,
+        paths: Sequence[str],
+        metric: str | None,
+        mode: Mode | None,
+        given: tuple[str | None, Mode | None],
     ) -> tuple[str, Mode]:
-        """Return the monitor and mode that these runs have in common.
+        """Return metric and mode, what the caller left out filled in from the runs' monitors.
 
         Raises:
-            ArgumentError: They differ, and the caller named no metric.
+            ArgumentError: They differ, or none of them is the metric the caller named.
         """
-        name, mode = given
+        monitor, monitor_mode = given
         found = {
-            (name or settings.monitor, mode or settings.mode)
+            (monitor or settings.monitor, mode or monitor_mode or settings.mode)
             for settings in (self._catalog.settings(path) or Settings() for path in paths)
         }
-        matching = {pair for pair in found if pair[0] == metric}
+        matching = {pair for pair in found if metric in (None, pair[0])}
         if len(matching) == 1:
             return matching.pop()
-        if len(found) > 1:
-            listed = ", ".join(f"{name!r} ({mode})" for name, mode in sorted(found))
+        listed = ", ".join(f"{name!r} ({mode})" for name, mode in sorted(found))
+        if matching:
             raise ArgumentError(
                 f"these runs monitor different metrics: {listed}; say metric= and mode="
             )
-        return found.pop()
+        raise ArgumentError(
+            f"metric={metric!r} is not the monitor, which is {listed}: say mode='min' or mode='max'"
+        )
 
     def _warn_of_damage(self, paths: Sequence[str], metric: str) -> None:
-        damaged = [record for record in self._catalog.history(paths) if record.damage is not None]
+        damaged = self._catalog.damaged(paths)
         if damaged:
-            listed = ", ".join(f"{record.path}@{record.version}" for record in damaged)
+            listed = ", ".join(f"{path}@{version}" for path, version in damaged)
             warn(
                 f"the best by {metric!r} is looked for without {listed}: damaged manifests, "
                 "whose metrics are unknown",

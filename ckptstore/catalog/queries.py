@@ -214,6 +214,22 @@ class Reader:
             )
         return sorted(names)
 
+    def damaged(self, paths: Sequence[str]) -> list[tuple[str, int]]:
+        """Return path and number of the versions whose manifests can't be read, ascending."""
+        return [
+            (row.path, row.version)
+            for some in _chunks(paths)
+            for row in self._connection.execute(
+                select(VersionRow.path, VersionRow.version)
+                .where(
+                    VersionRow.store == self._store,
+                    VersionRow.path.in_(some),
+                    VersionRow.kind == "damaged",
+                )
+                .order_by(VersionRow.path, VersionRow.version)
+            )
+        ]
+
     def history(self, paths: Sequence[str], *, kind: str | None, limit: int | None) -> list[Record]:
         """Return versions, damaged ones too, ascending by path and number.
 
