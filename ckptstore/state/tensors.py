@@ -12,6 +12,7 @@ from ckptstore.errors import IntegrityError, StorageError, UnsupportedValueError
 
 # Staging memory for tensors that are not contiguous or not on the CPU.
 STAGING_BYTES = 16 * 1024 * 1024
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def check(tensor: torch.Tensor, path: str) -> None:
@@ -116,7 +117,8 @@ def view_bytes(tensor: torch.Tensor) -> memoryview:
     """Return the memory of a plain tensor (:func:`is_plain`) as bytes, without a copy."""
     if tensor.numel() == 0:
         return memoryview(b"")
-    flat = tensor.detach().view(-1).view(torch.uint8)
+    # Not view(-1): an only element may have any stride, and then its bytes can't be viewed.
+    flat = tensor.detach().as_strided((tensor.numel(),), (1,)).view(torch.uint8)
     return flat.numpy().data
 
 
@@ -134,10 +136,16 @@ def pieces(tensor: torch.Tensor) -> Iterator[memoryview]:
     with torch.no_grad():
         for part in _cut(tensor.detach(), max(1, STAGING_BYTES // tensor.dtype.itemsize)):
             # One copy at most: a gather on the tensor's own device, then a plain transfer.
-            staged = part.resolve_conj().resolve_neg().contiguous().cpu()
+            staged = _as_integers(part.resolve_conj().resolve_neg()).contiguous().cpu()
             if sys.byteorder != "little":
-                staged = _swapped(staged)
+                staged = _swapped(staged.view(part.dtype))
             yield view_bytes(staged)
+
+
+def _as_integers(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the same memory as integers of the same size, which torch can copy for any dtype."""
+    integers = INTEGERS.get(tensor.dtype.itemsize)
+    return tensor if integers is None else tensor.view(integers)
 
 
 def _cut(tensor: torch.Tensor, limit: int) -> Iterator[torch.Tensor]:
@@ -195,7 +203,8 @@ def from_rows(tensor: torch.Tensor, order: Sequence[int] | None) -> torch.Tensor
         step *= max(1, tensor.shape[dim])
     # Not on the default device, which the caller may have set.
     empty = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=tensor.device)
-    return empty.copy_(tensor)
+    _as_integers(empty).copy_(_as_integers(tensor))
+    return empty
 
 
 def fresh_bytes(length: int) -> torch.Tensor:
