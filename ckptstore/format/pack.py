@@ -19,6 +19,8 @@ from ckptstore.format.digest import dump_line
 ALIGNMENT = 64
 DATA_ALIGNMENT = 4096
 MAX_PACK_BYTES = 2 * 1024**3
+# safetensors itself reads no longer header; the eight bytes of its length are in this figure too.
+MAX_HEADER_BYTES = 100_000_008
 
 # torch's names of the dtypes safetensors has, and its codes for them:
 # https://github.com/huggingface/safetensors/blob/main/safetensors/src/tensor.rs

@@ -13,7 +13,7 @@ from ckptstore.errors import UnsupportedValueError
 from ckptstore.format.digest import MAX_LINE_BYTES, digest
 from ckptstore.format.layout import pack_key
 from ckptstore.format.manifest import Pack, PartInfo
-from ckptstore.format.pack import MAX_PACK_BYTES, Plan, Slot, plan, split
+from ckptstore.format.pack import MAX_HEADER_BYTES, MAX_PACK_BYTES, Plan, Slot, plan, split
 from ckptstore.format.part import Chunk, Part, Tensor, encode_part
 from ckptstore.saving.background import Hasher
 from ckptstore.saving.capture import CapturedPart
@@ -68,6 +68,12 @@ def pack_parts(
             tensors: list[Tensor | None] = [None] * len(slots)
             for places in split(slots, max_pack_bytes):
                 layout = plan([slots[place] for place in places])
+                if len(layout.header) > MAX_HEADER_BYTES:
+                    raise UnsupportedValueError(
+                        part.name,
+                        f"a pack whose header takes {len(layout.header)} bytes",
+                        f"its tensors' names may take {MAX_HEADER_BYTES} bytes: shorten them",
+                    )
                 written = _write_pack(
                     storage,
                     save_id,
