@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, text
 from ckptstore.catalog.index import Catalog
 from ckptstore.catalog.tables import Base
 from ckptstore.errors import StorageError
+from ckptstore.format.digest import digest, dump_line
 from ckptstore.format.journal import (
     Entry,
     Settings,
@@ -26,6 +27,7 @@ from ckptstore.format.manifest import Head, PartInfo, encode_head, encode_manife
 from ckptstore.storage.base import Listing, Storage, Writer
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NAN, INF, MINUS_INF = ({"$float": name} for name in ("nan", "inf", "-inf"))
 
 
 class DictStorage:
@@ -121,6 +123,13 @@ def commit(storage: Storage, head: Head) -> bytes:
     key = version_key(head.run.lower(), head.version)
     storage.create(key, encode_manifest(head, [b"{}"]))
     return line
+
+
+def newer(version: int) -> bytes:
+    """Return a manifest that needs a feature only a newer ckptstore knows."""
+    head = encode_head(make_head("digits", version))
+    line = head.replace(b'"requires":[]', b'"requires":["warp"]')
+    return b"".join(part + b"\n" for part in (line, dump_line(digest(line)), b"{}"))
 
 
 def commit_many(storage: Storage, run: str, metrics: Mapping[int, Mapping[str, Any]]) -> None:

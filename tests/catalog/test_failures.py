@@ -16,10 +16,8 @@ from sqlalchemy import create_engine
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.errors import (
-    ArgumentError,
     CatalogError,
     CatalogWarning,
-    MissingPackageError,
 )
 from ckptstore.format.layout import version_key
 from ckptstore.storage.local import LocalStorage
@@ -134,56 +132,6 @@ def test_opening_makes_nothing(tmp_path):
         pass
 
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "url", ["catalog.sqlite3", "secret", "mysql://me:secret@host/db", ":secret@"]
-)
-def test_a_url_of_no_database_is_refused_without_repeating_it(storage, url):
-    with pytest.raises(ArgumentError, match=r"sqlite|SQLite") as caught:
-        Catalog(url, storage)
-
-    assert "secret" not in str(caught.value)
-
-
-def test_a_missing_driver_is_named_with_its_install_command(storage, monkeypatch):
-    def without_driver(*_, **__):
-        raise ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
-
-    monkeypatch.setattr("ckptstore.catalog.engine.create_engine", without_driver)
-    with (
-        opened(storage, "postgresql+psycopg://me:secret@127.0.0.1/db") as catalog,
-        pytest.raises(MissingPackageError, match=r"pip install 'psycopg\[binary\]'") as caught,
-    ):
-        catalog.sync("digits")
-
-    assert "secret" not in str(caught.value)
-
-
-def test_an_unknown_driver_is_refused(storage):
-    with (
-        opened(storage, "postgresql+nosuch://me:secret@127.0.0.1/db") as catalog,
-        pytest.raises(ArgumentError, match=r"postgresql\+psycopg") as caught,
-    ):
-        catalog.sync("digits")
-
-    assert "secret" not in str(caught.value)
-
-
-def test_no_transaction_is_left_open(place):
-    with opened(place) as catalog:
-        check_reads(catalog)
-        other = sqlite3.connect(database_of(place), timeout=0)
-        other.execute("BEGIN EXCLUSIVE")
-        other.close()
-
-
-def test_foreign_keys_hold_and_the_journal_is_no_wal(place):
-    with opened(place) as catalog:
-        catalog.sync("digits")
-        with catalog._opened().reading() as connection:
-            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
-            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "persist"
 
 
 # ------------------------------------------------------------ several processes

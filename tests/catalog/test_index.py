@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from datetime import timedelta
 
 import pytest
 
 from ckptstore.catalog import changes
 from ckptstore.catalog.index import Catalog
-from ckptstore.catalog.rows import metric_values
 from ckptstore.errors import (
-    IntegrityError,
     NewerFormatError,
     NotAStoreError,
     StorageError,
 )
-from ckptstore.format.digest import digest, dump_line
 from ckptstore.format.journal import Facts, Settings
-from ckptstore.format.layout import STORE_KEY_NEWER, journal_key, version_key
-from ckptstore.format.manifest import Parent, PartInfo, encode_head, encode_manifest
+from ckptstore.format.layout import STORE_KEY_NEWER, version_key
+from ckptstore.format.manifest import Parent
 from tests.catalog.places import (
-    START,
+    INF,
+    NAN,
     DictStorage,
     commit,
     commit_many,
     found_store,
     make_head,
+    newer,
     note,
     rows,
     settings_entry,
     tag_entry,
     versions_of,
 )
-
-NAN, INF, MINUS_INF = ({"$float": name} for name in ("nan", "inf", "-inf"))
-
-
-def newer(version):
-    line = encode_head(make_head("digits", version)).replace(
-        b'"requires":[]', b'"requires":["warp"]'
-    )
-    return b"".join(part + b"\n" for part in (line, dump_line(digest(line)), b"{}"))
-
 
 # ------------------------------------------------------------ keeping up
 
@@ -69,16 +56,6 @@ def test_sync_finds_what_was_committed_since(storage, catalog):
 
     assert catalog.latest("digits", "checkpoint").version == 2
     assert catalog.tagged("digits", "prod").version == 2
-
-
-def test_sync_with_nothing_new_asks_for_the_next_numbers_only(storage, catalog):
-    commit(storage, make_head("digits", 1))
-    catalog.sync("digits")
-    storage.requests.clear()
-
-    catalog.sync("digits")
-
-    assert storage.requests == [version_key("digits", 2), journal_key("digits", 1)]
 
 
 def test_a_record_is_what_was_committed(storage, catalog):
@@ -130,17 +107,6 @@ def test_the_columns_say_what_the_head_says(storage, catalog):
     assert (row["epoch"], row["step"], row["size_bytes"]) == (1, 9, 1000)
     assert (torch_version, parent_path, parent_version) == ("2.13.0", "base", 7)
     assert config == {"lr": 0.1}
-
-
-def test_heads_longer_than_one_request_are_read_whole(storage, catalog):
-    config = {"long": "x" * 500_000}
-    commit(storage, make_head("digits", 1, config=config))
-    note(storage, "digits", 1, settings_entry("acc", "max", config))
-
-    catalog.sync("digits")
-
-    assert catalog.version("digits", 1).head.config == config
-    assert catalog.settings("digits").config == config
 
 
 def test_a_run_that_is_not_there_has_no_rows(catalog):
@@ -285,19 +251,6 @@ def fill(storage):
     commit(storage, make_head("sweep/B", 1))
 
 
-def test_discover_finds_nested_runs_and_leaves_the_rest_alone(storage, catalog):
-    for run in ("digits", "Sweep", "Sweep/lr=0.1", "a/b/c"):
-        commit(storage, make_head(run, 1))
-    note(storage, "noted", 1, tag_entry("prod", 1))
-    storage.objects["runs/empty/_versions/readme.txt"] = b""
-    storage.objects["runs/.trash/_versions/00000001.jsonl"] = b""
-    storage.objects["runs/UPPER/_versions/00000001.jsonl"] = b""
-
-    assert catalog.discover() == ["a/b/c", "digits", "noted", "sweep", "sweep/lr=0.1"]
-    assert catalog.run_name("sweep") == "Sweep"
-    assert catalog.run_name("noted") is None
-
-
 def test_a_place_without_a_store_is_named_and_left_empty(tmp_path):
     empty = DictStorage("bucket://empty", str(tmp_path))
     catalog = Catalog(None, empty)
@@ -384,104 +337,7 @@ def test_a_tag_may_come_before_its_version(storage, catalog):
     assert catalog.tagged("digits", "prod").version == 2
 
 
-@pytest.mark.parametrize("harm", ["torn", "flipped", "no utf-8"])
-def test_a_damaged_journal_entry_is_named_and_the_rows_stay(storage, catalog, harm):
-    commit(storage, make_head("digits", 1))
-    note(storage, "digits", 1, tag_entry("prod", 1))
-    catalog.sync("digits")
-    before = rows(catalog)
-    note(storage, "digits", 2, tag_entry("prod", None))
-    key = journal_key("digits", 2)
-    data = storage.objects[key]
-    storage.objects[key] = {
-        "torn": data[:-9],
-        "flipped": data.replace(b"prod", b"prud"),
-        "no utf-8": b"\xff\xfe",
-    }[harm]
-
-    with pytest.raises(IntegrityError, match=f"bucket://place/{key}"):
-        catalog.sync("digits")
-
-    assert rows(catalog) == before
-
-
-def test_a_hole_in_the_journal_is_damage(storage, catalog):
-    for number in (1, 2, 4):
-        note(storage, "digits", number, tag_entry("prod", number))
-
-    with pytest.raises(IntegrityError, match=journal_key("digits", 3)):
-        catalog.sync("digits")
-
-
-def test_a_journal_entry_of_a_newer_ckptstore_is_refused(storage, catalog):
-    entry = b'{"format":2,"requires":[]'
-    storage.create(
-        journal_key("digits", 1), entry + b',"blake3":"' + digest(entry).encode() + b'"}\n'
-    )
-
-    with pytest.raises(NewerFormatError, match="newer ckptstore"):
-        catalog.sync("digits")
-
-
-# ------------------------------------------------------------ manifests that are no versions
-
-
-def harmed(version, harm):
-    whole = encode_manifest(make_head("digits", version), [b"{}"])
-    return {
-        "empty": b"",
-        "torn": whole[:100],
-        "torn in the digest": whole[: whole.index(b"\n") + 20],
-        "flipped": whole.replace(b'"epoch":', b'"epoch": '),
-        "not ours": b"\x80\x04pickle\n" + b"x" * 100,
-        "of another run": encode_manifest(make_head("other", version), [b"{}"]),
-        "of another version": encode_manifest(make_head("digits", version + 1), [b"{}"]),
-        "deep": _sealed(b'{"a":' * 300 + b"1" + b"}" * 300),
-        "without fields": _sealed(b'{"format":1,"requires":[]}'),
-        "of endless size": encode_manifest(
-            make_head(
-                "digits",
-                version,
-                parts=[PartInfo(name, "module", 2**62, 2, "0" * 64) for name in "ab"],
-            ),
-            [b"{}", b"{}"],
-        ),
-    }[harm]
-
-
-def _sealed(line):
-    return line + b"\n" + dump_line(digest(line)) + b"\n{}\n"
-
-
-HARMS = (
-    "empty",
-    "torn",
-    "torn in the digest",
-    "flipped",
-    "not ours",
-    "of another run",
-    "of another version",
-    "deep",
-    "without fields",
-    "of endless size",
-)
-
-
-@pytest.mark.parametrize("harm", HARMS)
-def test_a_damaged_manifest_has_a_row_that_says_why(storage, catalog, harm):
-    commit(storage, make_head("digits", 1))
-    storage.create(version_key("digits", 2), harmed(2, harm))
-    commit(storage, make_head("digits", 3, metrics={}))
-
-    catalog.sync("digits")
-
-    record = catalog.version("digits", 2)
-    assert record.head is None
-    assert version_key("digits", 2) in record.damage
-    assert versions_of(catalog.history(["digits"], kind="checkpoint")) == [1, 2, 3]
-    assert versions_of(catalog.newest_first("digits", "checkpoint")) == [3, 2, 1]
-    assert catalog.best(["digits"], "val_loss", "min").version == 1
-    assert catalog.next_numbers("digits") == (4, 1)
+# ------------------------------------------------------------ damaged and newer versions
 
 
 def test_the_latest_version_may_be_damaged_whatever_it_was(storage, catalog):
@@ -501,93 +357,6 @@ def test_a_run_is_named_by_its_first_intact_version(storage, catalog):
     catalog.sync("digits")
 
     assert catalog.run_name("digits") == "Digits"
-
-
-def test_a_missing_manifest_before_others_is_damage(storage, catalog):
-    for version in (1, 2, 4):
-        commit(storage, make_head("digits", version))
-
-    catalog.sync("digits")
-
-    assert "missing" in catalog.version("digits", 3).damage
-    assert catalog.next_numbers("digits") == (5, 1)
-
-
-def test_versions_committed_while_a_batch_is_read_leave_no_hole(storage, catalog):
-    heads = {version: make_head("digits", version) for version in range(1, 5)}
-    commit(storage, heads[1])
-    read_many = storage.read_many
-
-    def racing(keys, length):
-        if len(keys) == 8:  # versions 2 to 5 and four journal entries
-            found = read_many(keys, length)
-            for version in (2, 3, 4):
-                commit(storage, heads[version])
-            return [found[0], *read_many(keys[1:], length)]
-        return read_many(keys, length)
-
-    storage.read_many = racing
-    note(storage, "digits", 1, tag_entry("prod", 1))
-    catalog.sync("digits")
-
-    assert [record.head for record in catalog.history(["digits"])] == list(heads.values())
-
-
-@pytest.fixture
-def in_place():
-    place = DictStorage("bucket://in-place")
-    found_store(place, in_place=True)
-    return place
-
-
-def test_a_torn_manifest_created_in_place_is_no_version_and_spends_its_number(in_place):
-    catalog = Catalog("sqlite://", in_place)
-    in_place.create(version_key("digits", 1), b"")
-    catalog.sync("digits")
-    assert catalog.discover() == []
-    commit(in_place, make_head("digits", 2))
-    in_place.create(version_key("digits", 3), encode_head(make_head("digits", 3)))
-    catalog.sync("digits")
-
-    assert versions_of(catalog.history(["digits"])) == [2]
-    assert versions_of(catalog.newest_first("digits", None)) == [2]
-    assert catalog.version("digits", 3) is None
-    assert catalog.best(["digits"], "val_loss", "min").version == 2
-    assert catalog.next_numbers("digits") == (4, 1)
-    catalog.close()
-
-
-def test_damage_is_damage_on_storage_that_creates_in_place_too(in_place):
-    catalog = Catalog("sqlite://", in_place)
-    in_place.create(version_key("digits", 2 - 1), harmed(1, "flipped"))
-    catalog.sync("digits")
-
-    assert catalog.latest("digits", None).damage
-    catalog.close()
-
-
-def test_a_manifest_seen_while_it_was_written_is_a_version_once_it_is_whole(in_place):
-    catalog = Catalog("sqlite://", in_place)
-    whole = encode_manifest(make_head("Digits", 1), [b"{}"])
-    entry_key, entry = journal_key("digits", 1), DictStorage()
-    note(entry, "digits", 1, tag_entry("prod", 1))
-    in_place.create(version_key("digits", 1), whole[:50])
-    in_place.create(entry_key, entry.objects[entry_key][:50])
-    note(in_place, "digits", 2, tag_entry("test", 1))
-    catalog.sync("digits")
-    assert catalog.facts("digits").tags == {"test": 1}
-    in_place.objects[version_key("digits", 1)] = whole
-    in_place.objects[entry_key] = entry.objects[entry_key]
-    catalog.sync("digits")
-
-    assert catalog.latest("digits", None).tags == ("prod", "test")
-    assert catalog.run_name("digits") == "Digits"
-    assert catalog.next_numbers("digits") == (2, 3)
-    fresh = Catalog("sqlite://", in_place)
-    fresh.sync("digits")
-    assert rows(fresh) == rows(catalog)
-    fresh.close()
-    catalog.close()
 
 
 def test_versions_of_a_newer_ckptstore_are_refused_rather_than_skipped(storage, catalog):
@@ -619,140 +388,6 @@ def test_an_upgrade_turns_newer_versions_into_versions(storage, catalog, monkeyp
 
     assert catalog.best(["digits"], "val_loss", "min").version == 1
     assert catalog.run_name("digits") == "digits"
-
-
-# ------------------------------------------------------------ best, newest, history
-
-
-@pytest.mark.parametrize(
-    ("values", "lowest", "highest"),
-    [
-        ([3, 1, 2], 2, 1),
-        ([2.0, 1.0, 1, 2], 2, 1),
-        ([NAN, 5, NAN], 2, 2),
-        ([INF, 5, MINUS_INF], 3, 1),
-        ([INF, NAN], 1, 1),
-        ([{"$int": "9" * 30}, 1e29], 2, 1),
-        ([{"$int": "9" * 400}, 1], 2, 1),
-        ([-0.0, 0.0], 1, 1),
-        ([True, "1", None, {"$int": "x"}, {"$list": [1]}, 7], 6, 6),
-        ([NAN], None, None),
-    ],
-)
-def test_best_ignores_nan_and_breaks_ties_toward_the_earlier(
-    storage, catalog, values, lowest, highest
-):
-    commit_many(storage, "digits", {at: {"m": value} for at, value in enumerate(values, 1)})
-    catalog.sync("digits")
-
-    found = [catalog.best(["digits"], "m", mode) for mode in ("min", "max")]
-
-    assert [None if best is None else best.version for best in found] == [lowest, highest]
-
-
-def test_nan_is_null_and_infinities_are_themselves(storage, catalog):
-    commit(storage, make_head("digits", 1, metrics={"a": NAN, "b": INF, "c": MINUS_INF, "d": 2}))
-    catalog.sync("digits")
-
-    assert {row[2]: row[4] for row in rows(catalog)["metrics"]} == {
-        "a": None,
-        "b": math.inf,
-        "c": -math.inf,
-        "d": 2.0,
-    }
-
-
-def test_metrics_that_are_no_numbers_have_no_row():
-    encoded = {"a": NAN, "b": True, "c": "1", "d": {"$float": "7"}, "e": {"$int": "-12"}, "f": 0}
-
-    assert metric_values(encoded) == {"a": None, "e": -12.0, "f": 0.0}
-
-
-def test_best_of_several_runs_prefers_the_earlier_among_equals(storage, catalog):
-    hour = timedelta(hours=1)
-    commit(storage, make_head("a", 1, created_at=START + 3 * hour, metrics={"m": 1}))
-    # Within a run the number counts, even if a clock went backwards.
-    commit(storage, make_head("b", 1, created_at=START + 2 * hour, metrics={"m": 1}))
-    commit(storage, make_head("b", 2, created_at=START, metrics={"m": 1}))
-    commit(storage, make_head("d", 1, created_at=START + 2 * hour, metrics={"m": 1}))
-    commit(storage, make_head("e", 1, created_at=START, metrics={"m": 2}))
-    for path in "abde":
-        catalog.sync(path)
-
-    def best(*paths):
-        found = catalog.best(paths, "m", "min")
-        return found.path, found.version
-
-    assert best("a", "b", "d", "e") == ("b", 1)
-    assert best("d", "b") == ("b", 1)
-    assert best("a", "d") == ("d", 1)
-    assert best("e") == ("e", 1)
-
-
-def test_best_looks_at_one_kind(storage, catalog):
-    commit(storage, make_head("digits", 1, metrics={"m": 2, "only": 1}))
-    commit(storage, make_head("digits", 2, kind="package", metrics={"m": 1, "other": 1}))
-    catalog.sync("digits")
-
-    assert catalog.best(["digits"], "m", "min").version == 1
-    assert catalog.best(["digits"], "m", "min", kind="package").version == 2
-    assert catalog.best(["digits"], "m", "min", kind=None).version == 2
-    assert catalog.metric_names(["digits"], "checkpoint") == ["m", "only"]
-    assert catalog.metric_names(["digits"], None) == ["m", "only", "other"]
-
-
-def test_more_runs_than_a_statement_takes_are_compared(storage, catalog, monkeypatch):
-    monkeypatch.setattr("ckptstore.catalog.queries.PATHS_AT_ONCE", 2)
-    paths = [f"run{number}" for number in range(5)]
-    for number, path in enumerate(paths):
-        commit(
-            storage,
-            make_head(
-                path, 1, created_at=START + timedelta(hours=number), metrics={"m": -number, path: 1}
-            ),
-        )
-
-    assert catalog.discover() == paths
-    assert catalog.best(paths, "m", "min").path == "run4"
-    assert catalog.best(paths, "m", "max").path == "run0"
-    assert catalog.metric_names(paths, None) == ["m", *paths]
-    assert [record.path for record in catalog.history(paths)] == paths
-    assert [record.path for record in catalog.history(paths, limit=3)] == paths[2:]
-
-
-def test_newest_first_goes_through_all_pages(storage, catalog):
-    for version in range(1, 51):
-        kind = "package" if version % 10 == 0 else "checkpoint"
-        commit(storage, make_head("digits", version, kind=kind))
-    catalog.sync("digits")
-
-    assert versions_of(catalog.newest_first("digits", None)) == list(range(50, 0, -1))
-    assert versions_of(catalog.newest_first("digits", "package")) == [50, 40, 30, 20, 10]
-    assert catalog.latest("digits", "checkpoint").version == 49
-
-
-def test_history_ascends_and_a_limit_keeps_the_newest(storage, catalog):
-    for version in (1, 2, 3):
-        commit(storage, make_head("b", version))
-        commit(storage, make_head("a", version, created_at=START + timedelta(hours=version)))
-    storage.create(version_key("b", 4), b"torn")
-    catalog.discover()
-
-    def history(*paths, **options):
-        return [(record.path, record.version) for record in catalog.history(paths, **options)]
-
-    assert history("b", "a") == [
-        ("a", 1),
-        ("a", 2),
-        ("a", 3),
-        ("b", 1),
-        ("b", 2),
-        ("b", 3),
-        ("b", 4),
-    ]
-    assert history("b", limit=2) == [("b", 3), ("b", 4)]
-    assert history("a", "b", limit=4) == [("a", 1), ("a", 2), ("a", 3), ("b", 3)]
-    assert history("a", "b", limit=0) == []
 
 
 # ------------------------------------------------------------ several stores, several threads

@@ -12,10 +12,8 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ckptstore.catalog import changes, revisions
 from ckptstore.catalog.engine import Database, parse_url
@@ -42,12 +40,6 @@ def schema(path):
 def clauses(statement):
     """Take a CREATE TABLE apart: the order of its constraints means nothing."""
     return sorted(re.split(r", (?=[A-Za-z_]+ )", statement))
-
-
-def test_the_head_constant_is_the_last_migration():
-    script = ScriptDirectory.from_config(revisions._config())
-
-    assert script.get_current_head() == revisions.HEAD
 
 
 def test_migrations_make_the_tables_that_the_models_describe(tmp_path):
@@ -209,22 +201,6 @@ def test_alembic_is_not_imported_for_a_new_database(tmp_path):
 # ------------------------------------------------------------ PostgreSQL, as far as text goes
 
 
-def test_the_tables_compile_for_postgresql():
-    dialect = postgresql.dialect()
-    tables = Base.metadata.sorted_tables
-    ddl = "".join(str(CreateTable(table).compile(dialect=dialect)) for table in tables)
-    indexes = "".join(
-        str(CreateIndex(index).compile(dialect=dialect))
-        for table in tables
-        for index in table.indexes
-    )
-
-    assert "ROWID" not in ddl
-    assert "DOUBLE PRECISION" in ddl
-    assert "BIGSERIAL" not in ddl
-    assert "WHERE kind IN ('newer', 'void')" in indexes
-
-
 def test_the_statements_compile_for_postgresql(storage, monkeypatch):
     """Every statement that SQLite is asked is also put in PostgreSQL's words."""
     dialect = postgresql.dialect()
@@ -258,24 +234,3 @@ def test_the_statements_compile_for_postgresql(storage, monkeypatch):
     assert len(compiled) > 20
     assert "FOR UPDATE" in str(changes.LOCK_RUN.compile(dialect=dialect))
     assert any("NULLS LAST" in statement for statement in compiled)
-
-
-def test_rows_that_are_there_are_left_on_postgresql_too():
-    class Connection:
-        dialect = postgresql.dialect()
-
-    statement = changes._insert_or_leave(Connection(), Base.metadata.tables["stores"])
-
-    assert "ON CONFLICT DO NOTHING" in str(statement.compile(dialect=Connection.dialect))
-
-
-def test_a_server_is_locked_while_it_is_migrated():
-    said = []
-
-    class Connection:
-        def execute(self, statement, values):
-            said.append((str(statement), values))
-
-    revisions.lock(Connection())
-
-    assert said == [("SELECT pg_advisory_xact_lock(:number)", {"number": revisions.LOCK_NUMBER})]
