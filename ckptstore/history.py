@@ -54,7 +54,7 @@ class History(Sequence[Entry]):
         shown = rows[-SHOWN_ROWS:]
         lines = aligned(header, shown)
         if len(rows) > len(shown):
-            lines.insert(1, f"… {len(rows) - len(shown)} earlier versions")
+            lines.insert(1, _earlier(len(rows)))
         return "\n".join(lines) + self._damage_note()
 
     def _repr_html_(self) -> str:
@@ -64,9 +64,10 @@ class History(Sequence[Entry]):
             "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
             for row in rows[-SHOWN_ROWS:]
         )
-        note = html.escape(self._damage_note().strip())
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" + (
-            f"<p>{note}</p>" if note else ""
+        notes = [_earlier(len(rows))] if len(rows) > SHOWN_ROWS else []
+        notes += [self._damage_note().strip()] if self.damaged else []
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" + "".join(
+            f"<p>{html.escape(note)}</p>" for note in notes
         )
 
     def to_pandas(self) -> Any:
@@ -158,6 +159,10 @@ TAKEN = frozenset(
         "new_bytes", "torch_version", "created_at",
     }
 )  # fmt: skip
+
+
+def _earlier(count: int) -> str:
+    return f"… {count - SHOWN_ROWS} earlier versions"
 
 
 def _kind(entry: Entry) -> str:
