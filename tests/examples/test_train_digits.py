@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 
 import pytest
 
@@ -11,7 +12,7 @@ from ckptstore import Store
 from examples import digits, train_digits
 from examples.digits import SimpleNN
 
-EPOCHS = 5
+EPOCHS = 10
 LONGEST_S = 60
 
 
@@ -21,6 +22,10 @@ def start(processes, url):
     )
     process.start()
     return process
+
+
+def manifests(url):
+    return list(url.glob("runs/digits/_versions/*.jsonl"))
 
 
 def weights(url):
@@ -43,9 +48,12 @@ def undisturbed(processes, tmp_path_factory):
 def test_killed_again_and_again_it_ends_with_the_same_bits(processes, undisturbed, tmp_path, seed):
     moments = random.Random(seed)  # noqa: S311 - moments to strike, no secrets
     kills = 0
-    for _ in range(6):
+    for _ in range(5):
+        seen = len(manifests(tmp_path))
         process = start(processes, tmp_path)
-        process.join(moments.uniform(0.2, 0.9))
+        while process.is_alive() and len(manifests(tmp_path)) == seen:
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.1))  # somewhere in the next epoch or its save
         process.kill()
         process.join(LONGEST_S)
         kills += process.exitcode == -signal.SIGKILL
