@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from ckptstore.errors import ArgumentError, StateWarning, UnsupportedValueError, warn
 from ckptstore.format.tree import encode
@@ -107,17 +108,13 @@ def unknown_arguments(parts: Mapping[str, Any], captured: list[CapturedPart]) ->
             )
             continue
         required = required_parameters(kind)
-        if required:
-            option = (
-                "model_config={…}"
-                if part.name == "model"
-                else "@ckptstore.remember_init on the class"
-            )
+        # An average is built around a module, which is no argument that could be recorded.
+        if required and kind is not AveragedModel:
+            given = "pass model_config={…}, or " if part.name == "model" else ""
             found.append(
                 f"{kind.__qualname__} needs {', '.join(required)} to be built, and nothing "
-                "recorded them: "
-                f"pass {option} (or decorate the class with @ckptstore.remember_init), or give "
-                f"model_config= when loading part {part.name!r}"
+                f"recorded them: {given}decorate the class with @ckptstore.remember_init; "
+                f"otherwise give model_config= when loading part {part.name!r}"
             )
     return found
 

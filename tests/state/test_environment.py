@@ -1,0 +1,134 @@
+"""What a version was made with, without secrets and without ever failing a save."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ckptstore import Store
+from ckptstore.state import environment
+from ckptstore.state.environment import (
+    COMPARED,
+    describe,
+    differences,
+    rank,
+    without_secrets,
+    world_size,
+)
+
+
+def test_it_is_plain_json():
+    found = describe()
+    assert json.loads(json.dumps(found)) == found
+    assert found["torch"] == str(torch.__version__)
+    assert found["threads"] == torch.get_num_threads()
+    assert found["world_size"] == 1
+    assert set(COMPARED) <= found.keys()
+    assert rank() == 0
+    assert world_size() == 1
+
+
+def test_what_differs_is_told_then_and_now():
+    found = describe()
+    assert differences(found) == {}
+    assert differences(found | {"torch": "1.0", "host": "other", "argv": []}) == {
+        "torch": ("1.0", found["torch"])
+    }
+    assert differences({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        (["train.py", "--lr", "0.1"], ["train.py", "--lr", "0.1"]),
+        (["--api-key", "s3cr3t", "x"], ["--api-key", "***", "x"]),
+        (["--api_key=s3cr3t"], ["--api_key=***"]),
+        (["--wandb-token", "s3cr3t"], ["--wandb-token", "***"]),
+        (["--password", "--next"], ["--password", "--next"]),
+        (["AWS_SECRET_ACCESS_KEY=s3cr3t"], ["AWS_SECRET_ACCESS_KEY=***"]),
+        (["db.password=a\nb"], ["db.password=***"]),
+        (["postgresql://me:s3cr3t@host/db"], ["postgresql://***@host/db"]),
+        (["--url=https://s3cr3t@host/x"], ["--url=https://***@host/x"]),
+        (["\udcff"], ["?"]),
+    ],
+)
+def test_a_command_line_is_recorded_without_its_secrets(argv, shown):
+    assert without_secrets(argv) == shown
+
+
+def test_no_secret_is_in_the_store(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--token", "s3cr3t", "s3://u:s3cr3t@bucket"])
+    Store(tmp_path).save({"a": 1})
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or b"s3cr3t" not in path.read_bytes()
+
+
+def test_flags_that_have_no_one_value_are_none():
+    source = """
+        import torch
+        from ckptstore.state.environment import describe
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        torch.backends.cudnn.conv.fp32_precision = "tf32"
+        torch.backends.cudnn.rnn.fp32_precision = "ieee"
+        found = describe()
+        assert found["cudnn_tf32"] is None, found
+    """
+    subprocess.run(
+        [sys.executable, "-c", "\n".join(line.strip() for line in source.splitlines())], check=True
+    )
+
+
+@pytest.fixture
+def fresh_git():
+    environment._git.cache_clear()
+    yield
+    environment._git.cache_clear()
+
+
+def git(folder, *arguments):
+    subprocess.run(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments],  # noqa: S607 - as users have it
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+
+
+@pytest.mark.usefixtures("fresh_git")
+def test_the_commit_and_its_dirtiness_are_recorded(tmp_path, monkeypatch):
+    git(tmp_path, "init", "-q")
+    (tmp_path / "train.py").write_text("1")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "x")
+    monkeypatch.chdir(tmp_path)
+    clean = describe()["git"]
+    assert len(clean["commit"]) == 40
+    assert clean["dirty"] is False
+    (tmp_path / "train.py").write_text("2")
+    environment._git.cache_clear()
+    assert describe()["git"] == clean | {"dirty": True}
+
+
+@pytest.mark.usefixtures("fresh_git")
+def test_outside_a_checkout_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert describe()["git"] is None
+
+
+@pytest.mark.usefixtures("fresh_git")
+def test_without_git_there_is_none(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert describe()["git"] is None
+
+
+def test_a_working_folder_that_is_gone_fails_no_save(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    store = Store(tmp_path / "store")
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert store.save({"a": 1}).environment["git"] is None

@@ -1,0 +1,163 @@
+"""Wrappers are taken off by type, at any depth, and never by their string."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ckptstore import Store
+from ckptstore.state.modules import (
+    class_name,
+    inner_name,
+    plain_names,
+    plain_state,
+    raw_state,
+    unwrap,
+)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.module = nn.Linear(2, 2)  # a name wrappers use too
+        self.bn = nn.BatchNorm1d(2)
+
+    def forward(self, x):
+        return self.bn(self.module(x))
+
+
+KEYS = list(Net().state_dict())
+
+
+def check(wrapped, plain_keys=KEYS):
+    state = plain_state(wrapped)
+    assert list(state) == plain_keys
+    for (_, own), (_, value) in zip(wrapped.state_dict().items(), state.items(), strict=True):
+        assert own.data_ptr() == value.data_ptr()
+    back = raw_state(wrapped, state, state._metadata)
+    assert list(back) == list(wrapped.state_dict())
+    wrapped.load_state_dict(back)
+    return state
+
+
+def test_a_plain_module_is_itself():
+    net = Net()
+    assert unwrap(net) is net
+    assert inner_name(net) is None
+    assert check(net)._metadata == net.state_dict()._metadata
+
+
+def test_data_parallel_is_taken_off():
+    net = Net()
+    wrapped = nn.DataParallel(net)
+    assert unwrap(wrapped) is net
+    assert class_name(wrapped).endswith(".Net")
+    assert check(wrapped)._metadata == net.state_dict()._metadata
+
+
+def test_at_any_depth():
+    inside = nn.DataParallel(Net())
+    outside = nn.DataParallel(nn.Sequential(nn.DataParallel(inside), nn.Linear(1, 1)))
+    state = check(outside, [*(f"0.{key}" for key in KEYS), "1.weight", "1.bias"])
+    plain = nn.Sequential(Net(), nn.Linear(1, 1)).state_dict()
+    assert state.keys() == plain.keys()
+    assert state._metadata == plain._metadata
+
+
+def test_the_same_wrapper_in_two_places():
+    shared = nn.DataParallel(nn.Linear(2, 2))
+    check(nn.ModuleDict({"a": shared, "b": shared}), ["a.weight", "a.bias", "b.weight", "b.bias"])
+
+
+def test_modules_that_only_look_like_wrappers_keep_their_names():
+    class Lookalike(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = nn.Linear(1, 1)
+            self._orig_mod = nn.Linear(1, 1)
+
+    check(Lookalike(), ["module.weight", "module.bias", "_orig_mod.weight", "_orig_mod.bias"])
+
+
+def test_an_averaged_model_keeps_its_own_names(tmp_path):
+    net = Net()
+    ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    keys = ["n_averaged", *(f"module.{key}" for key in KEYS)]
+    check(ema, keys)
+    check(AveragedModel(nn.DataParallel(net)), keys)
+    check(nn.DataParallel(ema), keys)
+    saved = Store(tmp_path).save(net, ema=ema)
+    assert list(saved.state("ema")) == keys
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_module_is_taken_off():
+    net = Net()
+    compiled = torch.compile(net)
+    assert unwrap(compiled) is net
+    check(compiled)
+    check(nn.DataParallel(compiled))
+    check(nn.Sequential(compiled), [f"0.{key}" for key in KEYS])
+    in_place = Net()
+    in_place.compile()
+    check(in_place)
+
+
+@pytest.fixture
+def process_group(tmp_path):
+    dist.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
+    )
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
+def test_ddp_is_taken_off_and_saved_by_plain_names(tmp_path):
+    net = Net()
+    wrapped = DistributedDataParallel(net)
+    assert unwrap(wrapped) is net
+    check(wrapped)
+    optimizer = torch.optim.SGD(wrapped.parameters(), momentum=0.9)
+    wrapped(torch.randn(3, 2)).sum().backward()
+    optimizer.step()
+    saved = Store(tmp_path / "store").save(wrapped, optimizer)
+    other = Net()
+    saved.restore(other, torch.optim.SGD(other.parameters()))
+    assert all(map(torch.equal, other.state_dict().values(), net.state_dict().values()))
+
+
+def test_nobody_is_told_to_record_what_an_average_is_built_around(tmp_path):
+    ema = AveragedModel(nn.DataParallel(Net()))
+    Store(tmp_path).save(ema=nn.DataParallel(ema))  # a warning fails the test
+
+
+def test_wrapped_and_plain_load_into_each_other(tmp_path):
+    store = Store(tmp_path)
+    net = Net()
+    saved = store.save(nn.DataParallel(net))
+    for target in (Net(), nn.DataParallel(Net()), nn.DataParallel(nn.DataParallel(Net()))):
+        saved.restore(target)
+        assert all(map(torch.equal, target.state_dict().values(), net.state_dict().values()))
+    assert all(map(torch.equal, saved.load(Net).state_dict().values(), net.state_dict().values()))
+
+
+def test_the_mark_that_assigning_leaves_is_not_saved():
+    net = Net()
+    state = net.state_dict()
+    net.load_state_dict(state, assign=True)
+    net.load_state_dict(state, assign=True)
+    for metadata in plain_state(net)._metadata.values():
+        assert "assign_to_params_buffers" not in metadata
+
+
+def test_names_without_wrappers_are_untouched():
+    names = plain_names(nn.Sequential(nn.DataParallel(nn.Linear(1, 1))))
+    assert names("0.module.weight") == "0.weight"
+    assert names("0.modulex.weight") == "0.modulex.weight"
+    assert names("1.module.weight") == "1.module.weight"
+    assert names("") == ""
