@@ -90,12 +90,21 @@ def _find_out(storage: Storage, key: str, data: bytes, writer_id: str, error: OS
         raise error from None
     except StorageError as unread:
         raise OutcomeUnknownError(f"{storage.url}/{key}", writer_id, error) from unread
+    except BaseException as interrupt:
+        _note_unknown(interrupt, f"{storage.url}/{key}", writer_id)
+        raise
     if found == data:
         return True
     if data.startswith(found) and not isinstance(error, FileExistsError):
         # Torn in place, by us: the number is spent and the version is none.
         raise error
     return False
+
+
+def _note_unknown(interrupt: BaseException, where: str, writer_id: str) -> None:
+    interrupt.add_note(
+        f"ckptstore: outcome unknown: {where} was not read back; save id {writer_id}"
+    )
 
 
 def _explain(
@@ -107,10 +116,11 @@ def _explain(
     except FileNotFoundError:
         committed = False
     except StorageError:
-        interrupt.add_note(
-            f"ckptstore: outcome unknown: {where} could not be read back; save id {writer_id}"
-        )
+        _note_unknown(interrupt, where, writer_id)
         return
+    except BaseException as second:
+        _note_unknown(second, where, writer_id)
+        raise
     interrupt.add_note(
         f"ckptstore: {where} was committed"
         if committed

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,16 @@ def given_settings(
         ArgumentError: *config* is no dict with string keys.
     """
     return GivenSettings(monitor, mode, encode_config(config, "config"))
+
+
+@contextmanager
+def noting(note: str) -> Iterator[None]:
+    """Add a note to whatever is raised, Ctrl-C included, so that nobody has to guess."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"ckptstore: {note}")
+        raise
 
 
 # A fork copies a lock that another thread of the parent may hold, and nobody would ever release it.
@@ -186,7 +197,8 @@ class Line:
             if not self._storage.exclusive:
                 self._last = (version_key(self.path, number), encode_manifest(committed, lines))
             line = encode_head(committed)
-            self._index(line, committed)
+            with noting(f"{committed.ref} is saved; only the catalog may be behind"):
+                self._index(line, committed)
             return committed, line
 
     def record(self, given: GivenSettings) -> None:
@@ -197,7 +209,8 @@ class Line:
         if given in (GivenSettings(), self._recorded):
             return
         try:
-            self._record(given)
+            with noting(f"the version is saved; only the settings of {self.run!r} may not be"):
+                self._record(given)
         except CkptStoreError as error:
             warn(
                 f"the version is saved; the settings of run {self.run!r} could not be recorded, "
@@ -230,11 +243,8 @@ class Line:
             StorageError: One could not be set; the error notes that the version is saved.
         """
         for name in names:
-            try:
+            with noting(f"{head.ref} is saved; only its tag {name!r} may not be set"):
                 self.tag(name, head.version)
-            except CkptStoreError as error:
-                error.add_note(f"{head.ref} is saved; only its tag {name!r} is not set")
-                raise
 
     def tag(self, tag: str, version: int | None) -> None:
         """Point a tag at a version, or take it away where that is None."""

@@ -123,6 +123,14 @@ def test_an_interrupt_whose_outcome_cannot_be_read_says_that(local):
     assert "abc" in raised.value.__notes__[0]
 
 
+def test_an_interrupt_while_reading_back_says_that_too(local):
+    faults = iter([lost(), KeyboardInterrupt()])
+    storage = Failing(local, at=1, always=True, only={"create", "read"}, fault=lambda: next(faults))
+    with pytest.raises(KeyboardInterrupt) as raised:
+        create_once(storage, KEY, b"mine", "abc")
+    assert "outcome unknown" in raised.value.__notes__[0]
+
+
 def test_numbers_others_took_are_passed_by_one_at_a_time(local):
     for number in (1, 2, 3):
         local.create(key(number), b"theirs")
