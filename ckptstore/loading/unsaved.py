@@ -19,8 +19,8 @@ _PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.
 def unsaved_tensors(module: torch.nn.Module, saved: Container[int]) -> Iterator[torch.Tensor]:
     """Yield every tensor reachable from a module that is not part of its state.
 
-    Looks into non-persistent buffers and every attribute, through containers, objects, closures
-    and modules that are hidden in them; not into globals.
+    Looks into non-persistent buffers and every attribute, of tensors too, through containers,
+    objects, closures, hooks and modules that are hidden in them; not into globals.
 
     Args:
         module: With all its submodules.
@@ -43,14 +43,16 @@ def unsaved_tensors(module: torch.nn.Module, saved: Container[int]) -> Iterator[
             continue
         seen.add(id(value))
         alive.append(value)
-        if isinstance(value, torch.Tensor):
-            if id(value) not in saved:
-                yield value
-        else:
-            stack.extend(_held_by(value))
+        if isinstance(value, torch.Tensor) and id(value) not in saved:
+            yield value
+        stack.extend(_held_by(value))
 
 
 def _held_by(value: object) -> list[Any]:
+    if isinstance(value, torch.Tensor):
+        # Attributes that people put on it, and its hooks, which the collector does not see.
+        hooks = ("_backward_hooks", "_post_accumulate_grad_hooks")
+        return [vars(value), *(getattr(value, name, None) for name in hooks)]
     if isinstance(value, FunctionType):
         cells = [_content(cell) for cell in value.__closure__ or ()]
         return [*cells, *(value.__defaults__ or ()), value.__kwdefaults__, value.__dict__]
