@@ -137,6 +137,7 @@ def test_a_run_keeps_the_spelling_of_its_first_version(run):
 
     changes.add_version(*run, version(2, "Digits"))
     changes.add_version(*run, version(3, "DIGITS"))
+    changes.add_batch(*run, Batch([version(4, "DIGITS")]))
 
     assert rows(connection, "runs", "name") == [("Digits",)]
 

@@ -299,10 +299,11 @@ def test_a_forked_child_opens_it_anew_and_leaves_the_parents_alone(database):
         try:
             with database.writing() as connection:
                 add_store(connection, "child's")
+            is_its_own = database._engine is not engine
             closed = []
             engine.dispose = lambda: closed.append(engine)
             database.close()
-            status = 0 if database._engine is None and not closed else 2
+            status = 0 if is_its_own and not closed else 2
         finally:
             os._exit(status)
     _, status = os.waitpid(child, 0)
