@@ -10,6 +10,8 @@ from ckptstore.format.layout import Ref, parse_ref
 from ckptstore.history import History
 
 if TYPE_CHECKING:
+    import torch
+
     from ckptstore.loading.resume import Resumed
     from ckptstore.saving.line import GivenSettings
     from ckptstore.store import Store
@@ -50,7 +52,7 @@ class Run:
         config: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
         extra: Any = None,
-        parent: Checkpoint | str | None = None,
+        parent: Checkpoint | Package | str | None = None,
         tags: Sequence[str] = (),
         rng: bool = True,
         **parts_and_metrics: Any,
@@ -124,6 +126,44 @@ class Run:
     ) -> Model:
         """Build the module of a version. See :meth:`ckptstore.Store.load`."""
         return self.get(ref).load(ModelClass, **options)
+
+    def save_package(
+        self,
+        source: Any,
+        *,
+        preprocessing: Mapping[str, Any] | None = None,
+        class_names: Sequence[str | int] | None = None,
+        sample: Any = None,
+        part: str = "model",
+        model_config: Mapping[str, Any] | None = None,
+        parent: Checkpoint | Package | str | None = None,
+        tags: Sequence[str] = (),
+    ) -> Package:
+        """Save a package into this run. See :meth:`ckptstore.Store.save_package`."""
+        return self._store.save_package(
+            self.get(source) if isinstance(source, (str, int)) else source,
+            run=self.name,
+            preprocessing=preprocessing,
+            class_names=class_names,
+            sample=sample,
+            part=part,
+            model_config=model_config if model_config is not None else self._model_config,
+            parent=parent,
+            tags=tags,
+        )
+
+    def load_package(
+        self,
+        ModelClass: Callable[..., torch.nn.Module],  # noqa: N803 - the design's word
+        ref: str | int | None = None,
+        *,
+        device: str | int | torch.device | None = None,
+        model_config: Mapping[str, Any] | None = None,
+    ) -> Package:
+        """Load a package of this run. See :meth:`ckptstore.Store.load_package`."""
+        wanted = Ref(self.name, "latest") if ref is None else self._ref(ref)
+        monitor = (self._given.monitor, self._given.mode)
+        return self._store._load_package(ModelClass, wanted, device, model_config, monitor)  # noqa: SLF001 - a run is part of its store
 
     def tag(self, ref: str | int | Checkpoint | Package, name: str) -> None:
         """Point a tag at a version. See :meth:`ckptstore.Store.tag`."""

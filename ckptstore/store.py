@@ -389,12 +389,8 @@ class Store:
             VersionNotFoundError: There is no such package.
             CkptStoreError: As :meth:`load`.
         """
-        from ckptstore.inference.package import load_package
-
         wanted = Ref(None, "latest") if ref is None else parse_ref(ref)
-        package = self._entry(self._lookup.by_ref(wanted, "package", self._monitor))
-        loaded = load_package(package, ModelClass, device=device, model_config=model_config)
-        return Package(package.head, self._source, package.tags, loaded=loaded)
+        return self._load_package(ModelClass, wanted, device, model_config, self._monitor)
 
     def resume(
         self,
@@ -479,6 +475,20 @@ class Store:
 
     def _get(self, ref: Ref, monitor: Monitor) -> Checkpoint | Package:
         return self._entry(self._lookup.by_ref(ref, given=monitor))
+
+    def _load_package(
+        self,
+        factory: Callable[..., torch.nn.Module],
+        ref: Ref,
+        device: str | int | torch.device | None,
+        model_config: Mapping[str, Any] | None,
+        monitor: tuple[str | None, Mode | None],
+    ) -> Package:
+        from ckptstore.inference.package import load_package
+
+        package = self._entry(self._lookup.by_ref(ref, "package", monitor))
+        loaded = load_package(package, factory, device=device, model_config=model_config)
+        return Package(package.head, self._source, package.tags, loaded=loaded)
 
     def _line(self, run: str) -> Line:
         from ckptstore.saving.line import Line

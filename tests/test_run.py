@@ -145,3 +145,16 @@ def test_a_run_that_is_not_there_says_so(store, run):
     for ask in (run.best, run.latest, run.history, lambda: run.get(1)):
         with pytest.raises(RunNotFoundError, match="no run 'sweep/a'; runs: 'other'"):
             ask()
+
+
+def test_its_packages_are_its_own(store, run):
+    store.save(nn.Linear(4, 3), epoch=0, val_loss=1.0)
+    run.save(nn.Linear(4, 3), epoch=0, val_loss=2.0)
+    config = {"in_features": 4, "out_features": 3}
+
+    package = run.save_package(
+        "@best", class_names=["a", "b", "c"], sample=[0.0] * 4, model_config=config
+    )
+
+    assert (package.run, package.parent) == (run.name, f"{run.name}@1")
+    assert run.load_package(nn.Linear) == run.load_package(nn.Linear, 2) == package
