@@ -111,7 +111,6 @@ def test_parts_without_a_model_are_a_checkpoint(store):
         ({"model": {"a": 1}, "parent": "no such@1"}, InvalidNameError, "no name for a run"),
         ({"model": {"a": 1}, "preprocessing": {}}, ArgumentError, "is an option"),
     ],
-    ids=lambda value: str(value)[:60] if isinstance(value, dict) else "",
 )
 def test_what_is_wrong_is_said_before_anything_is_written(store, tmp_path, call, error, said):
     with pytest.raises(error, match=said):

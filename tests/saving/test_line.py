@@ -307,7 +307,9 @@ def save_many(root, process, count, results):
 
 
 def test_eight_processes_save_into_one_run_and_none_is_lost(root):
-    context = multiprocessing.get_context("spawn")
+    # Each child starts afresh, from a server that has imported torch: that alone takes seconds.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "ckptstore.saving.checkpoint", "ckptstore.store"])
     results = context.Queue()
     processes = [
         context.Process(target=save_many, args=(str(root), n, 3, results)) for n in range(8)
