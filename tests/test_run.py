@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import pytest
+from torch import nn
 
 from ckptstore import Store
 from ckptstore.errors import (
@@ -148,13 +149,11 @@ def test_a_run_that_is_not_there_says_so(store, run):
 
 
 def test_its_packages_are_its_own(store, run):
-    store.save(nn.Linear(4, 3), epoch=0, val_loss=1.0)
-    run.save(nn.Linear(4, 3), epoch=0, val_loss=2.0)
     config = {"in_features": 4, "out_features": 3}
+    store.save(nn.Linear(4, 3), epoch=0, model_config=config)
+    run.save(nn.Linear(4, 3), epoch=0, acc=0.5, model_config=config)
 
-    package = run.save_package(
-        "@best", class_names=["a", "b", "c"], sample=[0.0] * 4, model_config=config
-    )
+    package = run.save_package("@best", class_names=["a", "b", "c"], sample=[0.0] * 4)
 
     assert (package.run, package.parent) == (run.name, f"{run.name}@1")
     assert run.load_package(nn.Linear) == run.load_package(nn.Linear, 2) == package
