@@ -33,14 +33,10 @@ def construct_skipping(make: Make) -> tuple[torch.nn.Module | None, str | None]:
             reason = f"without its random initialisation it raised {_worded(error)}"
         if reason is None:
             reason = _doubt(module, mode) if mode.skipped else _no_module(module)
-        # Ids outlive the module where it is not kept: nothing is allocated in between.
-        its_own = (
-            {id(parameter) for parameter in module.parameters()}
-            if isinstance(module, torch.nn.Module)
-            else set()
-        )
         built = module if isinstance(module, torch.nn.Module) and reason is None else None
         del module
+        # Of a module that is not kept, what is still alive belongs to something else.
+        its_own = set() if built is None else {id(parameter) for parameter in built.parameters()}
         mode.fill_others(its_own)
     return built, reason
 
