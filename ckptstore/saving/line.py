@@ -23,7 +23,14 @@ from ckptstore.errors import (
     warn,
 )
 from ckptstore.format.journal import Mode, Settings
-from ckptstore.format.layout import VERSION_FILE, numbered, run_path, version_key, versions_folder
+from ckptstore.format.layout import (
+    VERSION_FILE,
+    check_tag,
+    numbered,
+    run_path,
+    version_key,
+    versions_folder,
+)
 from ckptstore.format.manifest import Head, Parent, encode_head, encode_manifest, parent_of
 from ckptstore.saving.capture import encode_config
 from ckptstore.saving.commit import create_next
@@ -247,7 +254,12 @@ class Line:
                 self.tag(name, head.version)
 
     def tag(self, tag: str, version: int | None) -> None:
-        """Point a tag at a version, or take it away where that is None."""
+        """Point a tag at a version, or take it away where that is None.
+
+        Raises:
+            InvalidNameError: *tag* is no name for a tag. A journal that held it would be damaged.
+        """
+        check_tag(tag)
         with self._lock:
             found(self._storage, single_writer=self._single_writer)
             append(self._storage, self._catalog, self.path, set_tag(tag, version))
