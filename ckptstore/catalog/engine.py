@@ -19,6 +19,7 @@ from sqlalchemy import exc as sql_errors
 from sqlalchemy.pool import StaticPool
 
 from ckptstore.catalog import revisions
+from ckptstore.catalog.forking import transactions
 from ckptstore.errors import ArgumentError, CatalogError, MissingPackageError
 
 DIALECTS = ("sqlite", "postgresql")
@@ -161,7 +162,7 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, writing: bool) -> Iterator[Connection]:
-        try:
+        with transactions.inside(), self._translated():
             engine = self._open()
             options: dict[str, Any] = {"ckptstore_writing": writing}
             if engine.dialect.name != "sqlite" and not writing:
@@ -172,6 +173,12 @@ class Database:
                     yield connection
                 if self.path is not None and self._identity is None:
                     self._identity = _identity(self.path)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn what a database raises into one of our errors."""
+        try:
+            yield
         except sqlite3.Error as error:
             raise self._explain(error) from error
         except sql_errors.DBAPIError as error:
