@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -72,6 +73,9 @@ class Store:
         self._lookup = Lookup(self._catalog, self._storage.url)
         self._lines: dict[str, Line] = {}
         self._source = Source(self._storage, self._line)
+        self._options: dict[str, Any] = {"catalog": catalog, "storage_options": storage_options}
+        self._options |= {"run": run, "monitor": monitor, "mode": mode}
+        self._options |= {"single_writer": single_writer}
 
     @property
     def url(self) -> str:
@@ -80,6 +84,10 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process, as workers of a DataLoader need: it opens the store anew."""
+        return functools.partial(type(self), self.url, **self._options), ()
 
     def __enter__(self) -> Self:
         return self
