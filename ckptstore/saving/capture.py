@@ -13,7 +13,7 @@ from ckptstore.errors import ArgumentError, StateWarning, UnsupportedValueError,
 from ckptstore.format.tree import encode
 from ckptstore.state.init_args import remembered, required_parameters, unrecorded
 from ckptstore.state.keywords import is_generator
-from ckptstore.state.modules import class_name, plain_state, unwrap
+from ckptstore.state.modules import class_name, plain_state, unassigned, unwrap
 from ckptstore.state.optimizers import Groups, parameter_names
 from ckptstore.state.tensors import check, identity
 
@@ -125,7 +125,7 @@ def _capture_part(name: str, part: Any) -> CapturedPart:
         state: Any = plain_state(part)
     elif isinstance(part, Mapping):
         taken = CapturedPart(name, "state_dict")
-        state = part
+        state = unassigned(part)
     elif is_generator(part):
         taken = CapturedPart(name, "generator", class_name=class_name(part))
         state = generator_state(part)

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+ASSIGN = "assign_to_params_buffers"
+
 
 def inner_name(module: torch.nn.Module) -> str | None:
     """Return the attribute under which a wrapper holds its module, None for any other module."""
@@ -60,20 +62,33 @@ class PlainNames:
         return path[:-1]
 
 
-def plain_state(module: torch.nn.Module) -> OrderedDict[str, Any]:
-    """Return a module's state dict under plain names, ``_metadata`` included.
-
-    ``load_state_dict(assign=True)`` leaves a flag in the metadata that makes a later plain load
-    assign too (torch/nn/modules/module.py, ``_load_from_state_dict``); it is left out.
-    """
+def plain_state(module: torch.nn.Module) -> Mapping[str, Any]:
+    """Return a module's state dict under plain names, ``_metadata`` included."""
     names = plain_names(module)
     raw = module.state_dict()
     state: OrderedDict[str, Any] = OrderedDict((names(key), value) for key, value in raw.items())
     metadata: OrderedDict[str, Any] = OrderedDict()
     for key, value in getattr(raw, "_metadata", {}).items():
-        metadata[names(key)] = {k: v for k, v in value.items() if k != "assign_to_params_buffers"}
+        metadata[names(key)] = value
     state._metadata = metadata  # type: ignore[attr-defined] # noqa: SLF001 - where torch keeps it
-    return state
+    return unassigned(state)
+
+
+def unassigned(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a state dict without the mark that ``load_state_dict(assign=True)`` leaves in it.
+
+    It stands in the metadata and makes a later plain load assign too
+    (torch/nn/modules/module.py, ``_load_from_state_dict``).
+    """
+    metadata = getattr(state, "_metadata", None)
+    if type(state) is not OrderedDict or not isinstance(metadata, dict):
+        return state
+    cleaned: OrderedDict[str, Any] = OrderedDict(state)
+    cleaned._metadata = type(metadata)(  # type: ignore[attr-defined] # noqa: SLF001 - where torch keeps it
+        (key, {k: v for k, v in value.items() if k != ASSIGN} if type(value) is dict else value)
+        for key, value in metadata.items()
+    )
+    return cleaned
 
 
 def raw_state(

@@ -6,6 +6,7 @@ import json
 import threading
 
 import pytest
+import torch
 
 from ckptstore.errors import (
     IntegrityError,
@@ -150,6 +151,13 @@ def test_a_single_writer_saves_on(tmp_path, kind):
     assert again.resume()
     assert again.save({"a": 3}).version == 4
     assert [each.state("model") for each in again.history()] == [{"a": n} for n in range(4)]
+
+
+@pytest.mark.parametrize("kind", [Careless, Modest])
+def test_no_pack_is_written_before_the_storage_is_trusted(tmp_path, kind):
+    with pytest.raises(NotExclusiveError):
+        store_on(kind(tmp_path)).save({"a": torch.ones(3)})
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_a_second_writer_is_noticed_by_its_version(tmp_path):

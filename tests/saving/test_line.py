@@ -286,12 +286,22 @@ def test_a_forked_child_saves_through_the_same_store(root):
     store = opened(root)
     store.save(STATE, rng=False)
     line = store._line("default")
-    line._lock.acquire()  # as if another thread were saving at this moment
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with line._lock:
+            held.set()
+            done.wait()
+
+    other = threading.Thread(target=hold)  # saving at this moment
+    other.start()
+    held.wait()
     child = os.fork()
     if not child:
         os._exit(0 if store.save(STATE, rng=False, step=7).version == 2 else 1)
     _, status = os.waitpid(child, 0)
-    line._lock.release()
+    done.set()
+    other.join()
     assert status == 0
     assert store.save(STATE, rng=False).version == 3
     assert store.get(2).step == 7
