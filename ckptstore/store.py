@@ -9,9 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from ckptstore.catalog.index import Catalog
-from ckptstore.catalog.lookup import Lookup, check_mode, intact_head
+from ckptstore.catalog.lookup import Lookup, check_monitor, intact_head
 from ckptstore.entry import Checkpoint, Entry, LoadOptions, Model, Package, Record
-from ckptstore.errors import ArgumentError
 from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
 from ckptstore.history import History
 from ckptstore.run import Run
@@ -65,7 +64,7 @@ class Store:
         single_writer: bool = False,
     ) -> None:
         self._default_run = check_run(run)
-        _check_monitor(monitor, mode)
+        check_monitor(monitor, mode)
         self._monitor: Monitor = (monitor, mode)
         self._single_writer = single_writer
         self._storage = open_storage(url, storage_options)
@@ -127,7 +126,7 @@ class Store:
             InvalidNameError: *name* is outside the grammar.
             ArgumentError: Another argument is not usable.
         """
-        _check_monitor(monitor, mode)
+        check_monitor(monitor, mode)
         return Run(
             self,
             check_run(name),
@@ -530,14 +529,3 @@ class Store:
         head = intact_head(record)
         kind = Checkpoint if head.kind == "checkpoint" else Package
         return kind(head, self._source, record.tags)
-
-
-def _check_monitor(monitor: object, mode: object) -> None:
-    check_mode(mode)
-    if monitor is not None and (not isinstance(monitor, str) or not monitor):
-        raise ArgumentError(f"monitor= takes the name of a metric, not {monitor!r}")
-    if monitor is not None and mode is None:
-        raise ArgumentError(
-            f"monitor={monitor!r} needs mode='min' (lower is better) or mode='max' (higher is "
-            "better)"
-        )

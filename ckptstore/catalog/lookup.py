@@ -251,3 +251,19 @@ def check_mode(mode: object) -> None:
         raise ArgumentError(
             f"mode={mode!r}: say 'min' (lower is better) or 'max' (higher is better)"
         )
+
+
+def check_monitor(monitor: object, mode: object) -> None:
+    """Refuse a monitor that is no metric's name, or that has no mode.
+
+    Raises:
+        ArgumentError: It is one of these.
+    """
+    check_mode(mode)
+    if monitor is not None and (not isinstance(monitor, str) or not monitor):
+        raise ArgumentError(f"monitor= takes the name of a metric, not {monitor!r}")
+    if monitor is not None and mode is None:
+        raise ArgumentError(
+            f"monitor={monitor!r} needs mode='min' (lower is better) or mode='max' (higher is "
+            "better)"
+        )
