@@ -247,6 +247,7 @@ def test_present_leaves_out_runs_without_anything(storage, reader):
 
     with reader() as read:
         assert read.present(["a", "b", "c"]) == ["a", "b"]
+        assert read.present(["b"]) == ["b"]
         assert read.present([]) == []
 
 

@@ -12,9 +12,11 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from ckptstore.catalog.tables import (
     UNSETTLED,
     Base,
+    JournalRow,
     MetricRow,
     RunRow,
     StoreRow,
+    TagRow,
     VersionRow,
     store_key,
 )
@@ -83,8 +85,10 @@ def test_every_constraint_has_a_name_that_migrations_can_use(table):
         (RunRow, {"store": "1" * 32, "path": "digits"}),
         (VersionRow, {"store": STORE, "path": "other", "version": 1, "kind": "void"}),
         (MetricRow, {"store": STORE, "path": "digits", "version": 2, "name": "m", "value": 1}),
+        (JournalRow, {"store": STORE, "path": "other", "number": 1, "kind": "void"}),
+        (TagRow, {"store": STORE, "path": "other", "tag": "prod", "version": 1}),
     ],
-    ids=["run", "version", "metric"],
+    ids=["run", "version", "metric", "entry", "tag"],
 )
 def test_a_row_belongs_to_one_that_is_there(connection, row, columns):
     with pytest.raises(sql_errors.IntegrityError, match="FOREIGN KEY"):

@@ -340,6 +340,7 @@ def test_what_has_no_memory_of_its_own_is_only_itself():
         (torch.tensor([1.0, float("nan")]), torch.tensor([1.0, float("nan")]), True),
         (torch.tensor(0.0), torch.tensor(-0.0), False),
         (torch.tensor(0.0), torch.tensor(0.0).double(), False),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.int32), False),
         (torch.zeros(2, 3), torch.zeros(3, 2), False),
         (torch.arange(6).view(2, 3), torch.arange(6).view(3, 2).t(), False),
         (torch.arange(6).view(2, 3).t(), torch.arange(6).view(2, 3).t().contiguous(), True),

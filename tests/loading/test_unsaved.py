@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import types
 import weakref
 
@@ -224,14 +223,18 @@ def test_a_cell_that_is_not_filled_holds_nothing():
 
 def test_what_getters_make_on_the_way_hides_nothing():
     """An id is used again as soon as its object is gone: here the arguments of many partials."""
-    tensors = [torch.zeros(1) for _ in range(200)]
-    module = holding([functools.partial(print, tensor, end=tensor) for tensor in tensors])
 
-    gc.disable()
-    try:
-        assert same(found(module), *tensors)
-    finally:
-        gc.enable()
+    class Fresh(functools.partial):
+        args = property(lambda self: (self.kept,))
+
+    def fresh(tensor):
+        partial = Fresh(print)
+        partial.kept = tensor
+        return partial
+
+    tensors = [torch.zeros(1) for _ in range(50)]
+
+    assert same(found(holding([fresh(tensor) for tensor in tensors])), *tensors)
 
 
 def test_what_hangs_on_a_tensor_is_found():
