@@ -153,26 +153,47 @@ def test_only_the_tensors_asked_for_are_read(folder):
     assert read == opened.head.packs[0].header_bytes + STATE["odd"].nbytes
 
 
-def test_small_neighbours_are_read_in_one_request(tmp_path, monkeypatch):
-    Store(tmp_path / "store").save({str(i): torch.randn(3) for i in range(200)}, run="digits")
-    requests = []
+@pytest.fixture
+def requests(monkeypatch):
+    """The lengths of what was read, but for headers."""
+    lengths = []
     read_into = LocalStorage.read_into
 
     def counted(self, key, start, out):
-        requests.append(key)
+        if start:
+            lengths.append(out.nbytes)
         read_into(self, key, start, out)
 
     monkeypatch.setattr(LocalStorage, "read_into", counted)
+    return lengths
+
+
+def test_small_neighbours_are_read_in_one_request(tmp_path, requests):
+    Store(tmp_path / "store").save({str(i): torch.randn(3) for i in range(200)}, run="digits")
     loaded(LocalStorage(tmp_path / "store"))
 
-    assert len(requests) == 2  # the header, and one block
+    assert requests == [200 * 12]
 
 
-def test_a_block_is_never_larger_than_the_limit(folder, monkeypatch):
-    monkeypatch.setattr(fetch_module, "BLOCK_BYTES", 128)
-    monkeypatch.setattr(fetch_module, "GAP_BYTES", 0)
+def test_a_block_is_never_larger_than_the_limit(tmp_path, requests, monkeypatch):
+    monkeypatch.setattr(fetch_module, "BLOCK_BYTES", 100)
+    state = {str(i): torch.randn(3) for i in range(20)}
+    state["large"] = torch.randn(50)  # has a request of its own
+    Store(tmp_path / "store").save(state, run="digits")
 
-    assert frozen(loaded(LocalStorage(folder))) == frozen(STATE)
+    assert frozen(loaded(LocalStorage(tmp_path / "store"))) == frozen(state)
+    assert sorted(requests) == [48, 96, 96, 200]
+
+
+def test_what_lies_far_apart_is_read_apart(tmp_path, requests, monkeypatch):
+    monkeypatch.setattr(fetch_module, "GAP_BYTES", 100)
+    state = {"a": torch.randn(4), "b": torch.randn(40), "c": torch.randn(4), "d": torch.randn(20)}
+    Store(tmp_path / "store").save(state, run="digits")
+    storage = LocalStorage(tmp_path / "store")
+    opened = open_manifest(storage, "digits", 1)
+    fetch(storage, opened.head, "model", opened.part("model"), [0, 2], map_files=False)
+
+    assert requests == [16, 16]
 
 
 def test_the_first_failure_is_raised_and_stops_the_rest(folder):
