@@ -14,6 +14,7 @@ from torch import nn
 
 from ckptstore.errors import UsageError
 from ckptstore.loading.construct import checked, construct_plainly, construct_skipping
+from ckptstore.loading.skipping import Skipping
 from tests.loading import architectures as arch
 
 WHAT = "part 'model' of digits@7"
@@ -248,6 +249,23 @@ def test_what_others_keep_is_initialised_whatever_became_of_the_build(outcome):
 
     assert module is None
     assert kept[0].max() <= 1
+
+
+def test_a_discarded_module_is_gone_before_what_others_keep_is_initialised(monkeypatch):
+    """Or all of it would be initialised, only to be thrown away."""
+    made, alive = [], []
+    monkeypatch.setattr(
+        Skipping, "fill_others", lambda *_: alive.extend(ref() is not None for ref in made)
+    )
+
+    def make():
+        module = arch.RandomTable()
+        made.append(weakref.ref(module.fc.weight))
+        return module
+
+    construct_skipping(make)
+
+    assert alive == [False]
 
 
 def test_after_a_build_initialisation_is_as_before():
