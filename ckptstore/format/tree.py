@@ -170,9 +170,10 @@ class _Encoder:
         if type(value) is np.ndarray:
             if not value.dtype.itemsize:
                 raise UnsupportedValueError(path, "a NumPy array whose items have no bytes")
+            name = _dtype_name(value.dtype, path)  # refused before it is taken out
             return {
                 "$array": self._take_out(value, path),
-                "dtype": _dtype_name(value.dtype, path),
+                "dtype": name,
                 "shape": list(value.shape),
                 "fortran": bool(value.flags.f_contiguous and not value.flags.c_contiguous),
             }

@@ -165,6 +165,13 @@ def test_an_object_in_the_state_is_named_by_its_path(thing):
     assert raised.value.path == "loader/hooks/1/f"
 
 
+@pytest.mark.parametrize("dtype", ["O", "f8,i4"])
+def test_an_array_that_cannot_be_kept_is_named_by_its_path(dtype):
+    with pytest.raises(UnsupportedValueError, match="a NumPy value of dtype") as raised:
+        capture_tree("extra", {"v": [np.zeros(1, dtype)]})
+    assert raised.value.path == "extra/v/0"
+
+
 def test_extra_state_of_a_module_is_kept():
     class Extra(nn.Module):
         def get_extra_state(self):
