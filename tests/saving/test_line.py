@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import threading
 import warnings
 
@@ -298,6 +299,7 @@ def test_a_forked_child_saves_through_the_same_store(root):
     held.wait()
     child = os.fork()
     if not child:
+        signal.alarm(30)  # waiting for that lock would be for ever
         os._exit(0 if store.save(STATE, rng=False, step=7).version == 2 else 1)
     _, status = os.waitpid(child, 0)
     done.set()
