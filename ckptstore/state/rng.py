@@ -45,14 +45,16 @@ def capture() -> dict[str, Any]:
 
 
 def apply(state: dict[str, Any]) -> None:
-    """Put every generator back to a captured state.
+    """Put every generator that is named there back to a captured state.
 
     CUDA devices this machine lacks are passed over; the resume audit says so.
     """
-    python = state["python"]
-    words = struct.unpack(f"<{len(python['words']) // 4}I", python["words"])
-    random.setstate((python["version"], words, python["gauss_next"]))
-    torch.set_rng_state(_to_tensor(state["torch"]))
+    if "python" in state:
+        python = state["python"]
+        words = struct.unpack(f"<{len(python['words']) // 4}I", python["words"])
+        random.setstate((python["version"], words, python["gauss_next"]))
+    if "torch" in state:
+        torch.set_rng_state(_to_tensor(state["torch"]))
     if "numpy" in state:
         import numpy as np
 
@@ -62,18 +64,37 @@ def apply(state: dict[str, Any]) -> None:
             (saved["name"], keys, saved["position"], saved["has_gauss"], saved["cached_gaussian"])
         )
     for index, saved in enumerate(state.get("cuda", [])):
-        if index < torch.cuda.device_count():
+        if saved is not None and index < torch.cuda.device_count():
             torch.cuda.set_rng_state(_to_tensor(saved), index)
 
 
 @contextmanager
 def forked() -> Iterator[None]:
-    """Leave every generator as it was, whatever is drawn inside."""
-    state = capture()
+    """Leave every generator as it was, whatever is drawn inside.
+
+    A generator that stands where it stood is not written to, so that a thread that draws from it at
+    the end gets no number twice. But they belong to all threads, and nobody can tell who drew: what
+    another thread draws while this is entered is taken back too, and is drawn again.
+    """
+    before = capture()
     try:
         yield
     finally:
-        apply(state)
+        apply(_moved(before, capture()))
+
+
+def _moved(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return the states in *before* of those generators that stand elsewhere in *after*."""
+    moved = {
+        name: state for name, state in before.items() if name != "cuda" and state != after.get(name)
+    }
+    states, now = before.get("cuda", []), after.get("cuda", [])
+    if states != now:
+        moved["cuda"] = [
+            None if now[index : index + 1] == [state] else state
+            for index, state in enumerate(states)
+        ]
+    return moved
 
 
 def _to_bytes(state: torch.Tensor) -> bytes:

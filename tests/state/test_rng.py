@@ -60,6 +60,55 @@ def test_what_is_drawn_inside_leaves_no_trace():
     assert rng.capture() == before
 
 
+@pytest.mark.parametrize(
+    ("draw", "written"),
+    [
+        (lambda: None, []),
+        (random.random, ["python"]),
+        (lambda: torch.rand(1), ["torch"]),
+        (np.random.rand, ["numpy"]),
+    ],
+    ids=["none", "python", "torch", "numpy"],
+)
+def test_only_a_generator_that_moved_is_written_to(monkeypatch, draw, written):
+    found = []
+    for name, module, setter in (
+        ("python", random, "setstate"),
+        ("torch", torch, "set_rng_state"),
+        ("numpy", np.random, "set_state"),
+    ):
+        real = getattr(module, setter)
+        monkeypatch.setattr(
+            module, setter, lambda state, n=name, r=real: (found.append(n), r(state))
+        )
+    before = rng.capture()
+    with rng.forked():
+        draw()
+
+    assert found == written
+    assert rng.capture() == before
+
+
+def test_of_several_gpus_only_those_that_moved_are_written_to(monkeypatch):
+    states = {0: b"a", 1: b"b", 2: b"c"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(
+        torch.cuda, "get_rng_state", lambda index: torch.tensor(list(states[index])).byte()
+    )
+    written = []
+    monkeypatch.setattr(
+        torch.cuda,
+        "set_rng_state",
+        lambda state, index: written.append((index, bytes(state.tolist()))),
+    )
+    with rng.forked():
+        states[1] = b"x"
+
+    assert written == [(1, b"b")]
+
+
 def test_a_state_is_small_and_plain():
     state = rng.capture()
     assert state["python"]["words"] == struct.pack("<625I", *random.getstate()[1])
