@@ -25,24 +25,38 @@ def resolve(device: str | int | torch.device | None) -> torch.device:
             f"device={device!r} is no device: write 'cpu', 'cuda' or 'cuda:0'"
         ) from error
     if wanted.type == "cuda" and (wanted.index or 0) >= _cuda_count():
-        raise DeviceError(
-            f"device={str(wanted)!r} is not there; this machine has {', '.join(present())}"
-        )
+        raise _not_there(wanted)
     if wanted.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError(
-            f"device={str(wanted)!r} is not there; this machine has {', '.join(present())}"
-        )
+        raise _not_there(wanted)
     if wanted.type == "meta":
         raise DeviceError(
             "device='meta' holds no data, so nothing can be loaded onto it; write device='cpu'"
         )
+    if wanted.type not in {"cpu", "cuda", "mps"}:
+        try:
+            torch.empty(1, device=wanted)
+        except (AssertionError, ImportError, RuntimeError) as error:
+            # Each backend has its own way of not being there, and none of them a question to ask.
+            raise _not_there(wanted) from error
     return wanted
 
 
 def present() -> list[str]:
     """Return the names of the devices there are."""
     names = ["cpu", *(f"cuda:{index}" for index in range(_cuda_count()))]
-    return [*names, "mps"] if torch.backends.mps.is_available() else names
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    accelerator = torch.accelerator.current_accelerator()
+    if accelerator is not None and accelerator.type not in {"cuda", "mps"}:
+        count = torch.accelerator.device_count()
+        names += [f"{accelerator.type}:{index}" for index in range(count)]
+    return names
+
+
+def _not_there(device: torch.device) -> DeviceError:
+    return DeviceError(
+        f"device={str(device)!r} is not there; this machine has {', '.join(present())}"
+    )
 
 
 def _cuda_count() -> int:

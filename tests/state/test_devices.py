@@ -50,6 +50,22 @@ def test_mps_is_named_where_it_is(monkeypatch):
     assert present()[-1] == "mps"
 
 
+@pytest.mark.parametrize("device", ["xpu", "xpu:1", "hpu", "xla", "mtia", "privateuseone"])
+def test_another_accelerator_that_is_not_there_names_what_is(device):
+    with pytest.raises(DeviceError, match=rf"'{device}' is not there; this machine has cpu"):
+        resolve(device)
+
+
+def test_another_accelerator_is_named_where_it_is(monkeypatch):
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda size, **_: empty(size))
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("xpu"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+
+    assert resolve("xpu:1") == torch.device("xpu", 1)
+    assert present()[-2:] == ["xpu:0", "xpu:1"]
+
+
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:x", "cuda:-1", -1, 1.5, [], object(), True])
 def test_what_is_no_device_is_said(device):
     with pytest.raises(DeviceError, match="device="):
