@@ -40,8 +40,8 @@ def check(statistics: object) -> Preprocessing:
 
     Raises:
         ArgumentError: It has other keys, values that are no numbers, shapes that don't broadcast, a
-            mean that is not finite, or a std that is zero, negative or not finite; columns are
-            named.
+            mean that is not finite, or a std that is zero, negative or not finite; all such columns
+            are named at once.
     """
     if not isinstance(statistics, Mapping) or set(statistics) != {"mean", "std"}:
         given = (
@@ -58,18 +58,9 @@ def check(statistics: object) -> Preprocessing:
             f"preprocessing=: mean has shape {list(mean.shape)} and std {list(std.shape)}, which "
             "don't broadcast"
         ) from error
-    _refuse(
-        "mean", "is not finite", ~np.isfinite(mean), "look for NaN in the data it was computed from"
-    )
-    _refuse(
-        "std", "is not finite", ~np.isfinite(std), "look for NaN in the data it was computed from"
-    )
-    _refuse(
-        "std",
-        "is zero or negative",
-        std <= 0,
-        "a constant column has no spread: set its std to 1, or drop the column",
-    )
+    problems = [*_problems("mean", mean), *_problems("std", std)]
+    if problems:
+        raise ArgumentError("preprocessing=: " + "; ".join(problems))
     return Preprocessing(mean, std)
 
 
@@ -77,15 +68,27 @@ def _floats(name: str, value: object) -> Array:
     return np.array(real_array(value, f"preprocessing=: {name}"), dtype=np.float64)
 
 
-def _refuse(name: str, what: str, bad: Any, advice: str) -> None:
-    if not bad.any():
-        return
+def _problems(name: str, values: Array) -> list[str]:
+    """Return what is wrong with a statistic, with the columns of each."""
+    found = [
+        ("is NaN", np.isnan(values), "look for NaN in the data it was computed from"),
+        ("is infinite", np.isinf(values), "look for values too large in that data, or a log of 0"),
+    ]
+    if name == "std":
+        flat = np.isfinite(values) & (values <= 0)
+        advice = "a constant column has no spread: set its std to 1, or drop the column"
+        found.append(("is zero or negative", flat, advice))
+    return [f"{name} {what}{_places(bad)}: {advice}" for what, bad, advice in found if bad.any()]
+
+
+def _places(bad: Any) -> str:
+    if not bad.ndim:
+        return ""
     where = [_column(index) for index in np.argwhere(bad).tolist()]
     shown = ", ".join(where[:MAX_LISTED]) + (
         f" and {len(where) - MAX_LISTED} more" if len(where) > MAX_LISTED else ""
     )
-    places = f" in column(s) {shown}" if bad.ndim else ""
-    raise ArgumentError(f"preprocessing=: {name} {what}{places}: {advice}")
+    return f" in column(s) {shown}"
 
 
 def _column(index: Sequence[int]) -> str:

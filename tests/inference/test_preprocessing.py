@@ -39,13 +39,31 @@ def test_a_std_that_is_not_positive_names_its_columns(value):
         check(statistics([0.0] * 4, std))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("value", "what"), [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")]
+)
 @pytest.mark.parametrize("name", ["mean", "std"])
-def test_statistics_that_are_not_finite_name_their_columns(name, value):
+def test_statistics_that_are_not_finite_name_their_columns(name, value, what):
     given = statistics([0.0] * 3, [1.0] * 3)
     given[name][2] = value
-    with pytest.raises(ArgumentError, match=rf"{name} is not finite in column\(s\) 2"):
+    with pytest.raises(ArgumentError, match=rf"{name} is {what} in column\(s\) 2: look") as raised:
         check(given)
+    assert ("NaN" in str(raised.value)) == (what == "NaN")
+    assert "negative" not in str(raised.value)
+
+
+def test_everything_wrong_is_said_at_once():
+    with pytest.raises(ArgumentError) as raised:
+        check(statistics([np.nan, 0.0, -np.inf, 0.0], [1.0, 0.0, np.nan, np.inf]))
+    said = str(raised.value)
+    for problem in (
+        "mean is NaN in column(s) 0:",
+        "mean is infinite in column(s) 2:",
+        "std is NaN in column(s) 2:",
+        "std is infinite in column(s) 3:",
+        "std is zero or negative in column(s) 1:",
+    ):
+        assert problem in said
 
 
 def test_columns_of_images_are_named_by_all_their_numbers():
