@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from ckptstore.loading.resume import Resumed
-    from ckptstore.saving.line import GivenSettings
+    from ckptstore.saving.settings import GivenSettings
     from ckptstore.store import Store
 
 

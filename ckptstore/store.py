@@ -14,6 +14,7 @@ from ckptstore.entry import Checkpoint, Entry, LoadOptions, Model, Package, Reco
 from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
 from ckptstore.history import History
 from ckptstore.run import Run
+from ckptstore.saving.lineage import Lineage
 from ckptstore.source import Source
 from ckptstore.storage.opening import open_storage
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     import torch
 
     from ckptstore.loading.resume import Resumed
-    from ckptstore.saving.line import GivenSettings, Line
+    from ckptstore.saving.line import Line
+    from ckptstore.saving.settings import GivenSettings
 
 Mode = Literal["min", "max"]
 Monitor = tuple[str | None, Mode | None]
@@ -71,6 +73,7 @@ class Store:
         self._catalog = Catalog(catalog, self._storage)
         self._lookup = Lookup(self._catalog, self._storage.url)
         self._lines: dict[str, Line] = {}
+        self._lineage = Lineage()
         self._source = Source(self._storage, self._line)
         self._options: dict[str, Any] = {"catalog": catalog, "storage_options": storage_options}
         self._options |= {"run": run, "monitor": monitor, "mode": mode}
@@ -500,17 +503,17 @@ class Store:
     def _line(self, run: str) -> Line:
         from ckptstore.saving.line import Line
 
-        line = self._lines.setdefault(
-            run_path(run),
-            Line(self._storage, self._catalog, run, single_writer=self._single_writer),
+        made = Line(
+            self._storage, self._catalog, run, self._lineage, single_writer=self._single_writer
         )
+        line = self._lines.setdefault(run_path(run), made)
         line.spell(run)
         return line
 
     def _given(
         self, config: Mapping[str, Any] | None, monitor: str | None, mode: Mode | None
     ) -> GivenSettings:
-        from ckptstore.saving.line import given_settings
+        from ckptstore.saving.settings import given_settings
 
         return given_settings(config, monitor or self._monitor[0], mode or self._monitor[1])
 

@@ -50,6 +50,11 @@ LOCK_RUN = (
     .where(RunRow.store == bindparam("store"), RunRow.path == bindparam("path"))
     .with_for_update()
 )
+SAVE_ID = select(VersionRow.save_id).where(
+    VersionRow.store == bindparam("store"),
+    VersionRow.path == bindparam("path"),
+    VersionRow.version == bindparam("version"),
+)
 RunState = tuple[str | None, int, int]
 INSERT_VERSION = insert(VersionRow)
 INSERT_METRICS = insert(MetricRow)
@@ -76,7 +81,8 @@ def add_version(connection: Connection, store: str, path: str, version: Version)
     """Add the version that follows those indexed, to a run that is indexed already.
 
     Returns:
-        Whether it is indexed now: not if the run is unknown, or versions before it are missing.
+        Whether it is indexed now: not if the run is unknown, versions before it are missing, or
+        its number is indexed as another save's, which then is no longer in the storage.
     """
     state = _run_state(connection, store, path)
     if state is None:
@@ -86,7 +92,10 @@ def add_version(connection: Connection, store: str, path: str, version: Version)
         _insert_version(connection, store, path, version)
         if name is None:
             _name_run(connection, store, path, [version])
-    return version.number <= following
+    elif version.number < following:
+        key = {"store": store, "path": path, "version": version.number}
+        return connection.execute(SAVE_ID, key).scalar() == version.columns["save_id"]
+    return version.number == following
 
 
 def add_batch(connection: Connection, store: str, path: str, batch: Batch) -> bool:
@@ -119,6 +128,14 @@ def add_batch(connection: Connection, store: str, path: str, batch: Batch) -> bo
     if batch.entries:
         _insert_entries(connection, store, path, batch.entries, following_entry)
     return True
+
+
+def remove_run(connection: Connection, store: str, path: str) -> None:
+    """Remove all rows of a run."""
+    for table in reversed(Base.metadata.sorted_tables):
+        if "path" in table.c:
+            rows = (table.c.store == store) & (table.c.path == path)
+            connection.execute(delete(table).where(rows))
 
 
 def remove_store(connection: Connection, store: str) -> None:

@@ -20,6 +20,7 @@ from ckptstore.catalog import changes
 from ckptstore.catalog.engine import MEMORY, TIMEOUT_S, Database, parse_url
 from ckptstore.catalog.queries import Reader
 from ckptstore.catalog.rows import from_head
+from ckptstore.catalog.stores import missing
 from ckptstore.catalog.sync import RunReader, walk
 from ckptstore.catalog.tables import store_key
 from ckptstore.entry import Record
@@ -27,11 +28,9 @@ from ckptstore.errors import (
     CatalogError,
     CatalogWarning,
     CkptStoreError,
-    NewerFormatError,
-    NotAStoreError,
 )
 from ckptstore.format.journal import Facts, Mode, Settings, StoreFacts, decode_store
-from ckptstore.format.layout import STORE_KEY, STORE_KEY_NEWER, version_key
+from ckptstore.format.layout import STORE_KEY, version_key
 from ckptstore.format.manifest import Head
 from ckptstore.storage.base import Storage
 
@@ -99,6 +98,12 @@ class Catalog:
         """
         with self._alone():
             return self._despite_failures(self._discover)
+
+    def forget(self) -> None:
+        """Look at the storage again: the store may have been deleted or replaced meanwhile."""
+        with self._alone():
+            self._store = None
+            self._filled.clear()
 
     def reindex(self) -> list[str]:
         """Forget all that is indexed of this store and index it again, damaged versions too.
@@ -283,6 +288,13 @@ class Catalog:
         with database.reading() as connection:
             known = Reader(connection, self._key(), self._storage.url).known(path)
         reader = RunReader(self._storage, path, in_place=self._facts().in_place)
+        if not reader.is_there(known):
+            # Deleted, replaced or rolled back: the storage is right, whatever was indexed.
+            self._store = None
+            self._facts()
+            with database.writing() as connection:
+                changes.remove_run(connection, self._key(), path)
+            return False
         # The storage is read outside of transactions: it may take long.
         for batch in reader.batches(known):
             with database.writing() as connection:
@@ -309,14 +321,7 @@ class Catalog:
             try:
                 data = self._storage.read(STORE_KEY)
             except FileNotFoundError as error:
-                if self._storage.read_many([STORE_KEY_NEWER], 1) != [None]:
-                    raise NewerFormatError(
-                        self._storage.url, f"it has {STORE_KEY_NEWER} and no {STORE_KEY}"
-                    ) from error
-                raise NotAStoreError(
-                    f"{self._storage.url} holds no store: it has no {STORE_KEY}; the first save "
-                    "there creates one"
-                ) from error
+                raise missing(self._storage) from error
             self._store = decode_store(data, where)
         return self._store
 

@@ -61,6 +61,11 @@ SAME_VERSION = and_(
     VersionRow.version == MetricRow.version,
 )
 NEWER = and_(text(UNSETTLED), VersionRow.kind == "newer")
+HEAD_OF = select(VersionRow.head).where(
+    VersionRow.store == bindparam("store"),
+    VersionRow.path == bindparam("path"),
+    VersionRow.version == bindparam("version"),
+)
 RECORDS = select(VersionRow.path, VersionRow.version, VersionRow.head, VersionRow.damage).where(
     VersionRow.kind != "void"
 )
@@ -97,6 +102,8 @@ class Reader:
     def known(self, path: str) -> Known:
         """Return what of a run is indexed, and what of that is worth another look."""
         version, entry, is_unsettled = self._last(path)
+        key = {"store": self._store, "path": path, "version": version}
+        head = self._connection.execute(HEAD_OF, key).scalar() if version else None
         newer: list[tuple[int, str]] = []
         void: list[int] = []
         if is_unsettled:
@@ -118,7 +125,7 @@ class Reader:
                 )
                 .order_by(JournalRow.number)
             ).all()
-        return Known(version + 1, entry + 1, newer, void, void_entries)
+        return Known(version + 1, entry + 1, newer, void, void_entries, head)
 
     def present(self, paths: Sequence[str]) -> list[str]:
         """Return those of *paths* that have a version or a journal entry, sorted."""

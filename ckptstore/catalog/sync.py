@@ -41,6 +41,8 @@ class Known:
     void_versions: Sequence[int] = ()
     """Torn manifests: whoever was writing one may have finished since."""
     void_entries: Sequence[int] = ()
+    last_head: str | None = None
+    """The first line of the last version indexed, None where that has none."""
 
 
 class RunReader:
@@ -57,6 +59,17 @@ class RunReader:
         self._storage = storage
         self._path = path
         self._in_place = in_place
+
+    def is_there(self, known: Known) -> bool:
+        """Say whether the last version indexed is still the one that lies in the storage.
+
+        Manifests never change; but a run can be deleted, rolled back or put in another's place.
+        """
+        if known.last_head is None:
+            return True
+        line = known.last_head.encode()[:START_BYTES]
+        key = version_key(self._path, known.next_version - 1)
+        return self._storage.read_many([key], len(line)) == [line]
 
     def batches(self, known: Known) -> Iterator[Batch]:
         """Yield what is not known yet, in order; nothing if nothing is new.

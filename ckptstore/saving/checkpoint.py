@@ -15,8 +15,9 @@ from ckptstore.saving.capture import (
     encode_config,
     unknown_arguments,
 )
-from ckptstore.saving.line import GivenSettings, Line
+from ckptstore.saving.line import Line
 from ckptstore.saving.save import Facts, check_rank, save
+from ckptstore.saving.settings import GivenSettings
 from ckptstore.state import rng
 from ckptstore.state.keywords import check_model, check_optimizer, metric_dict, sort, whole
 from ckptstore.storage.base import Storage

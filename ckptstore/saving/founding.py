@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import uuid
 
-from ckptstore.errors import NewerFormatError, NotExclusiveError, StorageError
+from ckptstore.catalog.stores import missing
+from ckptstore.errors import NotAStoreError, NotExclusiveError, StorageError
 from ckptstore.format.journal import DEFAULT_GRACE_S, StoreFacts, decode_store, encode_store
-from ckptstore.format.layout import STORE_KEY, STORE_KEY_NEWER
+from ckptstore.format.layout import STORE_KEY
 from ckptstore.saving.commit import create_once
 from ckptstore.storage.base import Storage
 
@@ -27,7 +28,7 @@ def found(storage: Storage, *, single_writer: bool) -> StoreFacts:
         NotExclusiveError: The storage can't keep two writers apart, and ``single_writer`` isn't
             set. Nothing was written where that is known beforehand.
         NewerFormatError: A newer ckptstore made the store; nothing was written.
-        IntegrityError: ``ckptstore.json`` is damaged.
+        IntegrityError: ``ckptstore.json`` is damaged, or missing though there are runs.
         StorageError: It could not be read or written.
     """
     _check_trust(storage, "nothing is known that makes it so", single_writer=single_writer)
@@ -49,8 +50,9 @@ def found(storage: Storage, *, single_writer: bool) -> StoreFacts:
 
 
 def _make(storage: Storage, *, single_writer: bool) -> bytes:
-    if storage.read_many([STORE_KEY_NEWER], 1) != [None]:
-        raise NewerFormatError(storage.url, f"it has {STORE_KEY_NEWER} and no {STORE_KEY}")
+    why = missing(storage)
+    if not isinstance(why, NotAStoreError):
+        raise why
     storage.prepare()
     facts = StoreFacts(uuid.uuid4(), DEFAULT_GRACE_S, storage.in_place)
     data = encode_store(facts)

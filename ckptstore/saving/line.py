@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.errors import (
@@ -22,7 +20,6 @@ from ckptstore.errors import (
     SettingsWarning,
     warn,
 )
-from ckptstore.format.journal import Mode, Settings
 from ckptstore.format.layout import (
     VERSION_FILE,
     check_tag,
@@ -32,41 +29,12 @@ from ckptstore.format.layout import (
     versions_folder,
 )
 from ckptstore.format.manifest import Head, Parent, encode_head, encode_manifest, parent_of
-from ckptstore.saving.capture import encode_config
 from ckptstore.saving.commit import create_next
 from ckptstore.saving.founding import found
 from ckptstore.saving.journaling import append, set_settings, set_tag
+from ckptstore.saving.lineage import Lineage
+from ckptstore.saving.settings import GivenSettings, shown
 from ckptstore.storage.base import Storage
-
-
-@dataclass(frozen=True)
-class GivenSettings:
-    """The settings a caller named; what is None was left to the run's journal."""
-
-    monitor: str | None = None
-    mode: Mode | None = None
-    config: Any = None
-
-    def over(self, recorded: Settings | None) -> Settings:
-        """Return these settings where they were given, else the recorded or default ones."""
-        base = recorded or Settings()
-        return Settings(
-            self.monitor if self.monitor is not None else base.monitor,
-            self.mode if self.mode is not None else base.mode,
-            self.config if self.config is not None else base.config,
-        )
-
-
-def given_settings(
-    config: Mapping[str, Any] | None, monitor: str | None, mode: Mode | None
-) -> GivenSettings:
-    """Return the settings a caller named.
-
-    Raises:
-        UnsupportedValueError: A value of *config* can't be kept.
-        ArgumentError: *config* is no dict with string keys.
-    """
-    return GivenSettings(monitor, mode, encode_config(config, "config"))
 
 
 @contextmanager
@@ -92,24 +60,32 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 
 
-class Line:
-    """One process's line of versions in one run. Safe to use from several threads.
+# As much of a manifest as tells one save from another: the save id stands near its beginning.
+START_BYTES = 256
 
-    Attributes:
-        parent: What this process resumed or last saved, the next version's parent by default.
-    """
+
+class Line:
+    """One process's line of versions in one run. Safe to use from several threads."""
 
     def __init__(
-        self, storage: Storage, catalog: Catalog, run: str, *, single_writer: bool
+        self,
+        storage: Storage,
+        catalog: Catalog,
+        run: str,
+        lineage: Lineage,
+        *,
+        single_writer: bool,
     ) -> None:
         self.run = run
         self.path = run_path(run)
-        self.parent: Parent | None = None
+        self._lineage = lineage
+        self._parent: Parent | None = None
         self._storage = storage
         self._catalog = catalog
         self._single_writer = single_writer
         self._next: int | None = None
         self._last: tuple[str, bytes] | None = None
+        self._start: tuple[str, bytes] | None = None
         self._mine = False
         self._warned = False
         self._recorded: GivenSettings | None = None
@@ -131,9 +107,18 @@ class Line:
                 "them is in use already: keep to one spelling"
             )
 
+    @property
+    def parent(self) -> Parent | None:
+        """What the next version comes from by default.
+
+        What this process resumed or last saved in this run; before that, what it last restored from
+        any other run, as a fine-tuning does.
+        """
+        return self._parent or self._lineage.restored
+
     def resumed(self, parent: Parent) -> None:
         """Take note that this process goes on from *parent*, so that saves belong to it."""
-        self.parent = parent
+        self._parent = self._lineage.restored = parent
         self._mine = True
 
     def once(self, messages: Callable[[], Sequence[str]]) -> Sequence[str]:
@@ -156,6 +141,10 @@ class Line:
             StorageError: The storage failed, or can't keep two writers apart.
         """
         with self._lock:
+            if self._last is not None and not self._storage.exclusive:
+                self._check_alone(*self._last)
+            if self._start is not None and not self._is_there(*self._start):
+                self._begin_again(self._start[0])
             if self._next is None:
                 found(self._storage, single_writer=self._single_writer)
                 self._next = self._first_number()
@@ -167,8 +156,6 @@ class Line:
                     "resume() first to continue that training, or name another run",
                     RunWarning,
                 )
-            if self._last is not None and not self._storage.exclusive:
-                self._check_alone(*self._last)
 
     def commit(self, head: Callable[[int], Head], lines: Sequence[bytes]) -> tuple[Head, bytes]:
         """Create the manifest under the next number that is free, and index it.
@@ -200,10 +187,11 @@ class Line:
             self._next = number + 1
             if committed.kind == "checkpoint":
                 self._mine = True
-                self.parent = parent_of(committed)
+                self._parent = parent_of(committed)
+            key, line = version_key(self.path, number), encode_head(committed)
+            self._start = (key, line[:START_BYTES])
             if not self._storage.exclusive:
-                self._last = (version_key(self.path, number), encode_manifest(committed, lines))
-            line = encode_head(committed)
+                self._last = (key, encode_manifest(committed, lines))
             with noting(f"{committed.ref} is saved; only the catalog may be behind"):
                 self._index(line, committed)
             return committed, line
@@ -236,8 +224,8 @@ class Line:
                 return
             if recorded is not None:
                 warn(
-                    f"run {self.run!r}: its recorded settings were {_shown(recorded)} and are "
-                    f"now {_shown(wanted)}; "
+                    f"run {self.run!r}: its recorded settings were {shown(recorded)} and are "
+                    f"now {shown(wanted)}; "
                     "every process that reads the run follows",
                     SettingsWarning,
                 )
@@ -286,6 +274,21 @@ class Line:
             )
         return numbers[-1] + 1
 
+    def _is_there(self, key: str, start: bytes) -> bool:
+        """Say whether the version this process saved last is still in the storage."""
+        return self._storage.read_many([key], len(start)) == [start]
+
+    def _begin_again(self, key: str) -> None:
+        """Forget what is known of the run: it, or the whole store, was deleted meanwhile."""
+        warn(
+            f"{self._storage.url}/{key}, which this process saved, is gone or was replaced; was "
+            f"the folder deleted? Saving into run {self.run!r} goes on from what is there now",
+            RunWarning,
+        )
+        self._next = self._start = self._last = self._parent = self._recorded = None
+        self._mine = True
+        self._catalog.forget()
+
     def _check_alone(self, key: str, data: bytes) -> None:
         """Notice a second writer on storage that can't keep two apart."""
         try:
@@ -307,8 +310,3 @@ class Line:
                 f"{head.ref} is saved; the catalog is behind until the next sync: {error}",
                 CatalogWarning,
             )
-
-
-def _shown(settings: Settings) -> str:
-    config = "" if settings.config is None else ", config=…"
-    return f"monitor={settings.monitor!r}, mode={settings.mode!r}{config}"

@@ -40,14 +40,20 @@ def numbers(found: list[Batch]) -> list[tuple[list[int], list[int]]]:
 # ------------------------------------------------------------ the next numbers
 
 
-def test_sync_with_nothing_new_asks_for_the_next_numbers_only(storage, catalog):
+def test_sync_with_nothing_new_asks_for_the_last_version_and_the_next_numbers_only(
+    storage, catalog
+):
     commit(storage, make_head("digits", 1))
     catalog.sync("digits")
     storage.requests.clear()
 
     catalog.sync("digits")
 
-    assert storage.requests == [version_key("digits", 2), journal_key("digits", 1)]
+    assert storage.requests == [
+        version_key("digits", 1),
+        version_key("digits", 2),
+        journal_key("digits", 1),
+    ]
 
 
 def test_nothing_is_found_in_one_request(storage):

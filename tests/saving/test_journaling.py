@@ -15,7 +15,7 @@ from ckptstore.format.layout import journal_key
 from ckptstore.saving import journaling
 from ckptstore.saving.founding import found
 from ckptstore.saving.journaling import append, set_settings, set_tag
-from ckptstore.saving.line import GivenSettings
+from ckptstore.saving.settings import GivenSettings
 from ckptstore.storage.local import LocalStorage
 from tests.faults import Failing
 

@@ -1,0 +1,46 @@
+"""A run's settings as a caller names them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ckptstore.format.journal import Mode, Settings
+from ckptstore.saving.capture import encode_config
+
+
+@dataclass(frozen=True)
+class GivenSettings:
+    """The settings a caller named; what is None was left to the run's journal."""
+
+    monitor: str | None = None
+    mode: Mode | None = None
+    config: Any = None
+
+    def over(self, recorded: Settings | None) -> Settings:
+        """Return these settings where they were given, else the recorded or default ones."""
+        base = recorded or Settings()
+        return Settings(
+            self.monitor if self.monitor is not None else base.monitor,
+            self.mode if self.mode is not None else base.mode,
+            self.config if self.config is not None else base.config,
+        )
+
+
+def given_settings(
+    config: Mapping[str, Any] | None, monitor: str | None, mode: Mode | None
+) -> GivenSettings:
+    """Return the settings a caller named.
+
+    Raises:
+        UnsupportedValueError: A value of *config* can't be kept.
+        ArgumentError: *config* is no dict with string keys.
+    """
+    return GivenSettings(monitor, mode, encode_config(config, "config"))
+
+
+def shown(settings: Settings) -> str:
+    """Return settings for people."""
+    config = "" if settings.config is None else ", config=…"
+    return f"monitor={settings.monitor!r}, mode={settings.mode!r}{config}"

@@ -1,0 +1,31 @@
+"""An empty place, a store copied in part and a newer one's are told apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from ckptstore.catalog.stores import missing
+from ckptstore.errors import IntegrityError, NewerFormatError, NotAStoreError
+from ckptstore.format.layout import STORE_KEY_NEWER, version_key
+from tests.catalog.places import DictStorage
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "said"),
+    [
+        (None, NotAStoreError, "holds no store"),
+        ("notes.txt", NotAStoreError, "holds no store"),
+        (version_key("digits", 1), IntegrityError, "copied in part"),
+        (STORE_KEY_NEWER, NewerFormatError, "newer ckptstore"),
+    ],
+)
+def test_it_says_why_there_is_no_file(key, kind, said):
+    storage = DictStorage()
+    if key is not None:
+        storage.create(key, b"")
+
+    why = missing(storage)
+
+    assert type(why) is kind
+    assert said in str(why)
+    assert storage.url in str(why)
