@@ -78,6 +78,7 @@ def load_module(
 
     Raises:
         ArgumentError: *factory* is no callable, or needs arguments that nobody recorded.
+        VersionNotFoundError: The version has no such part, or it is no module's.
         MismatchError: The module does not fit.
         IntegrityError: Some bytes are not what was saved.
     """
@@ -91,7 +92,9 @@ def load_module(
         raise ArgumentError(f"build={build!r}: say 'auto' or 'plain'")
     target = resolve(device)
     infos = {info.name: info for info in opened.head.parts}
-    if part in infos and infos[part].kind not in ("module", "state_dict"):
+    if part not in infos:
+        opened.part(part)  # raises, and lists those there are
+    elif infos[part].kind not in ("module", "state_dict"):
         raise VersionNotFoundError(
             f"part {part!r} of {opened.head.ref} is no module: .state({part!r}) returns what was "
             "saved"

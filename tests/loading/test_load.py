@@ -236,6 +236,17 @@ def test_a_part_that_is_no_module_says_how_to_read_it(store, training):
         checkpoint.load(Net, part="ema")
 
 
+def test_an_unknown_part_is_named_before_any_constructor_argument(store):
+    class Sized(nn.Linear):
+        def __init__(self, size):
+            super().__init__(size, size)
+
+    checkpoint = store.save(Sized(3).state_dict())
+
+    with pytest.raises(VersionNotFoundError, match=r"no part 'ema'; it has 'model'"):
+        checkpoint.load(Sized, part="ema")
+
+
 def test_a_state_dict_that_was_saved_is_loaded_into_a_class(store):
     model = Net(5)
     checkpoint = store.save(model.state_dict())
