@@ -215,6 +215,14 @@ def _slots(module: torch.nn.Module) -> Iterator[Slot]:
                 yield owner, name, f"{prefix}.{name}" if prefix else name, tensor
 
 
+def _held(owner: torch.nn.Module, name: str) -> torch.Tensor | None:
+    # By "in": the tables of a scripted module have no get().
+    for table in (owner._parameters, owner._buffers):  # noqa: SLF001 - as torch loads
+        if name in table:
+            return table[name]
+    return None
+
+
 def _put_back(found: Fit, slots: list[Slot], overlapping: set[int]) -> list[str]:
     """Return the module's own objects to where loading code put others.
 
@@ -228,7 +236,7 @@ def _put_back(found: Fit, slots: list[Slot], overlapping: set[int]) -> list[str]
     adopted = set(found.adopted)
     kept: list[str] = []
     for owner, name, key, original in slots:
-        current = owner._parameters.get(name, owner._buffers.get(name))  # noqa: SLF001
+        current = _held(owner, name)
         if current is original:
             if key in found.own and key not in adopted and not is_lazy(current):
                 kept.append(key)

@@ -450,6 +450,28 @@ def test_lazy_modules_take_shapes_and_dtypes_from_what_was_saved(dtype):
     assert type(built.module[0]) is nn.Linear
 
 
+def scripted():
+    return torch.jit.script(nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)))
+
+
+def traced():
+    return torch.jit.trace(nn.Sequential(nn.Linear(6, 6), nn.ReLU()), torch.zeros(1, 6))
+
+
+@pytest.mark.parametrize("make", [scripted, traced], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("mode", ["auto", "plain"])
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
+def test_scripted_and_traced_modules_are_built_too(make, mode):
+    state, metadata = other_weights(make)
+    module = load(make, state, metadata, mode).module
+    assert isinstance(module, torch.jit.ScriptModule)
+    assert_holds(module, state)
+    plain = make().eval()
+    plain.load_state_dict(state)
+    x = torch.ones(2, 6)
+    assert torch.equal(module(x), plain(x))
+
+
 # ------------------------------------------------------------------ loading code of the class
 
 
