@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar, Un
 from ckptstore.format.fields import format_time
 from ckptstore.format.manifest import File, Head, Pack, Parent
 from ckptstore.format.untree import decode
+from ckptstore.text import number
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +95,7 @@ class Entry:
         facts = [self.ref]
         facts += [f"epoch={self.epoch}"] if self.epoch is not None else []
         facts += [f"step={self.step}"] if self.step is not None else []
-        facts += [f"{name}={value:.6g}" for name, value in self.metrics.items()]
+        facts += [f"{name}={number(value, 6)}" for name, value in self.metrics.items()]
         return f"<{type(self).__name__} {' '.join(facts)}>"
 
     @property

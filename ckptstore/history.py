@@ -8,7 +8,7 @@ from typing import Any, overload
 
 from ckptstore.entry import Entry
 from ckptstore.errors import MissingPackageError
-from ckptstore.text import aligned, plain, size
+from ckptstore.text import aligned, number, plain, size
 
 SHOWN_ROWS = 60
 COLUMNS = ("ref", "kind", "epoch", "step")
@@ -170,6 +170,4 @@ def _kind(entry: Entry) -> str:
 
 
 def _text(value: float | None) -> str:
-    if value is None:
-        return ""
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
+    return "" if value is None else number(value, 4)

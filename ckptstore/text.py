@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+
+LARGEST_DOUBLE = int(sys.float_info.max)
 
 
 def plain(name: str) -> str:
@@ -13,6 +16,19 @@ def plain(name: str) -> str:
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in name
     )
+
+
+def number(value: float, digits: int = 6) -> str:
+    """Return a number for people: an int in full, anything else to so many significant digits.
+
+    Another program may have recorded an int of any length, of which Python writes no more than
+    4300 digits.
+    """
+    if not isinstance(value, int):
+        return f"{value:.{digits}g}"
+    if abs(value) > LARGEST_DOUBLE:
+        return f"{'negative ' if value < 0 else ''}int of {value.bit_length()} bits"
+    return str(value)
 
 
 def size(size_bytes: int) -> str:

@@ -123,6 +123,15 @@ def test_any_number_is_shown(value):
     assert (str(value) if isinstance(value, int) else f"{value:.4g}") in repr(history)
 
 
+@pytest.mark.parametrize("value", [10**400, -(10**5000)], ids=["of 400 digits", "of 5000"])
+def test_an_int_that_another_program_recorded_is_shown_however_long(value):
+    made = entry(1, metrics={"x": value})
+
+    assert "int of" in repr(made)
+    assert "int of" in repr(History([made]))
+    assert made.metrics == {"x": value}
+
+
 HOSTILE = "<script>alert('x')</script>&\"\x1b[2J\u202e"
 
 

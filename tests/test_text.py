@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ckptstore.text import aligned, plain, size
+from ckptstore.text import aligned, number, plain, size
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,22 @@ from ckptstore.text import aligned, plain, size
 )
 def test_what_can_not_be_seen_is_spelled_out(name, shown):
     assert plain(name) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.123456789, "0.123457"),
+        (1e300, "1e+300"),
+        (float("nan"), "nan"),
+        (1_000_000, "1000000"),
+        (-(10**300), "-1" + "0" * 300),
+        (10**400, "int of 1329 bits"),
+        pytest.param(-(10**5000), "negative int of 16610 bits", id="of 5000 digits"),
+    ],
+)
+def test_any_number_can_be_shown(value, shown):
+    assert number(value) == shown
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ckptstore.errors import CkptStoreWarning
-from ckptstore.text import aligned, plain, size
+from ckptstore.text import aligned, number, plain, size
 
 INDENT = "  "
 GAP = 2
@@ -131,4 +131,6 @@ def _leaf(value: object) -> str:
         return plain(value)
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         return ", ".join(map(plain, value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return number(value)
     return plain(json.dumps(value, ensure_ascii=False))

@@ -81,15 +81,15 @@ def number(name: str, value: object) -> float | int:
             f"{name!r}"
             f"{_suggestion(name)}; for a fact to remember use extra={{'{name}': {value}}}"
         )
-    if isinstance(value, numbers.Integral):
-        return int(value)
     if isinstance(value, numbers.Real):
         try:
-            return float(value)
+            near = float(value)
         except OverflowError as error:
             raise ArgumentError(
-                f"{name}=: a {type(value).__qualname__} too large for a float"
+                f"{name}=: this {type(value).__qualname__} is too large for a float, and metrics "
+                "are compared as floats; put it into extra="
             ) from error
+        return int(value) if isinstance(value, numbers.Integral) else near
     raise ArgumentError(f"{name}=: {_advice(name, value)}")
 
 

@@ -61,6 +61,13 @@ def test_empty_dicts_and_trees_are_leaves(capsys):
     )
 
 
+def test_an_int_of_any_length_is_shown(capsys):
+    screen.print_metadata({"metrics": {"steps": 1000000, "huge": 10**5000}, "parts": {}})
+    shown = capsys.readouterr().out
+    assert "steps  1000000\n" in shown
+    assert "int of 16610 bits" in shown
+
+
 def test_cells_on_a_terminal_are_text(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     screen.print_table(["[red]ref[/red]"], [["[bold]digits[/bold]@1"]])

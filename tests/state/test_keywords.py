@@ -66,7 +66,8 @@ def test_none_is_absent(name):
         (torch.tensor(0.5, dtype=torch.bfloat16, requires_grad=True), 0.5),
         (Fraction(1, 4), 0.25),
         (float("inf"), float("inf")),
-        (10**400, 10**400),
+        (10**300, 10**300),
+        (2**1023, 2**1023),
     ],
 )
 def test_a_real_number_is_a_metric(value, metric):
@@ -94,6 +95,8 @@ def test_nan_is_a_metric():
         ("loss", "0.5", "a str"),
         ("loss", Decimal("0.5"), "Decimal"),
         ("loss", Fraction(10**400), "too large for a float"),
+        ("loss", 10**400, r"loss=: this int is too large for a float, .* extra="),
+        pytest.param("loss", -(10**5000), "too large for a float", id="an int of 5000 digits"),
         ("loss", [0.5], "a list"),
         ("facts", {"a": 1}, "extra= or config="),
         ("loss", np.ones(2), "ndarray"),
