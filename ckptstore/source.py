@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from ckptstore.entry import Entry, LoadOptions, Model
+from ckptstore.errors import ArgumentError
 from ckptstore.storage.base import Storage
 from ckptstore.storage.writing import write_file
 
@@ -36,6 +37,7 @@ class Source:
         """Build the module of one of an entry's parts; :meth:`Entry.load` calls this."""
         from ckptstore.loading.load import load_module
 
+        check_options(options)
         # It is the very object that *factory* returned.
         return cast("Model", load_module(self._open(entry), factory, **options).module)
 
@@ -64,3 +66,16 @@ class Source:
         from ckptstore.loading.manifest import open_manifest
 
         return open_manifest(self._storage, entry.run, entry.version, save_id=entry.head.save_id)
+
+
+def check_options(options: Mapping[str, object]) -> None:
+    """Refuse what is no option of ``load``.
+
+    Raises:
+        ArgumentError: It names the option, and those there are.
+    """
+    known = LoadOptions.__annotations__
+    for name in options:
+        if name not in known:
+            advice = "write device=" if name == "map_location" else f"it has {', '.join(known)}"
+            raise ArgumentError(f"load has no option {name!r}; {advice}")

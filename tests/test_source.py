@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from torch import nn
 
 from ckptstore import Store
-from ckptstore.errors import IntegrityError
+from ckptstore.errors import ArgumentError, IntegrityError
 from tests.loading.trainings import Net, Training, same
 
 
@@ -37,3 +38,15 @@ def test_what_is_restored_is_the_parent_of_what_is_saved_next(tmp_path):
     store.get("default@1").restore(training.model)
 
     assert training.save(store).parent == "default@1"
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [("map_location", "write device="), ("devise", "it has device, part")]
+)
+def test_an_option_that_load_has_not_is_named(tmp_path, option, said):
+    store = Store(tmp_path)
+    store.save(nn.Linear(1, 1), epoch=0, val_loss=1.0, model_config={})
+
+    for load in (store.load_best, store.load_latest, store.run("default").load_best):
+        with pytest.raises(ArgumentError, match=f"no option '{option}'; {said}"):
+            load(nn.Linear, **{option: "cpu"})

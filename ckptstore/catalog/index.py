@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +23,7 @@ from ckptstore.catalog.stores import missing
 from ckptstore.catalog.sync import RunReader, walk
 from ckptstore.catalog.tables import store_key
 from ckptstore.entry import Record
-from ckptstore.errors import (
-    CatalogError,
-    CatalogWarning,
-    CkptStoreError,
-)
+from ckptstore.errors import CatalogError, CatalogWarning, CkptStoreError, warn
 from ckptstore.format.journal import Facts, Mode, Settings, StoreFacts, decode_store
 from ckptstore.format.layout import STORE_KEY, version_key
 from ckptstore.format.manifest import Head
@@ -267,11 +262,10 @@ class Catalog:
             if database is None or database.is_memory:
                 raise
             if not database.is_read_only:
-                warnings.warn(
+                warn(
                     f"{error}. Until this process ends its index is kept in memory and filled from "
                     "the storage; nothing is lost",
                     CatalogWarning,
-                    stacklevel=5,
                 )
             database.close()
             self._database = Database(parse_url(MEMORY), timeout_s=self._timeout_s)

@@ -16,7 +16,6 @@ from ckptstore.errors import IntegrityError
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 200
-DIGEST = re.compile(r"[0-9a-f]{64}")
 # A string or a bracket. A string without an end is one token too, and nothing is tried twice, or a
 # line of escaped quotes would take time by its length squared.
 TOKEN = re.compile(rb'"(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)|[\[{]|[\]}]', re.DOTALL)
@@ -25,11 +24,6 @@ TOKEN = re.compile(rb'"(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)|[\[{]|[\]}]', re.DOTALL
 def digest(data: bytes | bytearray | memoryview) -> str:
     """Return the BLAKE3 of *data* as 64 hexadecimal digits."""
     return blake3(data).hexdigest()
-
-
-def is_digest(value: object) -> bool:
-    """Say whether *value* is a digest as the format writes it."""
-    return isinstance(value, str) and DIGEST.fullmatch(value) is not None
 
 
 def dump_line(value: object) -> bytes:

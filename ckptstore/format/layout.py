@@ -33,7 +33,6 @@ SEGMENT_RULE = (
 MAX_SHOWN = 80
 # A number in its one spelling: a stray "000000007.jsonl" is no version 7.
 VERSION_FILE = re.compile(r"([0-9]{8}|[1-9][0-9]{8,17})\.jsonl")
-JOURNAL_FILE = re.compile(r"([0-9]{8}|[1-9][0-9]{8,17})\.json")
 
 
 def check_run(name: object) -> str:
@@ -127,7 +126,7 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
         elif piece == "?":
             pieces.append("[^/]")
         elif piece.startswith("[") and piece.endswith("]"):
-            inside = piece[1:-1].replace("\\", r"\\")
+            inside = re.sub(r"[\\\[&|~]", r"\\\g<0>", piece[1:-1])
             pieces.append("[" + ("^" + inside[1:] if inside.startswith("!") else inside) + "]")
         else:
             pieces.append(re.escape(piece))
@@ -177,11 +176,6 @@ def numbered(files: tuple[str, ...], kind: re.Pattern[str]) -> list[int]:
 def pack_key(save_id: UUID, number: int) -> str:
     """Return the key of a save's pack *number*."""
     return f"packs/{save_id.hex[-2:]}/{save_id}-{number}.safetensors"
-
-
-def file_key(save_id: UUID, number: int) -> str:
-    """Return the key of a save's opaque file *number*."""
-    return f"files/{save_id.hex[-2:]}/{save_id}-{number}"
 
 
 def _is_segment(part: str) -> bool:

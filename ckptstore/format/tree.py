@@ -180,7 +180,8 @@ class _Encoder:
         if isinstance(value, np.generic):
             name = _dtype_name(value.dtype, path)
             if isinstance(value, np.str_):
-                data = _encode_str(str(value), path).encode("utf-32-le")
+                # str(value) would drop zeros at the end.
+                data = _encode_str(str.__str__(value), path).encode("utf-32-le")
             else:
                 data = bytes(value) if isinstance(value, np.bytes_) else value.tobytes()
             return {"$scalar": base64.b64encode(data).decode(), "dtype": name}

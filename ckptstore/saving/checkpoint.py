@@ -62,12 +62,12 @@ def save_checkpoint(
         encode_config(config, "config") if config is not None else given.config,
         parent,
     )
-    captured = capture(parts, model_config)
-    captured += _extras(extra, with_rng=with_rng)
-    if not captured:
+    if not parts and extra is None:
         raise ArgumentError(
             "save() was given no state: pass a model, an optimizer or any other part"
         )
+    captured = capture(parts, model_config)
+    captured += _extras(extra, with_rng=with_rng)
     for message in line.once(lambda: unknown_arguments(parts, captured)):
         warn(message, StateWarning)
     head = save(storage, line, captured, facts)

@@ -9,7 +9,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from ckptstore.catalog.index import Catalog
-from ckptstore.errors import SecondWriterError
+from ckptstore.errors import SecondWriterError, StorageError
 from ckptstore.format.journal import Entry, Facts, Settings, SettingsEntry, TagEntry, encode_entry
 from ckptstore.format.layout import journal_key
 from ckptstore.saving.commit import MAX_LOST_RACES, create_once
@@ -47,9 +47,13 @@ def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Ent
             catalog.sync(path)
             return entry
         if not storage.exclusive:
-            break
-    raise SecondWriterError(
-        f"{storage.url}: other processes keep writing to the journal of run {path!r}"
+            raise SecondWriterError(
+                f"{storage.url}/{key} was written by another process, and this storage can't keep "
+                "two writers apart: stop the other one; what it wrote is still there"
+            )
+    raise StorageError(
+        f"{storage.url}: lost {MAX_LOST_RACES} races for the journal of run {path!r} in a row; is "
+        "another process writing in a loop?"
     )
 
 

@@ -10,12 +10,10 @@ from hypothesis import strategies as st
 
 from ckptstore.errors import InvalidNameError
 from ckptstore.format.layout import (
-    JOURNAL_FILE,
     VERSION_FILE,
     Ref,
     check_run,
     check_tag,
-    file_key,
     glob_regex,
     is_glob,
     journal_key,
@@ -171,7 +169,6 @@ def test_only_patterns_are_globs():
 def test_keys_are_made_of_ids_and_numbers():
     save = uuid.UUID("01a20cb8-5e69-7452-884a-9ec81d929f23")
     assert pack_key(save, 3) == f"packs/23/{save}-3.safetensors"
-    assert file_key(save, 0) == f"files/23/{save}-0"
     assert journal_key("a/b", 12) == "runs/a/b/_journal/00000012.json"
     assert version_key("a", 123456789) == "runs/a/_versions/123456789.jsonl"
 
@@ -183,4 +180,3 @@ def test_only_files_spelled_as_written_have_a_number():
         "00000007.JSONL", "٠٠٠٠٠٠٠٨.jsonl", ".tmp-1", "00000009.jsonl\n",
     )  # fmt: skip
     assert numbered(files, VERSION_FILE) == [1, 2, 123456789]
-    assert numbered(("00000004.json", "00000005.jsonl"), JOURNAL_FILE) == [4]

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from ckptstore.catalog.index import Catalog
-from ckptstore.errors import OutcomeUnknownError, SecondWriterError, StorageError
+from ckptstore.errors import OutcomeUnknownError, StorageError
 from ckptstore.format.journal import Facts, Settings, SettingsEntry, TagEntry, decode_entry
 from ckptstore.format.layout import journal_key
 from ckptstore.saving import journaling
@@ -142,5 +142,5 @@ def test_it_gives_up_after_very_many_lost_races(local, monkeypatch):
         append(local, catalog(local), "a", set_tag("prod", known.tags.get("prod", 0) + 1))
         return TagEntry("mine", 1, time, writer)
 
-    with pytest.raises(SecondWriterError, match="keep writing"):
+    with pytest.raises(StorageError, match="lost 3 races"):
         append(local, catalog(local), "a", decide)
