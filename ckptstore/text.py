@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+WORDS = frozenset({"ref", "kind", "tags"})
+"""The columns of a table that hold words; the others hold numbers."""
 LARGEST_DOUBLE = int(sys.float_info.max)
 
 
@@ -42,13 +44,13 @@ def size(size_bytes: int) -> str:
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table: the first column flush left, the others flush right."""
+    """Return the lines of a table: words flush left, numbers flush right."""
     table = [header, *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     return [
         "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if name in WORDS else cell.rjust(width)
+            for name, cell, width in zip(header, row, widths, strict=True)
         ).rstrip()
         for row in table
     ]

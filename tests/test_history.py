@@ -77,10 +77,10 @@ def test_two_are_equal_by_what_they_hold(history):
 
 def test_it_is_a_table_that_reads_well(history):
     assert repr(history).splitlines() == [
-        "ref             kind  epoch  val_loss  acc     tags    size              created",
+        "ref       kind        epoch  val_loss  acc  tags       size              created",
         "digits@1  checkpoint      0       0.5                1.5 kB  2026-01-31 12:01:00",
         "digits@2  checkpoint      1    0.1235    1  prod, x  3.0 kB  2026-01-31 12:02:00",
-        "digits@3     package                                 4.5 kB  2026-01-31 12:03:00",
+        "digits@3  package                                    4.5 kB  2026-01-31 12:03:00",
     ]
 
 

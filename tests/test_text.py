@@ -51,9 +51,10 @@ def test_size_is_in_powers_of_1000(size_bytes, shown):
     assert size(size_bytes) == shown
 
 
-def test_first_column_is_flush_left_and_others_flush_right():
-    assert aligned(["ref", "loss"], [["digits@1", "0.5"], ["d", ""]]) == [
-        "ref       loss",
-        "digits@1   0.5",
-        "d",
+def test_words_are_flush_left_and_numbers_flush_right():
+    rows = [["digits@1", "0.5", "prod, x", "1.5 kB"], ["d", "", "x", "10 B"]]
+    assert aligned(["ref", "loss", "tags", "size"], rows) == [
+        "ref       loss  tags       size",
+        "digits@1   0.5  prod, x  1.5 kB",
+        "d               x          10 B",
     ]

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ckptstore.errors import CkptStoreWarning
-from ckptstore.text import aligned, number, plain, size
+from ckptstore.text import WORDS, aligned, number, plain, size
 
 INDENT = "  "
 GAP = 2
@@ -45,7 +45,10 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         width = max((cell_len(row[place]) for row in rows), default=0)
         needed += width + GAP
         table.add_column(
-            Text(name), justify="right" if place else "left", min_width=width, overflow="fold"
+            Text(name),
+            justify="left" if name in WORDS else "right",
+            min_width=width,
+            overflow="fold",
         )
     for row in rows:
         table.add_row(*map(Text, row))

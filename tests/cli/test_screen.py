@@ -68,6 +68,15 @@ def test_an_int_of_any_length_is_shown(capsys):
     assert "int of 16610 bits" in shown
 
 
+def test_words_are_flush_left_on_a_terminal_too(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    screen.print_table(["ref", "tags", "loss"], [["d@1", "prod, x", "0.5"], ["d@2", "x", "10"]])
+    rows = capsys.readouterr().out.splitlines()[-2:]
+    assert [row.index("prod" if place == 0 else "x") for place, row in enumerate(rows)] == [5, 5]
+    assert rows[1].rstrip().endswith("  10")
+
+
 def test_cells_on_a_terminal_are_text(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     screen.print_table(["[red]ref[/red]"], [["[bold]digits[/bold]@1"]])
