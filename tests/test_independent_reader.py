@@ -14,7 +14,7 @@ import torch
 from ckptstore import Store
 from ckptstore.format.journal import decode_entry
 from ckptstore.format.untree import decode
-from tests.independent_reader import Tensor, sealed, value, version
+from tests.independent_reader import sealed, value, version
 from tests.test_golden import GOLDEN, VERSIONS
 
 JOURNAL = sorted((GOLDEN / "runs/digits/_journal").iterdir())
@@ -36,8 +36,8 @@ def test_both_readers_agree_on_the_head(ref):
     head, _ = version(GOLDEN, entry.run, entry.version)
 
     assert head["save"] == entry.save_id
-    assert shown(value(head["metrics"], [])) == shown(entry.metrics)
-    assert shown(value(head["config"], [])) == shown(entry.config)
+    assert shown(value(head["metrics"])) == shown(entry.metrics)
+    assert shown(value(head["config"])) == shown(entry.config)
     assert (head["epoch"], head["step"], head["kind"]) == (
         entry.epoch,
         entry.step,
@@ -57,7 +57,7 @@ def test_both_readers_agree_on_the_journal(file):
         assert (read["tag"], read["version"]) == (entry.tag, entry.version)
     else:
         assert (read["monitor"], read["mode"]) == (entry.settings.monitor, entry.settings.mode)
-        assert value(read["config"], []) == decode(entry.settings.config, "config")
+        assert value(read["config"]) == decode(entry.settings.config, "config")
 
 
 def test_a_flipped_bit_is_noticed_by_the_other_reader_too(tmp_path):
@@ -73,9 +73,9 @@ def shown(state: Any) -> Any:
     for kind, node in NODES.items():
         if isinstance(state, kind):
             return shown(node(state))
-    if isinstance(state, Tensor):
-        return tuple(map(repr, state))
     if isinstance(state, dict):
+        if "chunks" in state:  # where the other reader found a tensor, nobody else needs to know
+            state = {name: state[name] for name in MEMBERS if name in state}
         beside = [getattr(state, "default_factory", None)]
         if isinstance(state, OrderedDict):
             beside.append(shown(getattr(state, "_metadata", None)))
@@ -92,23 +92,22 @@ def shown(state: Any) -> Any:
     return (type(state).__name__, repr(state))
 
 
-def tensor(value: torch.Tensor) -> Tensor:
-    """A tensor as the other reader has it."""
+def tensor(value: torch.Tensor) -> dict[str, Any]:
+    """A tensor as the other reader has it, in the order of the manifest's members."""
     plain = value.detach().contiguous().reshape(-1)
-    data = plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b""
     order = sorted(range(value.dim()), key=lambda dim: (-value.stride(dim), dim))
-    return Tensor(
-        torch_name(value.dtype),
-        list(value.shape),
-        None if value.is_contiguous() else order,
-        value.requires_grad,
-        data,
-    )
+    return {
+        "dtype": torch_name(value.dtype),
+        "shape": list(value.shape),
+        **({} if value.is_contiguous() else {"order": order}),
+        **({"requires_grad": True} if value.requires_grad else {}),
+        "data": plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b"",
+    }
 
 
 def array(value: np.ndarray) -> dict[str, Any]:
     return {
-        "$array": Tensor("uint8", [value.nbytes], None, requires_grad=False, data=value.tobytes()),
+        "$array": {"dtype": "uint8", "shape": [value.nbytes], "data": value.tobytes()},
         "dtype": value.dtype.str,
         "shape": list(value.shape),
         "fortran": bool(value.flags.f_contiguous and not value.flags.c_contiguous),
@@ -118,6 +117,8 @@ def array(value: np.ndarray) -> dict[str, Any]:
 def torch_name(value: object) -> str:
     return str(value).removeprefix("torch.")
 
+
+MEMBERS = ("dtype", "shape", "order", "requires_grad", "data")
 
 # What the other reader leaves as it stands in the tree. The first that fits counts.
 NODES: dict[type, Callable[[Any], dict[str, Any]]] = {
