@@ -26,6 +26,11 @@ OPTIONS = frozenset(
 )  # fmt: skip
 # Those of them that take something with state.
 PART_OPTIONS = frozenset({"model", "optimizer"})
+# What the verbs take that put state back.
+RESTORING_OPTIONS = {
+    "resume": PART_OPTIONS | {"run", "rng"},
+    "restore": PART_OPTIONS | {"rng"},
+}
 # How alike two names must be to be taken for a slip of the keyboard; 'epochs' to 'epoch' is 0.91.
 CLOSE = 0.85
 
@@ -251,6 +256,25 @@ def only_parts(keywords: Mapping[str, object], verb: str) -> dict[str, Any]:
         if value is None:
             continue
         if not is_part(value):
-            raise ArgumentError(f"{verb}({name}=…): {_advice(name, value)}")
+            raise ArgumentError(f"{verb}({name}=…): {_restoring_advice(name, value, verb)}")
         parts[name] = value
     return parts
+
+
+def _restoring_advice(name: str, value: object, verb: str) -> str:
+    """Say what to do about something that no state can be put into."""
+    if isinstance(value, type):
+        return _advice(name, value)
+    kind = type(value).__qualname__
+    if isinstance(value, Mapping):
+        return (
+            f"a {kind} is no live object: pass the one whose state it is, e.g. the module; to read "
+            f"a saved state alone write checkpoint.state({name!r})"
+        )
+    close = difflib.get_close_matches(name, sorted(RESTORING_OPTIONS[verb]), n=1, cutoff=0.6)
+    meant = f"did you mean {close[0]!r}? Otherwise " if close and close[0] != name else ""
+    return (
+        f"a {kind} has no state to put back: {meant}pass the objects that were saved, by their "
+        "names then; metrics, config and extra are read from the checkpoint: .metrics, .config, "
+        ".extra"
+    )

@@ -233,6 +233,33 @@ def test_only_parts_can_be_restored_into():
         only_parts({"model": nn.Linear}, "restore")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("schedulr", 3, r"a int has no state to put back: pass .*\.metrics, \.config, \.extra"),
+        ("model", {"w": torch.ones(1)}, r"no live object: .*module; .*checkpoint.state\('model'\)"),
+        ("ring", False, "did you mean 'rng'"),
+        ("optimiser", 3, "did you mean 'optimizer'"),
+        ("model", "net.pt", "a str has no state to put back: pass"),
+        ("loss", torch.ones(2), "a Tensor has no state"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["resume", "restore"])
+def test_what_cannot_be_restored_into_gets_advice_that_its_verb_has(verb, name, value, said):
+    with pytest.raises(ArgumentError, match=said) as raised:
+        only_parts({name: value}, verb)
+    assert str(raised.value).startswith(f"{verb}({name}=…): ")
+    for option in ("extra=", "config=", "metrics=", ".item()"):
+        assert option not in str(raised.value)
+
+
+def test_only_resume_is_said_to_take_a_run():
+    with pytest.raises(ArgumentError, match="did you mean 'run'"):
+        only_parts({"runs": "a"}, "resume")
+    with pytest.raises(ArgumentError, match="a str has no state to put back: pass"):
+        only_parts({"runs": "a"}, "restore")
+
+
 def test_a_class_is_no_part():
     assert not is_part(Scheduler)
     assert not is_part(nn.Linear)
