@@ -121,7 +121,7 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
             present = parameter_names(part, modules)
             saved = loaded.parameters[name] or _unnamed(state)
             numbers[name], mismatches = match(saved, present)
-            mismatches += _optimizer_problems(part, infos[name], state, numbers[name])
+            mismatches += _optimizer_problems(part, state, numbers[name])
             if not mismatches:
                 overridden += _overridden(name, part, reorder(state, numbers[name]))
         problems += [f"{name}: {problem}" for problem in mismatches]
@@ -240,16 +240,9 @@ def _module_problems(module: torch.nn.Module, state: Any, name: str) -> list[str
 
 def _optimizer_problems(
     optimizer: torch.optim.Optimizer,
-    info: PartInfo,
     state: Mapping[str, Any],
     numbers: list[list[int]],
 ) -> list[str]:
-    groups = state["param_groups"]
-    lacking = sorted(set(optimizer.defaults) - set(groups[0])) if groups else []
-    if lacking:
-        listed = ", ".join(map(repr, lacking))
-        kinds = f"saved by {info.class_name}, and this is {class_name(optimizer)}"
-        return [f"{kinds}: nothing was saved for {listed}"]
     problems = []
     for group, wanted in zip(optimizer.param_groups, numbers, strict=False):
         for parameter, number in zip(group["params"], wanted, strict=True):

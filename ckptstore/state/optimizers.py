@@ -136,7 +136,13 @@ def place(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
                 key: _moved(value, parameter.device if key != "step" or on_device[number] else None)
                 for key, value in state["state"][number].items()
             }
+    defaults = dict(optimizer.defaults)  # loading adds one that is no group's
     optimizer.load_state_dict(state)
+    for group in optimizer.param_groups:
+        # What the class has learnt since that save: torch's __setstate__ fills in its own, with
+        # what older versions did; a class of one's own gets what it was built with.
+        for key, value in defaults.items():
+            group.setdefault(key, value)
     for number, parameter in enumerate(parameters):
         loaded = optimizer.state.get(parameter)
         for key, value in state["state"].get(number, {}).items():

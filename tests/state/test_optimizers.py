@@ -267,3 +267,40 @@ def test_placing_runs_the_optimizers_own_hooks():
     optimizer.register_load_state_dict_post_hook(called.append)
     place(optimizer, state)
     assert called == [optimizer]
+
+
+@pytest.mark.parametrize(
+    ("kind", "decoupled"), [(torch.optim.Adam, False), (torch.optim.AdamW, True)]
+)
+def test_what_an_older_torch_did_not_save_is_filled_in_by_the_class(tmp_path, kind, decoupled):
+    model, other = net(), net()
+    optimizer, again = kind(model.parameters(), lr=0.5), kind(other.parameters())
+    stepped(optimizer, model)
+    for key in ("decoupled_weight_decay", "fused", "maximize"):
+        del optimizer.param_groups[0][key]
+    store = Store(tmp_path)
+    store.save(model, optimizer)
+
+    assert store.resume(other, again)
+    assert again.param_groups[0]["lr"] == 0.5
+    assert again.param_groups[0]["decoupled_weight_decay"] is decoupled
+    assert again.param_groups[0]["maximize"] is False
+    stepped(again, other)
+
+
+def test_what_ones_own_class_has_learnt_since_is_as_it_was_built(tmp_path):
+    class Own(torch.optim.Optimizer):
+        def __init__(self, parameters, **defaults):
+            super().__init__(parameters, {"lr": 0.1, **defaults})
+
+        def step(self, closure=None):
+            pass
+
+    model = net()
+    groups = [{"params": [parameter]} for parameter in model.parameters()]
+    store = Store(tmp_path)
+    store.save(None, Own(groups, lr=0.7))
+    again = Own(groups, warmth=3)
+
+    assert store.resume(None, again)
+    assert [(group["lr"], group["warmth"]) for group in again.param_groups] == [(0.7, 3)] * 4
