@@ -121,7 +121,7 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
             present = parameter_names(part, modules)
             saved = loaded.parameters[name] or _unnamed(state)
             numbers[name], mismatches = match(saved, present)
-            mismatches += _optimizer_problems(part, state, numbers[name])
+            mismatches += _optimizer_problems(part, state, numbers[name], saved)
             if not mismatches:
                 overridden += _overridden(name, part, reorder(state, numbers[name]))
         problems += [f"{name}: {problem}" for problem in mismatches]
@@ -242,22 +242,24 @@ def _optimizer_problems(
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, Any],
     numbers: list[list[int]],
+    saved: Groups,
 ) -> list[str]:
+    if not type(optimizer).__module__.startswith("torch.optim"):
+        return []  # a class of one's own may keep anything under those keys
+    names = [name for group in saved for name in group]
     problems = []
     for group, wanted in zip(optimizer.param_groups, numbers, strict=False):
         for parameter, number in zip(group["params"], wanted, strict=True):
-            for key, value in state["state"].get(number, {}).items():
-                if (
-                    key in SHAPED_LIKE_PARAMETER
-                    and isinstance(value, torch.Tensor)
-                    and value.dim()
-                    and value.shape != parameter.shape
-                ):
-                    problems.append(
-                        f"{key!r} of parameter {number} has shape {list(value.shape)}, and the "
-                        "parameter has "
-                        f"{list(parameter.shape)}"
-                    )
+            called = repr(names[number]) if names[number] else f"parameter {number}"
+            problems += [
+                f"{key!r} of {called} has shape {list(value.shape)}, and the parameter has "
+                f"{list(parameter.shape)}"
+                for key, value in state["state"].get(number, {}).items()
+                if key in SHAPED_LIKE_PARAMETER
+                and isinstance(value, torch.Tensor)
+                and value.dim()
+                and value.shape != parameter.shape
+            ]
     return problems
 
 

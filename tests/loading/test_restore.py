@@ -412,6 +412,35 @@ def test_moments_of_another_shape_are_listed_without_names(store):
     )
 
 
+def test_moments_of_another_shape_name_their_parameter(store):
+    model, other = Net(8), Net(9)
+    checkpoint = store.save(model, stepped(model, torch.optim.AdamW(model.parameters())))
+
+    refused(
+        checkpoint,
+        {"optimizer": torch.optim.AdamW(other.parameters())},
+        "'exp_avg' of 'model/first.weight' has shape [8, 4], and the parameter has [9, 4]",
+    )
+
+
+def test_an_optimizer_of_ones_own_keeps_what_it_likes_under_any_key(store):
+    class Own(torch.optim.Optimizer):
+        def __init__(self, parameters):
+            super().__init__(parameters, {"lr": 0.1})
+
+        def step(self, closure=None):
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    self.state[parameter]["exp_avg"] = parameter.detach().flatten().repeat(2)
+
+    model, other = Net(), Net()
+    optimizer, again = Own(model.parameters()), Own(other.parameters())
+    optimizer.step()
+    store.save(model, optimizer).restore(other, again)
+
+    assert frozen(again.state_dict()) == frozen(optimizer.state_dict())
+
+
 @pytest.mark.parametrize(
     "kind", [torch.optim.SGD, torch.optim.RAdam, torch.optim.Adam, torch.optim.RMSprop]
 )
