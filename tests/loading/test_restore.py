@@ -428,7 +428,7 @@ def test_an_optimizer_of_ones_own_keeps_what_it_likes_under_any_key(store):
         def __init__(self, parameters):
             super().__init__(parameters, {"lr": 0.1})
 
-        def step(self, closure=None):
+        def step(self):
             for group in self.param_groups:
                 for parameter in group["params"]:
                     self.state[parameter]["exp_avg"] = parameter.detach().flatten().repeat(2)
