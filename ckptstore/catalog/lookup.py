@@ -62,7 +62,8 @@ class Lookup:
             return found
         if len(present) != 1:
             raise RunNotFoundError(
-                f"{self._where} has several runs: name one with run=; {self._listed(present)}"
+                f"{self._where} has several runs: name one, as run=… or in a ref such as "
+                f"'{self._names(present)[0]}@latest'; {self._listed(present)}"
                 if present
                 else f"{self._where} has no runs yet"
             )
@@ -80,7 +81,8 @@ class Lookup:
         """
         paths = self.paths(run)
         if len(paths) != 1:
-            raise RunNotFoundError(f"{run!r} matches several runs: {self._listed(paths)}; name one")
+            names = ", ".join(map(repr, self._names(paths)))
+            raise RunNotFoundError(f"{run!r} matches several runs: {names}; name one")
         return paths[0]
 
     def by_ref(
@@ -174,7 +176,12 @@ class Lookup:
                     f"{self._where}: no {kind} has a usable value of {metric!r}; metrics recorded: "
                     f"{', '.join(map(repr, names)) or 'none'}"
                 )
-            raise VersionNotFoundError(f"{self._where}: {self._listed(paths)} without any {kind}")
+            runs = ", ".join(map(repr, self._names(paths)))
+            raise VersionNotFoundError(
+                f"{self._where}: run {runs} has no {kind}"
+                if len(paths) == 1
+                else f"{self._where}: none of the runs {runs} has a {kind}"
+            )
         return found
 
     def checkpoints(self, path: str) -> Iterator[Record]:
@@ -225,8 +232,11 @@ class Lookup:
             )
 
     def _listed(self, paths: Sequence[str]) -> str:
-        names = [self._catalog.run_name(path) or path for path in paths]
+        names = self._names(paths)
         return f"runs: {', '.join(map(repr, names))}" if names else "it has no runs yet"
+
+    def _names(self, paths: Sequence[str]) -> list[str]:
+        return [self._catalog.run_name(path) or path for path in paths]
 
 
 def intact_head(record: Record) -> Head:

@@ -78,7 +78,10 @@ def test_none_means_the_only_run_there_is(storage, lookup):
 def test_several_runs_are_listed_when_none_is_named(storage, lookup):
     runs(storage, digits=[1], other=[1])
 
-    with pytest.raises(RunNotFoundError, match=r"several runs: .*runs: 'digits', 'other'"):
+    said = (
+        r"several runs: name one, as run=… or in a ref such as 'digits@latest'; runs: 'digits', 'o"
+    )
+    with pytest.raises(RunNotFoundError, match=said):
         lookup.paths(None)
     assert lookup.every_path(None) == ["digits", "other"]
 
@@ -116,7 +119,7 @@ def test_a_glob_does_not_cross_a_slash_or_mind_case(storage, lookup):
     assert lookup.paths("Sweep/*") == ["sweep/a", "sweep/b"]
     assert lookup.paths("*/*/*") == ["sweep/a/x"]
     assert lookup.paths("*") == ["other"]
-    with pytest.raises(RunNotFoundError, match=r"'sweep/\*' matches several runs: runs: 'sweep/a'"):
+    with pytest.raises(RunNotFoundError, match=r"'sweep/\*' matches several runs: 'sweep/a'"):
         lookup.one_path("sweep/*")
 
 
@@ -245,8 +248,15 @@ def test_no_metric_at_all_says_so(storage, lookup):
 def test_no_checkpoint_at_all_says_so(storage, lookup):
     commit(storage, make_head("digits", 1, kind="package"))
 
-    with pytest.raises(VersionNotFoundError, match="runs: 'digits' without any checkpoint"):
+    with pytest.raises(
+        VersionNotFoundError, match="memory://store: run 'digits' has no checkpoint"
+    ):
         best(lookup)
+    commit(storage, make_head("other", 1, kind="package"))
+    with pytest.raises(
+        VersionNotFoundError, match="none of the runs 'digits', 'other' has a checkpoint"
+    ):
+        lookup.best("*")
 
 
 def test_another_metric_than_the_monitor_needs_a_mode(storage, lookup):
