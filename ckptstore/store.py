@@ -188,7 +188,7 @@ class Store:
             OutcomeUnknownError: It can't be told whether the version was committed.
         """
         return self._save(
-            run or self._default_run,
+            self._default_run if run is None else run,
             self._given(None, None, None),
             parts_and_metrics,
             model=model,
@@ -240,10 +240,10 @@ class Store:
 
         held = contents(preprocessing, class_names, sample)
         entry = self.get(source) if isinstance(source, (str, int)) else source
-        name = run or (entry.run if isinstance(entry, Entry) else self._default_run)
+        own = entry.run if isinstance(entry, Entry) else self._default_run
         head, names = save_package(
             self._storage,
-            self._line(name),
+            self._line(own if run is None else run),
             entry,
             held=held.head(),
             preprocessing=None if held.preprocessing is None else held.preprocessing.tree(),
@@ -439,7 +439,7 @@ class Store:
         from ckptstore.format.manifest import parent_of
         from ckptstore.loading.resume import Resumed, resume
 
-        line = self._line(run or self._default_run)
+        line = self._line(self._default_run if run is None else run)
         done = resume(
             self._storage,
             lambda: self._lookup.checkpoints(line.path),

@@ -112,9 +112,9 @@ def parse_ref(ref: object) -> Ref:
         ) from error
 
 
-def is_glob(name: str) -> bool:
-    """Say whether *name* is a pattern over runs rather than a run."""
-    return any(character in name for character in "*?[")
+def is_glob(name: object) -> bool:
+    """Say whether *name* is a pattern over runs rather than a run, or what is no name at all."""
+    return isinstance(name, str) and any(character in name for character in "*?[")
 
 
 def glob_regex(pattern: str) -> re.Pattern[str]:
