@@ -118,11 +118,18 @@ def test_sdist_can_be_tested(built):
         "constraints.txt",
         "Makefile",
         "README.md",
-        "LICENSE",
-        "CHANGELOG.md",
         "migrations/env.py",
         "tests/test_packaging.py",
     } <= names
+
+
+def test_sdist_holds_every_page_that_the_readme_links(built):
+    with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    links = re.findall(r"\]\(([^)\s]+)\)", (ROOT / "README.md").read_text())
+    pages = {link.partition("#")[0] for link in links if not link.startswith("http")} - {""}
+    assert {"CHANGELOG.md", "docs/format.md"} <= pages
+    assert pages <= names
 
 
 def test_wheel_says_what_it_is(wheel):
