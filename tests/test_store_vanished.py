@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from ckptstore import Store
-from ckptstore.errors import IntegrityError, NotAStoreError, RunWarning
+from ckptstore.errors import CatalogWarning, IntegrityError, NotAStoreError, RunWarning
 from ckptstore.format.layout import STORE_KEY, version_key
 
 CONFIG = {"in_features": 2, "out_features": 2}
@@ -57,7 +57,10 @@ def test_a_run_deleted_under_a_training_is_begun_again(store, folder):
     save(store, 2)
     shutil.rmtree(folder / "runs" / "digits")
 
-    with pytest.warns(RunWarning, match=r"gone or was replaced"):
+    with (
+        pytest.warns(RunWarning, match=r"gone or was replaced"),
+        pytest.warns(CatalogWarning, match="indexed anew"),
+    ):
         saved = save(store, 3)
 
     assert [entry.epoch for entry in store.history("digits")] == epochs(folder) == [3]
@@ -96,8 +99,9 @@ def test_a_number_taken_again_is_the_new_versions_for_every_reader(store, folder
     (folder / version_key("digits", 3)).unlink()
 
     with Store(folder) as later:
-        model = nn.Linear(2, 2)
-        assert later.resume(model, run="digits").checkpoint.version == 2
+        with pytest.warns(CatalogWarning, match="indexed anew"):
+            resumed = later.resume(nn.Linear(2, 2), run="digits")
+        assert resumed.checkpoint.version == 2
         saved = save(later, 7)
         assert saved.version == 3
         assert [entry.epoch for entry in later.history("digits")] == [1, 2, 7]
@@ -113,7 +117,8 @@ def test_a_run_rolled_back_is_read_as_it_is(store, folder):
     for number in (2, 3):
         (folder / version_key("digits", number)).unlink()
 
-    assert [entry.epoch for entry in store.history("digits")] == [1]
+    with pytest.warns(CatalogWarning, match="indexed anew"):
+        assert [entry.epoch for entry in store.history("digits")] == [1]
     assert store.best(run="digits").epoch == 1
 
 

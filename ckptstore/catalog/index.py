@@ -286,6 +286,12 @@ class Catalog:
             # Deleted, replaced or rolled back: the storage is right, whatever was indexed.
             self._store = None
             self._facts()
+            last = version_key(path, known.next_version - 1)
+            warn(
+                f"{self._storage.url}/{last}, the last version indexed, is gone, damaged or "
+                "replaced; the run is indexed anew from what is there",
+                CatalogWarning,
+            )
             with database.writing() as connection:
                 changes.remove_run(connection, self._key(), path)
             return False

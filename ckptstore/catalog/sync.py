@@ -125,7 +125,7 @@ class RunReader:
         for number, start in zip(numbers, starts, strict=True):
             if start is None and number < self._last(numbers, starts):
                 # It was created after the others of this batch were asked for, or it is gone.
-                start = self._storage.read_many([version_key(self._path, number)], START_BYTES)[0]  # noqa: PLW2901
+                start = self._storage.read_many([version_key(self._path, number)], START_BYTES)[0]  # noqa: PLW2901 - asked for again
                 if start is None:
                     where = self._where_version(number)
                     found.append(damaged(number, f"{where} is missing, and later versions exist"))
@@ -163,7 +163,7 @@ class RunReader:
         for number, start in zip(numbers, starts, strict=True):
             key = journal_key(self._path, number)
             if start is None and number < self._last(numbers, starts):
-                start = self._storage.read_many([key], START_BYTES)[0]  # noqa: PLW2901
+                start = self._storage.read_many([key], START_BYTES)[0]  # noqa: PLW2901 - asked for again
                 if start is None:
                     raise IntegrityError(
                         f"{self._where_entry(number)} is missing, and later entries exist: the "

@@ -14,6 +14,7 @@ from ckptstore.errors import (
     CkptStoreError,
     FallbackWarning,
     IntegrityError,
+    StateWarning,
     StorageError,
     warn,
 )
@@ -31,6 +32,7 @@ from ckptstore.loading.restore import (
 from ckptstore.state.environment import differences
 from ckptstore.state.keywords import only_parts
 from ckptstore.storage.base import Storage
+from ckptstore.text import plain
 
 # What rank 0 sends instead of a version's number.
 NOTHING = 0
@@ -121,10 +123,24 @@ def resume(
         StorageError: The storage failed, or another rank could not restore.
     """
     parts = only_parts(parts, "resume")
-    if not _several_ranks():
+    if _several_ranks():
+        done = _resume_together(storage, newest_first, run, parts, with_rng=with_rng)
+    else:
         loaded = _newest_intact(storage, newest_first(), list(parts), with_rng=with_rng)
-        return None if loaded is None else _finish(make_plan(loaded, parts))
-    return _resume_together(storage, newest_first, run, parts, with_rng=with_rng)
+        done = None if loaded is None else _finish(make_plan(loaded, parts))
+    if done is not None and _is_training(parts) and done.audit.not_asked_for:
+        left = ", ".join(repr(plain(name)) for name in done.audit.not_asked_for)
+        warn(
+            f"resumed {done.opened.head.ref} without {left}, saved with it: hand them to resume() "
+            "too, or they begin anew while the rest goes on",
+            StateWarning,
+        )
+    return done
+
+
+def _is_training(parts: Mapping[str, Any]) -> bool:
+    """Say whether a training goes on: a model alone may well be all that somebody wants."""
+    return any(isinstance(part, torch.optim.Optimizer) for part in parts.values())
 
 
 def restore(opened: OpenManifest, parts: Mapping[str, Any], *, with_rng: bool) -> Audit:

@@ -11,10 +11,12 @@ from torch import nn
 from ckptstore import Store
 from ckptstore.errors import (
     ArgumentError,
+    CatalogWarning,
     FallbackWarning,
     IntegrityError,
     MismatchError,
     NewerFormatError,
+    StateWarning,
     StorageError,
     VersionNotFoundError,
 )
@@ -201,7 +203,9 @@ def fell_back(folder, states, *refs):
     training = Training(seed=5)
     with pytest.warns(FallbackWarning) as caught:
         resumed = training.resume(Store(folder))
-    (message,) = [str(warning.message) for warning in caught]
+    (message,) = [
+        str(warning.message) for warning in caught if warning.category is not CatalogWarning
+    ]
 
     assert everything(training) == states[resumed.checkpoint.version - 1]
     for ref in refs:
@@ -226,6 +230,7 @@ def test_damage_of_what_was_saved_as_extra_is_passed_over_too(folder):
     assert torch.equal(resumed.extra["buffer"], torch.ones(9))
 
 
+@pytest.mark.filterwarnings("ignore:.*indexed anew:ckptstore.errors.CatalogWarning")
 @pytest.mark.parametrize("cut", [0, 10, 500, -100, -3000])
 @pytest.mark.parametrize("indexed", [True, False])
 def test_a_damaged_manifest_is_passed_over(folder, cut, indexed):
@@ -239,10 +244,14 @@ def test_a_damaged_manifest_is_passed_over(folder, cut, indexed):
 
 
 def test_a_manifest_that_is_gone_is_passed_over(folder):
-    states = trained(folder)
+    trained(folder)
     manifest_of(folder, "default", 3).unlink()
+    training = Training()
 
-    assert fell_back(folder, states, "default@3").checkpoint.ref == "default@2"
+    with pytest.warns(CatalogWarning, match=r"00000003\.jsonl, the last version indexed, is gone"):
+        resumed = training.resume(Store(folder))
+
+    assert resumed.checkpoint.ref == "default@2"
 
 
 def test_several_damaged_versions_are_all_named(folder):
@@ -352,3 +361,11 @@ def test_what_is_no_part_is_refused(folder, wrong):
 
     with pytest.raises(ArgumentError, match=r"resume\(model=…\)"):
         Store(folder).resume(wrong)
+
+
+def test_a_scheduler_left_out_of_a_training_is_warned_of(folder):
+    trained(folder)
+    training = Training()
+
+    with pytest.warns(StateWarning, match=r"default@3 without 'scheduler', saved with it"):
+        Store(folder).resume(training.model, training.optimizer)
