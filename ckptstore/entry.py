@@ -329,7 +329,8 @@ class Package(Entry):
 
         Raises:
             ArgumentError: The input has another shape than the package's samples.
-            MismatchError: There are no class names, or the output is not (N, number of classes).
+            MismatchError: There are no class names, the model raised, or the output is not
+                (N, number of classes).
         """
         return self._need().predict(samples)
 

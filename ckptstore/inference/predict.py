@@ -51,8 +51,8 @@ class Predictor:
 
         Raises:
             ArgumentError: The input is no numbers, or has another shape than the package's samples.
-            MismatchError: The package has no class names, or the module's output is not of shape
-                (N, number of classes).
+            MismatchError: The package has no class names, the module raised (its error is the
+                cause), or its output is not of shape (N, number of classes).
         """
         batch, single = self._batch(samples)
         scores = self._scores(batch)
@@ -121,9 +121,38 @@ class Predictor:
             "statistics' shape is not a sample's, save the package with sample="
         )
 
+    def _run(self, batch: torch.Tensor) -> Any:
+        try:
+            with torch.inference_mode():
+                return self._module(batch)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise  # says itself what is wrong
+        except Exception as error:
+            raise self._refused(batch, error) from error
+
+    def _refused(self, batch: torch.Tensor, error: Exception) -> MismatchError:
+        """Return what the module was given and why, which its own error does not know."""
+        if self._integers:
+            taken = "whole numbers are given as they are, as the sample= it was saved with was some"
+            advice = "If the model takes floats, save the package with a sample= of floats."
+        else:
+            first = "statistics are applied, and the result" if self._preprocessing else "input"
+            taken = f"{first} is cast to the dtype of the model's weights"
+            advice = (
+                "If the model takes whole numbers, such as tokens, save the package with a sample= "
+                "of integers and without preprocessing=."
+            )
+        return MismatchError(
+            f"{self._ref}: its model raised {type(error).__name__} in predict()",
+            [
+                f"it was given a batch of shape {tuple(batch.shape)} of {batch.dtype}: {taken}",
+                f"it said: {error}",
+            ],
+            f"{advice} Otherwise use .model and prepare its input yourself.",
+        )
+
     def _scores(self, batch: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
-            output = self._module(batch)
+        output = self._run(batch)
         count = len(self._class_names) if self._class_names is not None else None
         shape = (
             tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__qualname__

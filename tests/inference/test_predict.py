@@ -245,3 +245,38 @@ def test_a_model_of_tokens_refuses_to_cut_fractions_off():
 
     with pytest.raises(ArgumentError, match="takes whole numbers, not float64"):
         predictor.predict([1.5, 2.0, 3.0])
+
+
+# ------------------------------------------------------------ a model that cannot take its input
+
+
+def test_a_model_of_floats_saved_with_a_sample_of_integers_says_what_to_do():
+    predictor = make(statistics=False, integers=True)
+
+    with pytest.raises(MismatchError, match="digits@4: its model raised RuntimeError") as raised:
+        predictor.predict([[1, 2, 3, 4]])
+    assert "shape (1, 4) of torch.int64: whole numbers are given as they are" in str(raised.value)
+    assert "save the package with a sample= of floats" in str(raised.value)
+    assert "use .model" in str(raised.value)
+    assert isinstance(raised.value.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_a_model_of_tokens_saved_without_integers_says_what_to_do(statistics):
+    module = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(16, 3))
+    predictor = make(module, statistics=statistics)
+
+    with pytest.raises(MismatchError, match=r"of torch\.float32: ") as raised:
+        predictor.predict_proba([[1, 2, 3, 4]])
+    assert ("statistics are applied" in str(raised.value)) == statistics
+    assert "save the package with a sample= of integers" in str(raised.value)
+    assert raised.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError, KeyboardInterrupt])
+def test_what_says_itself_what_is_wrong_passes_as_it_is(error):
+    def fail(_):
+        raise error
+
+    with pytest.raises(error):
+        make(Constant(fail)).predict(BATCH)
