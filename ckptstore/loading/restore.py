@@ -16,7 +16,7 @@ from ckptstore.loading.manifest import OpenManifest
 from ckptstore.state import rng
 from ckptstore.state.keywords import is_generator
 from ckptstore.state.modules import class_name, raw_state, unwrap
-from ckptstore.state.optimizers import Groups, match, parameter_names, place, reorder
+from ckptstore.state.optimizers import Groups, given_names, match, parameter_names, place, reorder
 
 RNG_PART = "rng"
 EXTRA_PART = "extra"
@@ -120,7 +120,8 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
         elif not mismatches and isinstance(part, torch.optim.Optimizer):
             present = parameter_names(part, modules)
             saved = loaded.parameters[name] or _unnamed(state)
-            numbers[name], mismatches = match(saved, present)
+            given = given_names(state["param_groups"]), given_names(part.param_groups)
+            numbers[name], mismatches = match(saved, present, given)
             mismatches += _optimizer_problems(part, state, numbers[name], saved)
             if not mismatches:
                 overridden += _overridden(name, part, reorder(state, numbers[name]))

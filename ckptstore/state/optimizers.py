@@ -26,30 +26,45 @@ def parameter_names(
         names = plain_names(module)
         for key, parameter in module.named_parameters(remove_duplicate=False):
             known.setdefault(id(parameter), f"{part}/{names(key)}")
-    groups = []
-    for group in optimizer.param_groups:
-        given = group.get("param_names") or [None] * len(group["params"])
-        groups.append(
-            tuple(
-                known.get(id(parameter), name)
-                for parameter, name in zip(group["params"], given, strict=True)
-            )
+    return tuple(
+        tuple(
+            known.get(id(parameter), name)
+            for parameter, name in zip(group["params"], given, strict=True)
         )
-    return tuple(groups)
+        for group, given in zip(
+            optimizer.param_groups, given_names(optimizer.param_groups), strict=True
+        )
+    )
 
 
-def match(saved: Groups, present: Groups) -> tuple[list[list[int]], list[str]]:
+def given_names(groups: Sequence[Mapping[str, Any]]) -> Groups:
+    """Return the name that each parameter was given to the optimizer with, None without one."""
+    return tuple(
+        tuple(group.get("param_names") or [None] * len(group["params"])) for group in groups
+    )
+
+
+def match(
+    saved: Groups, present: Groups, given: tuple[Groups, Groups] | None = None
+) -> tuple[list[list[int]], list[str]]:
     """Say which saved parameter belongs to each present one.
 
-    By name where every name on both sides is known and stands once, else by position.
+    By name where both sides have names, each once, in a common namespace: those of modules
+    (``model/fc.weight``), those given to the optimizer (``fc.weight``), or one side's module names
+    without the part. Else by position.
+
+    Args:
+        saved: The names as they were recorded.
+        present: The names that the optimizer's parameters have now.
+        given: What the optimizer was given then, and now, where that is known.
 
     Returns:
         For each present group the numbers of the saved parameters, as the saved state counts them
         (through all groups), and every mismatch as a sentence; the numbers are complete only if
         there is none.
     """
+    saved, present, named = _in_one_namespace(saved, present, given)
     flat_saved, flat_present = _flat(saved), _flat(present)
-    named = _all_named(flat_saved) and _all_named(flat_present)
     problems: list[str] = []
     if len(saved) != len(present):
         problems.append(
@@ -169,6 +184,45 @@ def _differs(loaded: object, saved: object) -> bool:
     if isinstance(saved, dict) and isinstance(loaded, dict):
         return any(_differs(loaded.get(key), value) for key, value in saved.items())
     return False
+
+
+def _in_one_namespace(
+    saved: Groups, present: Groups, given: tuple[Groups, Groups] | None
+) -> tuple[Groups, Groups, bool]:
+    """Return the names in which both sides can be compared, and whether there are any."""
+    pairs = [(saved, present)]
+    of_modules = [
+        _of_modules(names, given[side] if given else ())
+        for side, names in enumerate((saved, present))
+    ]
+    if not all(of_modules):  # if both are, they are comparable as they are
+        pairs += [(_without_part(saved), present), (saved, _without_part(present))]
+        pairs += [given] if given else []
+    comparable = [pair for pair in pairs if all(_all_named(_flat(side)) for side in pair)]
+    for one, other in comparable:
+        if set(_flat(one)) == set(_flat(other)):
+            return one, other, True
+    # None has all the names of the other. Where they share some, the rest differ; where they share
+    # none, they are names of two kinds, unless both are of one kind to begin with.
+    for one, other in comparable:
+        if of_modules[0] == of_modules[1] or set(_flat(one)) & set(_flat(other)):
+            return one, other, True
+    return saved, present, False
+
+
+def _of_modules(groups: Groups, given: Groups) -> bool:
+    """Say whether every name is that of a module's parameter, ``part/key``, and not a given one."""
+    names = _flat(groups)
+    return all(name is not None and "/" in name for name in names) and (
+        not names or names != _flat(given)
+    )
+
+
+def _without_part(groups: Groups) -> Groups:
+    return tuple(
+        tuple(None if name is None else name.partition("/")[2] or name for name in group)
+        for group in groups
+    )
 
 
 def _numbers(saved: Groups, present: Groups, *, named: bool) -> list[list[int]]:

@@ -216,6 +216,65 @@ def test_an_optimizer_of_named_parameters_is_matched_by_them(store):
     assert turned.state_dict()["param_groups"][0]["param_names"] == list(mine)[::-1]
 
 
+def named(model, *, turned=False):
+    return torch.optim.AdamW(list(model.named_parameters())[:: -1 if turned else 1])
+
+
+def unnamed(model, *, turned=False):
+    return torch.optim.AdamW(list(model.parameters())[:: -1 if turned else 1])
+
+
+@pytest.mark.parametrize("part", ["model", "state_dict", "none"])
+@pytest.mark.parametrize("way", ["together", "in two calls", "alone", "resumed alone", "resumed"])
+@pytest.mark.parametrize("make", [named, unnamed], ids=["named", "unnamed"])
+@pytest.mark.parametrize("order", ["the same order", "turned"])
+@pytest.mark.filterwarnings("ignore:resumed .* without 'model'")
+def test_names_given_to_an_optimizer_and_those_of_a_module_are_brought_together(
+    store, part, way, make, order
+):
+    model, other = Net(), Net()
+    optimizer = stepped(model, named(model))
+    for index, state in enumerate(optimizer.state.values()):
+        state["exp_avg"].add_(index)
+    handed = {"model": model, "state_dict": model.state_dict(), "none": None}[part]
+    checkpoint = store.save(handed, optimizer)
+    # Where no name tells, only the order is left.
+    alone = way in ("alone", "resumed alone", "in two calls") or part == "none"
+    is_turned = order == "turned" and not (make is unnamed and alone)
+    target = make(other, turned=is_turned)
+    if way == "in two calls" and part != "none":
+        checkpoint.restore(other)
+        checkpoint.restore(optimizer=target)
+    elif way == "resumed alone" or (way == "resumed" and part == "none"):
+        assert store.resume(optimizer=target)
+    elif way == "resumed":
+        assert store.resume(other, target)
+    elif alone:
+        checkpoint.restore(optimizer=target)
+    else:
+        checkpoint.restore(other, target)
+
+    mine, saved = dict(other.named_parameters()), dict(model.named_parameters())
+    for name in saved:
+        assert frozen(target.state[mine[name]]) == frozen(optimizer.state[saved[name]]), name
+
+
+def test_names_given_with_a_prefix_are_compared_with_each_other(store):
+    model, other = Net(), Net()
+
+    def prefixed(model):
+        return torch.optim.AdamW(list(model.named_parameters(prefix="net")))
+
+    optimizer = stepped(model, prefixed(model))
+    checkpoint = store.save(model, optimizer)
+    target = torch.optim.AdamW(list(other.named_parameters(prefix="net"))[::-1])
+    checkpoint.restore(optimizer=target)
+
+    mine, saved = dict(other.named_parameters()), dict(model.named_parameters())
+    for name in saved:
+        assert frozen(target.state[mine[name]]) == frozen(optimizer.state[saved[name]]), name
+
+
 def test_without_names_parameters_are_matched_by_position(store):
     model, other = Net(), Net()
     optimizer = stepped(model, torch.optim.AdamW(model.parameters()))

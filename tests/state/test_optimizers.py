@@ -71,6 +71,43 @@ def test_the_same_names_in_another_order_are_matched():
 
 
 @pytest.mark.parametrize(
+    ("saved", "present", "given", "numbers"),
+    [
+        ((("model/a", "model/b"),), (("b", "a"),), None, [[1, 0]]),
+        ((("a", "b"),), (("model/b", "model/a"),), None, [[1, 0]]),
+        # A module's name may have a slash in it too.
+        (
+            (("x/a", "x/b"),),
+            (("model/x/b", "model/x/a"),),
+            ((("x/a", "x/b"),), ((None, None),)),
+            [[1, 0]],
+        ),
+        # Two parts with the same names: without the part nothing tells them apart.
+        ((("g/w", "c/w"),), (("w", "w"),), None, [[0, 1]]),
+        # Nothing in common, so they are names of two kinds.
+        ((("model/a", "model/b"),), (("net.b", "net.a"),), None, [[0, 1]]),
+        (
+            (("model/a", "model/b"),),
+            (("net.b", "net.a"),),
+            ((("net.a", "net.b"),), (("net.b", "net.a"),)),
+            [[1, 0]],
+        ),
+    ],
+)
+def test_names_are_compared_in_one_namespace(saved, present, given, numbers):
+    assert match(saved, present, given) == (numbers, [])
+
+
+def test_names_that_differ_in_one_namespace_are_listed():
+    assert match((("model/a", "model/b"),), (("a", "c"),))[1] == [
+        "no state was saved for 'c'",
+        "state was saved for 'b', which it lacks",
+    ]
+    other = match((("model/a",),), (("net/a",),), ((("a",),), (("a",),)))[1]
+    assert other[0] == "no state was saved for 'net/a'"
+
+
+@pytest.mark.parametrize(
     ("saved", "present", "said"),
     [
         (
