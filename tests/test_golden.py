@@ -151,7 +151,7 @@ def test_package(store):
 
 def draw() -> tuple[float, float, list[float]]:
     """A number from each of the process's generators."""
-    return random.random(), float(np.random.random()), torch.rand(2).tolist()  # noqa: S311, NPY002
+    return random.random(), float(np.random.random()), torch.rand(2).tolist()  # noqa: S311, NPY002 - the global ones
 
 
 def same(one: Any, other: Any, path: str) -> None:

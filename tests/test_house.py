@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
+import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -67,6 +70,48 @@ def test_module_says_what_it_is(module):
 def test_nothing_is_left_to_do(source):
     marks = ["TO" + "DO", "FIX" + "ME", "XX" + "X"]
     assert not [mark for mark in marks if mark in source.read_text()]
+
+
+IGNORE = re.compile(r"# (noqa: [A-Z0-9, ]*[A-Z0-9]|type: ignore\[[a-z, -]+\])")
+
+
+def unexplained(source: str) -> list[int]:
+    """The lines with an ignore and no reason, neither after it nor as a comment right above."""
+    comments = {
+        token.start[0]: token
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    lines = source.splitlines()
+    return [
+        number
+        for number, token in comments.items()
+        if re.match(r"# (noqa|type: ignore)", token.string)
+        and not IGNORE.sub("", token.string).strip(" -#")
+        and not (number - 1 in comments and lines[number - 2].lstrip().startswith("#"))
+    ]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=named)
+def test_every_ignore_has_its_reason(source):
+    assert not unexplained(source.read_text()), "say why, beside it or right above"
+
+
+@pytest.mark.parametrize(
+    ("source", "bad"),
+    [
+        ("x = 1  # noqa: PLR2004", [1]),
+        ("x = 1  # noqa: PLR2004, SLF001", [1]),
+        ("x = 1  # type: ignore[assignment] # noqa: SLF001", [1]),
+        ("y = 1  # above\nx = 1  # noqa: PLR2004", [2]),
+        ("x = 1  # noqa: PLR2004 - HTTP's number", []),
+        ("x = 1  # type: ignore[assignment] # as a list", []),
+        ("# HTTP's number\nx = 1  # noqa: PLR2004", []),
+        ("x = '# noqa: PLR2004'", []),
+    ],
+)
+def test_an_ignore_without_a_reason_is_found(source, bad):
+    assert unexplained(source) == bad
 
 
 @pytest.mark.parametrize(

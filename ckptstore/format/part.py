@@ -126,7 +126,7 @@ def _decode_tensor(fields: Fields, packs: Sequence[Pack]) -> Tensor:
     itemsize = fields.number("itemsize", least=1)
     # Strides are counted as if no size were zero.
     strides = prod(max(1, size) for size in shape) * itemsize
-    if len(shape) > MAX_DIMENSIONS or itemsize > 64 or strides >= 2**62:  # noqa: PLR2004
+    if len(shape) > MAX_DIMENSIONS or itemsize > 64 or strides >= 2**62:  # noqa: PLR2004 - docs/format.md
         raise fields.bad("shape", "the shape of a tensor that can exist")
     order = fields.numbers("order") if fields.get("order") is not None else None
     if order is not None and sorted(order) != list(range(len(shape))):

@@ -187,7 +187,7 @@ def _run_loading_code(
         (name, found.own[name] if name in adopted else value) for name, value in given.items()
     )
     # A copy: torch writes assign_to_params_buffers into it.
-    handed._metadata = copy.deepcopy(OrderedDict(metadata))  # type: ignore[attr-defined] # noqa: SLF001
+    handed._metadata = copy.deepcopy(OrderedDict(metadata))  # type: ignore[attr-defined] # noqa: SLF001 - where torch keeps it
     try:
         if overrides(module, "load_state_dict"):
             for name in adopted:
@@ -210,7 +210,7 @@ def _run_loading_code(
 
 def _slots(module: torch.nn.Module) -> Iterator[Slot]:
     for prefix, owner in module.named_modules():
-        for name, tensor in [*owner._parameters.items(), *owner._buffers.items()]:  # noqa: SLF001
+        for name, tensor in [*owner._parameters.items(), *owner._buffers.items()]:  # noqa: SLF001 - as torch loads
             if tensor is not None:
                 yield owner, name, f"{prefix}.{name}" if prefix else name, tensor
 

@@ -215,7 +215,7 @@ class Skipping(TorchFunctionMode):
 
 def _generators() -> list[torch.Tensor]:
     states = [torch.get_rng_state()]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call] # torch left it untyped
         states += [torch.cuda.get_rng_state(index) for index in range(torch.cuda.device_count())]
     return states
 

@@ -32,7 +32,7 @@ class LocalStorage:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         # abspath takes ".." out, which Path.absolute leaves in.
-        self._root = Path(os.path.abspath(root))  # noqa: PTH100
+        self._root = Path(os.path.abspath(root))  # noqa: PTH100 - see above
         self.local_folder: str | None = str(self._root)
         self.url = str(self._root)
         self.exclusive = True

@@ -37,7 +37,7 @@ def read_mounts(text: str) -> Iterator[Mount]:
     for line in text.splitlines():
         before, dash, after = line.partition(" - ")
         fields = before.split()
-        if dash and len(fields) > 4 and after.split():  # noqa: PLR2004
+        if dash and len(fields) > 4 and after.split():  # noqa: PLR2004 - the mount point is the fifth
             yield Mount(fields[2], _unescape(fields[4]), after.split()[0])
 
 

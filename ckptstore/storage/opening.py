@@ -83,8 +83,8 @@ def open_storage(
 
         return S3Storage(address.path, address.url, options, protocol=address.protocol)
     # Some addresses hold arguments, e.g. the host in sftp://host/path.
-    options = {**kind._get_kwargs_from_urls(address.url), **options}  # noqa: SLF001
-    root = kind._strip_protocol(address.url)  # noqa: SLF001
+    options = {**kind._get_kwargs_from_urls(address.url), **options}  # noqa: SLF001 - as fsspec.core calls it
+    root = kind._strip_protocol(address.url)  # noqa: SLF001 - as fsspec.core calls it
     return RemoteStorage(address.protocol, root, address.url, options)
 
 
@@ -175,12 +175,12 @@ def _local_path(text: str) -> str:
             f"{protocol}:… lacks the two slashes of an address: write "
             f"{protocol}://{_bucket(hint)}…, or './' before the name of a folder"
         )
-    path = os.path.expanduser(text)  # noqa: PTH111
+    path = os.path.expanduser(text)  # noqa: PTH111 - Path's raises where there is no user
     if path.startswith("~"):
         raise ArgumentError(
             f"{text!r}: there is no such user; write './' before it if a folder is called so"
         )
-    return os.path.abspath(path)  # noqa: PTH100
+    return os.path.abspath(path)  # noqa: PTH100 - takes ".." out, follows no link
 
 
 def _bucket(rest: str) -> str:
@@ -197,4 +197,4 @@ def _path_of_file_url(url: str) -> str:
         )
     if split.query or split.fragment:
         raise ArgumentError("file://…: write '?' as %3F and '#' as %23 in the address of a folder")
-    return os.path.abspath(url2pathname(split.path) or "/")  # noqa: PTH100
+    return os.path.abspath(url2pathname(split.path) or "/")  # noqa: PTH100 - takes ".." out, follows no link

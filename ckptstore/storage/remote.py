@@ -281,4 +281,4 @@ class Translated:
     ) -> None:
         ours = (CkptStoreError, EOFError, *_MISTAKES)
         if isinstance(error, Exception) and not isinstance(error, ours):
-            raise self._storage._explain(self._doing, self._key, error) from None  # noqa: SLF001
+            raise self._storage._explain(self._doing, self._key, error) from None  # noqa: SLF001 - a part of it

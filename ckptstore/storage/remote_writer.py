@@ -20,10 +20,10 @@ class RemoteWriter:
     def __init__(self, storage: RemoteStorage, key: str) -> None:
         self._storage = storage
         self._key = key
-        self._path = storage._path(key)  # noqa: SLF001
+        self._path = storage._path(key)  # noqa: SLF001 - a part of it
         with self._translated("create"):
-            storage._make_folder_of(self._path)  # noqa: SLF001
-            self._file = storage._filesystem.open(self._path, "wb", block_size=PART_BYTES)  # noqa: SLF001
+            storage._make_folder_of(self._path)  # noqa: SLF001 - a part of it
+            self._file = storage._filesystem.open(self._path, "wb", block_size=PART_BYTES)  # noqa: SLF001 - a part of it
 
     def __enter__(self) -> Self:
         return self
@@ -68,10 +68,10 @@ class RemoteWriter:
                     self._file.discard()
                 with suppress(AttributeError):
                     self._file.closed = True
-                if self._storage._filesystem.exists(self._path):  # noqa: SLF001
-                    self._storage._filesystem.rm_file(self._path)  # noqa: SLF001
+                if self._storage._filesystem.exists(self._path):  # noqa: SLF001 - a part of it
+                    self._storage._filesystem.rm_file(self._path)  # noqa: SLF001 - a part of it
         except StorageError as failure:
             error.add_note(f"and what was written could not be removed: {failure}")
 
     def _translated(self, doing: str) -> Translated:
-        return self._storage._translated(doing, self._key)  # noqa: SLF001
+        return self._storage._translated(doing, self._key)  # noqa: SLF001 - a part of it

@@ -102,17 +102,17 @@ def is_missing_object(error: BaseException) -> bool:
 
 def is_beyond_end(error: BaseException) -> bool:
     """Say whether a range began at or after an object's end."""
-    return code_of(error) in {"InvalidRange", "416"} or status_of(error) == 416  # noqa: PLR2004
+    return code_of(error) in {"InvalidRange", "416"} or status_of(error) == 416  # noqa: PLR2004 - HTTP's number
 
 
 def is_taken(error: BaseException) -> bool:
     """Say whether a conditional PUT found an object; some services name no condition."""
-    return code_of(error) in {"PreconditionFailed", "412"} or status_of(error) == 412  # noqa: PLR2004
+    return code_of(error) in {"PreconditionFailed", "412"} or status_of(error) == 412  # noqa: PLR2004 - HTTP's number
 
 
 def is_not_offered(error: BaseException) -> bool:
     """Say whether the server does not know conditional PUTs."""
-    return code_of(error) == "NotImplemented" or status_of(error) == 501  # noqa: PLR2004
+    return code_of(error) == "NotImplemented" or status_of(error) == 501  # noqa: PLR2004 - HTTP's number
 
 
 def is_transient(error: BaseException) -> bool:
@@ -124,14 +124,14 @@ def is_transient(error: BaseException) -> bool:
     status = status_of(error)
     if is_not_offered(error):
         return False
-    return code_of(error) in TRANSIENT_CODES or status in {408, 409, 429} or status >= 500  # noqa: PLR2004
+    return code_of(error) in TRANSIENT_CODES or status in {408, 409, 429} or status >= 500  # noqa: PLR2004 - HTTP's number
 
 
 def may_have_landed(error: BaseException) -> bool:
     """Say whether a request that failed like this may have had its effect all the same."""
     status = status_of(error)
     if status:
-        return status == 408 or status >= 500  # noqa: PLR2004
+        return status == 408 or status >= 500  # noqa: PLR2004 - HTTP's number
     return not isinstance(error, _NEVER_SENT)
 
 

@@ -138,12 +138,12 @@ def test_no_config_is_null_and_no_json(connection):
 def test_only_what_may_turn_into_something_else_is_unsettled(connection, kind, is_unsettled):
     add_version(connection, kind=kind)
 
-    assert connection.exec_driver_sql(f"SELECT {UNSETTLED} FROM versions").scalar() == is_unsettled  # noqa: S608
+    assert connection.exec_driver_sql(f"SELECT {UNSETTLED} FROM versions").scalar() == is_unsettled  # noqa: S608 - our own words
 
 
 def test_looking_for_what_is_unsettled_reads_no_other_versions(connection):
     plan = connection.exec_driver_sql(
-        "EXPLAIN QUERY PLAN SELECT version FROM versions "  # noqa: S608
+        "EXPLAIN QUERY PLAN SELECT version FROM versions "  # noqa: S608 - our own words
         f"WHERE store = '' AND path = '' AND {UNSETTLED}"
     ).all()
 

@@ -124,7 +124,7 @@ def extra() -> dict[str, object]:
     """Every kind of value a tree has, tensors and arrays in odd places among them."""
     tensor = counted(2, 3)
     ordered = OrderedDict(b=1, a=2)
-    ordered._metadata = {"": {"version": 1}}  # type: ignore[attr-defined]
+    ordered._metadata = {"": {"version": 1}}  # type: ignore[attr-defined] # where torch keeps it
     return {
         "plain": [None, True, False, 0, -1, 2**53 - 1, 0.1, -0.0, 1e300, "", "größer ☃ \u0000 \n"],
         "big": [2**53, -(2**64), 10**40, 2**2000, -(2**2001)],

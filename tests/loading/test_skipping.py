@@ -415,7 +415,7 @@ def test_every_way_to_draw_is_noticed(mode, skipped, draw):  # noqa: ARG001 - th
     assert mode.generators_moved()
 
 
-def test_a_draw_from_a_generator_of_ones_own_is_the_same_number(mode, skipped):  # noqa: ARG001
+def test_a_draw_from_a_generator_of_ones_own_is_the_same_number(mode, skipped):  # noqa: ARG001 - the fixture skips
     with mode:
         drawn = torch.randn(3, generator=torch.Generator().manual_seed(1))
 
@@ -423,7 +423,7 @@ def test_a_draw_from_a_generator_of_ones_own_is_the_same_number(mode, skipped): 
     assert not mode.generators_moved()
 
 
-def test_a_draw_that_left_no_trace_is_noticed_by_what_was_drawn(mode, skipped):  # noqa: ARG001
+def test_a_draw_that_left_no_trace_is_noticed_by_what_was_drawn(mode, skipped):  # noqa: ARG001 - the fixture skips
     with mode, torch.random.fork_rng(devices=[]):
         drawn = torch.randn(3)
 
@@ -431,7 +431,7 @@ def test_a_draw_that_left_no_trace_is_noticed_by_what_was_drawn(mode, skipped): 
     assert mode.depends(drawn)
 
 
-def test_a_draw_that_nobody_saw_is_noticed_by_the_generator(mode, skipped):  # noqa: ARG001
+def test_a_draw_that_nobody_saw_is_noticed_by_the_generator(mode, skipped):  # noqa: ARG001 - the fixture skips
     with mode:
         thread = threading.Thread(target=lambda: torch.randn(3))
         thread.start()

@@ -59,7 +59,7 @@ class Training:
         self.model.train()
         last = 0.0
         for _ in range(batches):
-            x = torch.randn(8, 4) * random.random() + float(np.random.rand())  # noqa: NPY002, S311
+            x = torch.randn(8, 4) * random.random() + float(np.random.rand())  # noqa: NPY002, S311 - the global ones
             loss = self.model(x).square().mean()
             self.optimizer.zero_grad()
             loss.backward()
@@ -97,7 +97,7 @@ def frozen(value: Any) -> Any:
 
 def generators() -> Any:
     """Return the state of the process's random generators, comparable."""
-    return frozen((random.getstate(), np.random.get_state(), torch.get_rng_state()))  # noqa: NPY002
+    return frozen((random.getstate(), np.random.get_state(), torch.get_rng_state()))  # noqa: NPY002 - the global ones
 
 
 def everything(training: Training) -> Any:

@@ -20,7 +20,7 @@ def draws():
         random.random(),  # noqa: S311 - the generator that is tested
         random.gauss(0, 1),
         np.random.rand(),  # noqa: NPY002 - the generator that is tested
-        np.random.randn(),  # noqa: NPY002
+        np.random.randn(),  # noqa: NPY002 - the global one
         torch.rand(1).item(),
         torch.randn(3).tolist(),
     )
@@ -29,11 +29,11 @@ def draws():
 @pytest.mark.parametrize("odd", [False, True])
 def test_what_is_drawn_next_is_drawn_again(odd):
     random.seed(3)
-    np.random.seed(3)  # noqa: NPY002
+    np.random.seed(3)  # noqa: NPY002 - the global one
     torch.manual_seed(3)
     if odd:  # the second of a pair of normal numbers is kept for later
         random.gauss(0, 1)
-        np.random.randn()  # noqa: NPY002
+        np.random.randn()  # noqa: NPY002 - the global one
     state = decode(encode(rng.capture(), "rng"), "here")
     first = draws()
     rng.apply(state)

@@ -48,7 +48,7 @@ class Requests:
         self._after: dict[str, list[BaseException | None]] = {}
         self.made: list[str] = []
         self.arguments: list[dict[str, Any]] = []
-        storage.client.request = self  # type: ignore[method-assign, assignment]
+        storage.client.request = self  # type: ignore[method-assign, assignment] # a fault is put here
         storage.client.retry_delays_s = (0.0,) * len(storage.client.retry_delays_s)
 
     def refuse(self, method: str, *errors: BaseException | None) -> None:

@@ -110,7 +110,7 @@ def test_a_writer_takes_pieces_of_any_size_and_memory_that_is_reused(storage):
     with storage.open_writer("packs/ab/x-0.safetensors") as writer:
         done = 0
         for size in (0, 1, 3, 1 << 20, 70_000, 4 << 20, PART, 1):
-            size = min(size, len(data) - done)  # noqa: PLW2901
+            size = min(size, len(data) - done)  # noqa: PLW2901 - what is left of it
             memory[:size] = data[done : done + size]
             writer.write(memoryview(memory)[:size])
             memory[:size] = bytes(size)
@@ -321,7 +321,7 @@ def test_reading_creates_nothing(storage, store_url):
     assert storage.read_many([KEY], 8) == [None]
     assert storage.list_folder("") == Listing((), ())
 
-    assert not os.path.exists(store_url)  # noqa: PTH110
+    assert not os.path.exists(store_url)  # noqa: PTH110 - a string here
     assert open_storage(store_url).list_folder("") == Listing((), ())
 
 

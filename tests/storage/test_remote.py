@@ -27,8 +27,8 @@ class OddFilesystem(MemoryFileSystem):
 
     protocol = "odd"
     store: dict[str, Any] = {}  # noqa: RUF012 - as its parent has it
-    pseudo_dirs = [""]  # noqa: RUF012
-    failing: dict[str, Exception] = {}  # noqa: RUF012
+    pseudo_dirs = [""]  # noqa: RUF012 - as its parent has it
+    failing: dict[str, Exception] = {}  # noqa: RUF012 - as its parent has it
 
     @classmethod
     def _strip_protocol(cls, path):

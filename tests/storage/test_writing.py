@@ -32,7 +32,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
         write_file(tmp_path / "x", b"new")
 
     assert (tmp_path / "x").read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["x"]  # noqa: PTH208
+    assert os.listdir(tmp_path) == ["x"]  # noqa: PTH208 - as for any string
 
 
 def test_options_reach_the_storage(s3_url, storage_options, monkeypatch):
