@@ -10,7 +10,7 @@ import io
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
-from ckptstore.errors import NotExclusiveError, StorageError
+from ckptstore.errors import ArgumentError, NotExclusiveError, StorageError
 from ckptstore.storage import s3_errors
 from ckptstore.storage.base import Listing
 from ckptstore.storage.failures import check_key, not_found
@@ -42,6 +42,9 @@ class S3Storage(RemoteStorage):
         protocol: ``s3`` or ``s3a``.
         part_bytes: The size of the parts of a multipart upload. S3 takes 5 MiB and up.
         retry_delays_s: How long to wait before each further attempt at a request.
+
+    Raises:
+        ArgumentError: An option that takes a dict is none.
     """
 
     def __init__(
@@ -55,7 +58,10 @@ class S3Storage(RemoteStorage):
         retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
     ) -> None:
         options = dict(options or {})
-        options["config_kwargs"] = {**CONFIG, **options.get("config_kwargs", {})}
+        for name in ("client_kwargs", "config_kwargs", "s3_additional_kwargs"):
+            if not isinstance(options.get(name) or {}, Mapping):
+                raise ArgumentError(f"storage_options: {name!r} takes a dict of names to values")
+        options["config_kwargs"] = {**CONFIG, **(options.get("config_kwargs") or {})}
         super().__init__(protocol, root, url, options)
         self.exclusive = True
         self.part_bytes = part_bytes

@@ -86,8 +86,11 @@ class S3Client:
     async def request(self, method: str, **arguments: Any) -> Any:
         """Make one attempt at one request of the S3 API. The place where tests put faults."""
         filesystem = self._instances.get()
-        await filesystem.set_session()
-        client = await filesystem.get_s3(arguments["Bucket"])
+        try:
+            await filesystem.set_session()
+            client = await filesystem.get_s3(arguments["Bucket"])
+        except TypeError as error:  # s3fs passes options on that it does not know
+            raise self._instances.explain(error) from None
         call = getattr(client, method)
         # Adds the user's s3_additional_kwargs (encryption, say) where a method takes them.
         return await call(**filesystem._get_s3_method_kwargs(call, **arguments))  # noqa: SLF001 - s3fs's own use

@@ -10,7 +10,7 @@ import traceback
 
 import pytest
 
-from ckptstore.errors import NotExclusiveError, StorageError
+from ckptstore.errors import ArgumentError, NotExclusiveError, StorageError
 from ckptstore.storage.base import Listing
 from ckptstore.storage.opening import open_storage
 from ckptstore.storage.s3 import S3Storage
@@ -381,3 +381,39 @@ def test_a_fork_while_other_threads_use_the_store_works(storage):
 
     assert failures == []
     assert storage.list_folder("runs").files == ("0", "1", "2")
+
+
+# ------------------------------------------------------------------------------------ options
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"endpoint": "hunter2"},
+            "storage_options: s3:// takes no option 'endpoint'; did you mean 'endpoint_url'?",
+        ),
+        (
+            {"client_kwargs": {"regoin_name": "hunter2"}},
+            "storage_options['client_kwargs']: s3:// takes no option 'regoin_name', so leave it",
+        ),
+        (
+            {"config_kwargs": {"sginature": "hunter2"}},
+            "storage_options['config_kwargs']: s3:// takes no option 'sginature', so leave it",
+        ),
+    ],
+)
+def test_an_option_by_a_wrong_name_is_named_without_its_value(s3_url, options, said):
+    with pytest.raises(ArgumentError) as raised:
+        open_storage(s3_url, options).read(KEY)
+
+    assert str(raised.value).startswith(said)
+    assert "hunter2" not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize("name", ["client_kwargs", "config_kwargs", "s3_additional_kwargs"])
+def test_an_option_that_takes_a_dict_takes_nothing_else(name):
+    with pytest.raises(ArgumentError, match=f"'{name}' takes a dict") as raised:
+        open_storage("s3://bucket/p", {name: "hunter2"})
+    assert "hunter2" not in str(raised.value)
+    assert open_storage("s3://bucket/p", {name: None})
