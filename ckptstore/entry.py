@@ -69,7 +69,9 @@ class Source(Protocol):
     def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Any:
         """Put an entry's state into live objects."""
 
-    def write_json(self, path: str, value: object) -> None:
+    def write_json(
+        self, path: str, value: object, storage_options: Mapping[str, Any] | None
+    ) -> None:
         """Write a value as a JSON file, atomically."""
 
 
@@ -225,13 +227,20 @@ class Entry:
             "environment": dict(head.environment),
         }
 
-    def write_metadata(self, path: str) -> None:
+    def write_metadata(
+        self, path: str, *, storage_options: Mapping[str, Any] | None = None
+    ) -> None:
         """Write :attr:`metadata` as a JSON file, to a folder of this machine or any fsspec URL.
+
+        Args:
+            path: The file; one that is there is replaced.
+            storage_options: Arguments of the fsspec filesystem. None means the store's own where
+                *path* is on the same kind of storage (``s3://`` both), else none.
 
         Raises:
             StorageError: It could not be written; nothing half-written is left.
         """
-        self._source.write_json(path, self.metadata)
+        self._source.write_json(path, self.metadata, storage_options)
 
     def state(self, part: str, device: str | torch.device = "cpu") -> Any:
         """Return a part's state as it was saved: a state dict, or whatever ``state_dict()`` gave.

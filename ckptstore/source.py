@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 from ckptstore.entry import Entry, LoadOptions, Model
 from ckptstore.errors import ArgumentError
 from ckptstore.storage.base import Storage
+from ckptstore.storage.opening import parse
+from ckptstore.storage.redaction import Options
 from ckptstore.storage.writing import write_file
 
 if TYPE_CHECKING:
@@ -25,11 +27,18 @@ class Source:
         storage: Where the store is.
         line: Gives a run as this process writes it, so that what is restored becomes the parent of
             what is saved next.
+        storage_options: What the storage was opened with, for other files on the same service.
     """
 
-    def __init__(self, storage: Storage, line: Callable[[str], Line]) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        line: Callable[[str], Line],
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
         self._storage = storage
         self._line = line
+        self._storage_options = Options(storage_options or {})
 
     def load(
         self, entry: Entry, factory: Callable[..., Model], **options: Unpack[LoadOptions]
@@ -57,10 +66,14 @@ class Source:
         self._line(entry.run).resumed(parent_of(opened.head))
         return audit
 
-    def write_json(self, path: str, value: object) -> None:
+    def write_json(
+        self, path: str, value: object, storage_options: Mapping[str, Any] | None
+    ) -> None:
         """Write a JSON file; :meth:`Entry.write_metadata` calls this."""
+        if storage_options is None and parse(path).protocol == parse(self._storage.url).protocol:
+            storage_options = self._storage_options
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        write_file(path, text.encode())
+        write_file(path, text.encode(), storage_options=storage_options)
 
     def _open(self, entry: Entry) -> OpenManifest:
         from ckptstore.loading.manifest import open_manifest

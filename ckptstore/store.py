@@ -74,7 +74,7 @@ class Store:
         self._lookup = Lookup(self._catalog, self._storage.url)
         self._lines: dict[str, Line] = {}
         self._lineage = Lineage()
-        self._source = Source(self._storage, self._line)
+        self._source = Source(self._storage, self._line, storage_options)
         self._options: dict[str, Any] = {"catalog": catalog, "storage_options": storage_options}
         self._options |= {"run": run, "monitor": monitor, "mode": mode}
         self._options |= {"single_writer": single_writer}

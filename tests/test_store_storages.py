@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import numpy as np
 import pytest
 
 from ckptstore import Store
+from ckptstore.storage.opening import open_storage
 from tests.loading.trainings import Net, Training, everything, frozen, same
 
 NAMES = ["ant", "bee", "cat"]
@@ -62,3 +64,33 @@ def test_a_store_goes_to_another_process_with_its_options(s3_url, storage_option
 
     assert again is not store
     assert same(again.load_latest(Net, device="cpu"), model)
+
+
+@pytest.fixture
+def secluded_url(s3_url, monkeypatch):
+    """A prefix in a bucket that nothing in the environment leads to."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name)
+    return s3_url
+
+
+def test_metadata_goes_to_the_same_service_with_the_stores_options(secluded_url, storage_options):
+    checkpoint = Store(secluded_url, storage_options=storage_options).save({"w": 1}, rng=False)
+    checkpoint.write_metadata(f"{secluded_url}/beside.json")
+
+    written = open_storage(secluded_url, storage_options).read("beside.json")
+    assert json.loads(written) == checkpoint.metadata
+
+
+def test_metadata_goes_to_another_service_with_options_of_its_own(
+    tmp_path, secluded_url, storage_options, memory_url
+):
+    checkpoint = Store(tmp_path / "store").save({"w": 1}, rng=False)
+    checkpoint.write_metadata(f"{secluded_url}/a.json", storage_options=storage_options)
+    remote = Store(secluded_url, storage_options=storage_options).save({"w": 1}, rng=False)
+    remote.write_metadata(str(tmp_path / "a.json"))  # where options of S3 would be refused
+    remote.write_metadata(f"{memory_url}/a.json")
+
+    assert open_storage(secluded_url, storage_options).read("a.json")
+    assert (tmp_path / "a.json").is_file()
+    assert open_storage(memory_url).read("a.json")
