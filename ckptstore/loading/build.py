@@ -13,7 +13,17 @@ from torch.nn.parameter import is_lazy
 
 from ckptstore.errors import IntegrityError
 from ckptstore.loading.construct import Make, construct_plainly, construct_skipping
-from ckptstore.loading.fit import Fit, fit, memory, mismatch, overrides, place, prefixes, same_bits
+from ckptstore.loading.fit import (
+    Fit,
+    fit,
+    memory,
+    mismatch,
+    overrides,
+    passed_over,
+    place,
+    prefixes,
+    same_bits,
+)
 from ckptstore.loading.unsaved import unsaved_tensors
 from ckptstore.state.rng import forked
 
@@ -97,6 +107,9 @@ def _load(
     found = fit(module, state, what)
     if skipped and found.unsettled:
         return f"{found.unsettled[0]!r} is left to the module's own loading code"
+    alone = _left_alone(found)
+    if skipped and alone:
+        return f"{alone[0]!r} is not saved by the class, so it stays as the class makes it"
     given = _apart(found, state)
     overlapping = _overlapping(module, found)
     _adopt(found, given, overlapping)
@@ -132,17 +145,32 @@ def _apart(found: Fit, state: Mapping[str, object]) -> dict[str, object]:
     return apart
 
 
+def _left_alone(found: Fit) -> list[str]:
+    """Return the names of tensors that get no saved value, by no other name either."""
+    own: Mapping[str, Any] = found.own
+    taken = {place(own[name]) for name in found.adopted}
+    return [
+        name
+        for name in found.left_out
+        if isinstance(own[name], torch.Tensor) and place(own[name]) not in taken
+    ]
+
+
 def _overlapping(module: torch.nn.Module, found: Fit) -> set[int]:
     """Return the storages of which more than one view is held: in the state or beside it."""
-    tensors = [tensor for tensor in found.own.values() if isinstance(tensor, torch.Tensor)]
+    own = {name: each for name, each in found.own.items() if isinstance(each, torch.Tensor)}
+    tensors = list(own.values())
     views = {place(tensor) for tensor in tensors if not is_lazy(tensor)}
     counts = Counter(where[0] for where in views)
     overlapping = {memory(tensor) for tensor in tensors if not is_lazy(tensor)}
     overlapping = {storage for storage in overlapping if counts[storage] > 1}
-    for tensor in unsaved_tensors(module, {id(tensor) for tensor in tensors}):
-        if not is_lazy(tensor):
-            overlapping.add(memory(tensor))
-    return overlapping
+    adopting = {id(found.own[name]) for name in found.adopted}
+    left = [tensor for name, tensor in own.items() if name in found.left_out]
+    beside = [
+        *(tensor for tensor in left if id(tensor) not in adopting),
+        *unsaved_tensors(module, {id(tensor) for tensor in tensors}),
+    ]
+    return overlapping | {memory(tensor) for tensor in beside if not is_lazy(tensor)}
 
 
 def _take(mine: torch.Tensor, value: torch.Tensor, overlapping: set[int]) -> None:
@@ -188,22 +216,14 @@ def _run_loading_code(
     )
     # A copy: torch writes assign_to_params_buffers into it.
     handed._metadata = copy.deepcopy(OrderedDict(metadata))  # type: ignore[attr-defined] # noqa: SLF001 - where torch keeps it
+    problems: list[str] = []
     try:
         if overrides(module, "load_state_dict"):
-            for name in adopted:
-                handed[name] = given[name]
-            result: Any = module.load_state_dict(handed)
+            module.load_state_dict(handed)  # how strict it is, is for it to say
         else:
-            result = module.load_state_dict(handed, strict=False, assign=True)
+            problems = passed_over(module.load_state_dict(handed, strict=False, assign=True), found)
     except RuntimeError as error:  # how torch reports shapes, and an overridden load its keys
         raise mismatch(module, what, [str(error)]) from error
-    problems = [
-        f"{name!r} is in the module, and loading did not find it"
-        for name in getattr(result, "missing_keys", ())
-    ] + [
-        f"{name!r} was saved, and loading did not use it"
-        for name in getattr(result, "unexpected_keys", ())
-    ]
     if problems:
         raise mismatch(module, what, problems)
 
@@ -233,12 +253,12 @@ def _put_back(found: Fit, slots: list[Slot], overlapping: set[int]) -> list[str]
     """
     originals = {id(tensor) for *_, tensor in slots}
     owner_of: dict[int, torch.Tensor] = {}
-    adopted = set(found.adopted)
+    passed = {*found.adopted, *found.left_out}
     kept: list[str] = []
     for owner, name, key, original in slots:
         current = _held(owner, name)
         if current is original:
-            if key in found.own and key not in adopted and not is_lazy(current):
+            if key in found.own and key not in passed and not is_lazy(current):
                 kept.append(key)
         elif current is not None and id(current) not in originals:
             tensor = owner_of.setdefault(id(current), original)

@@ -15,13 +15,8 @@ ADVICE = (
     "Were other constructor arguments used in training? Pass them: model_config={...}, by "
     "parameter name. Nothing was loaded."
 )
-_LOADING = ("_load_from_state_dict", "_save_to_state_dict", "load_state_dict", "state_dict")
-_HOOKS = (
-    "_load_state_dict_pre_hooks",
-    "_load_state_dict_post_hooks",
-    "_state_dict_pre_hooks",
-    "_state_dict_hooks",
-)
+_LOAD_HOOKS = ("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
+_EXTRA_STATE = "_extra_state"
 
 
 @dataclass(frozen=True)
@@ -33,17 +28,20 @@ class Fit:
         adopted: Names whose saved tensors the module can take as they are.
         unsettled: Names that only the module's own loading code can bring together: missing,
             unexpected or of another shape, in the reach of such code.
+        left_out: Names that were not saved because the module itself leaves them out of its state
+            dict: what they name stays as it is.
         custom: Prefixes of the modules that load in their own way (``""`` is the whole).
     """
 
     own: Mapping[str, object]
     adopted: tuple[str, ...]
     unsettled: tuple[str, ...]
+    left_out: tuple[str, ...]
     custom: tuple[str, ...]
 
     def is_custom(self, name: str) -> bool:
         """Say whether a module's own loading code decides about that name."""
-        return any(name.startswith(prefix) for prefix in self.custom)
+        return name.startswith(self.custom)
 
 
 def fit(module: torch.nn.Module, state: Mapping[str, object], what: str) -> Fit:
@@ -58,34 +56,57 @@ def fit(module: torch.nn.Module, state: Mapping[str, object], what: str) -> Fit:
         MismatchError: They don't fit; it lists every mismatch.
     """
     custom = tuple(
-        prefix
-        for prefix, child in _modules(module)
-        if _loads_its_own_way(child) and not _is_settled_norm(child, prefix, state)
+        prefix for prefix, child in _modules(module) if _loads_its_own_way(child, prefix, state)
     )
-    # By the base class: an overridden state_dict() may leave out what it does not want saved.
-    own: dict[str, object] = torch.nn.Module.state_dict(module, keep_vars=True)
-    result = Fit(own, (), (), custom)
+    if overrides(module, "load_state_dict") and "" not in custom:
+        custom = ("", *custom)  # torch calls the whole's only, never a submodule's
+    own = _own(module, custom)
+    missing = [name for name in own if name not in state]
+    # What is in neither state dict is meant to be in none.
+    meant = set(module.state_dict()) if missing else set()
+    left_out = dict.fromkeys(name for name in missing if name not in meant)
     problems: list[str] = []
     unsettled: list[str] = []
     adopted: list[str] = []
     for name in [*own, *(name for name in state if name not in own)]:
+        if name in left_out:
+            continue
         problem = _problem(name, own, state)
         if problem is None:
-            if isinstance(own[name], torch.Tensor) and not result.is_custom(name):
+            if isinstance(own[name], torch.Tensor) and not (
+                _is_extra_state(name) or name.startswith(custom)
+            ):
                 adopted.append(name)
-        elif result.is_custom(name):
+        elif name.startswith(custom):
             unsettled.append(name)
         else:
             problems.append(problem)
     problems += _broken_ties(own, state, adopted)
     if problems:
         raise mismatch(module, what, problems)
-    return Fit(own, tuple(adopted), tuple(unsettled), custom)
+    return Fit(own, tuple(adopted), tuple(unsettled), tuple(left_out), custom)
 
 
 def mismatch(module: torch.nn.Module, what: str, problems: list[str]) -> MismatchError:
     """Return the error that lists what keeps a module from taking saved state."""
     return MismatchError(f"{type(module).__qualname__} does not fit {what}", problems, ADVICE)
+
+
+def passed_over(loaded: object, found: Fit) -> list[str]:
+    """Return what ``load_state_dict(strict=False)`` passed over and should not have.
+
+    Args:
+        loaded: What it returned.
+        found: Of the module, before it.
+    """
+    return [
+        f"{name!r} is in the module, and loading did not find it"
+        for name in getattr(loaded, "missing_keys", ())
+        if name not in found.left_out
+    ] + [
+        f"{name!r} was saved, and loading did not use it"
+        for name in getattr(loaded, "unexpected_keys", ())
+    ]
 
 
 def place(tensor: torch.Tensor) -> tuple[object, ...]:
@@ -141,33 +162,71 @@ def _modules(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
         yield (f"{name}." if name else ""), child
 
 
-def _loads_its_own_way(module: torch.nn.Module) -> bool:
-    return overrides(module, *_LOADING) or any(vars(module).get(hooks) for hooks in _HOOKS)
+def _loadable(module: torch.nn.Module) -> Iterator[tuple[str, object]]:
+    """Yield what torch's own loading code looks for, by name, whatever the module saves."""
+    for prefix, child in _modules(module):
+        unsaved = child._non_persistent_buffers_set  # noqa: SLF001 - as torch loads
+        for table in (child._parameters, child._buffers):  # noqa: SLF001
+            for name, tensor in table.items():
+                if tensor is not None and name not in unsaved:
+                    yield f"{prefix}{name}", tensor
+        if overrides(child, "set_extra_state"):
+            yield f"{prefix}{_EXTRA_STATE}", None
+
+
+def _own(module: torch.nn.Module, custom: tuple[str, ...]) -> dict[str, object]:
+    """Return what a module's loading code may look for, by name, in the order of its state dict.
+
+    That is what torch's own code does; and, where the module has its own, whatever it saves.
+    """
+    loadable = dict(_loadable(module))
+    # By the base class: an overridden state_dict() may give anything.
+    saves: dict[str, object] = torch.nn.Module.state_dict(module, keep_vars=True)
+    own = {
+        name: value for name, value in saves.items() if name in loadable or name.startswith(custom)
+    }
+    return own | {name: value for name, value in loadable.items() if name not in own}
+
+
+def _loads_its_own_way(module: torch.nn.Module, prefix: str, state: Mapping[str, object]) -> bool:
+    if any(vars(module).get(hooks) for hooks in _LOAD_HOOKS):
+        return True
+    return overrides(module, "_load_from_state_dict") and not _is_settled_norm(
+        module, prefix, state
+    )
 
 
 def _is_settled_norm(module: torch.nn.Module, prefix: str, state: Mapping[str, object]) -> bool:
-    """Say whether a batch norm's own loading code has nothing to do.
+    """Say whether a batch or instance norm's own loading code has nothing to do.
 
-    All it does is to add the count that versions before torch 0.4.1 did not save
-    (torch/nn/modules/batchnorm.py), so with it there, names and shapes must fit as anyone's.
+    A batch norm's adds the count that versions before torch 0.4.1 did not save; an instance norm's
+    also words the error about statistics that it has no use for (torch/nn/modules/batchnorm.py,
+    instancenorm.py). So with the count there, names and shapes must fit as anyone's.
     """
-    return (
-        getattr(module._load_from_state_dict, "__func__", None)  # noqa: SLF001 - as torch calls it
-        is torch.nn.modules.batchnorm._NormBase._load_from_state_dict  # noqa: SLF001 - its own
-        and not overrides(module, *(name for name in _LOADING if name != "_load_from_state_dict"))
-        and not any(vars(module).get(hooks) for hooks in _HOOKS)
-        and (
-            getattr(module, "num_batches_tracked", None) is None
-            or f"{prefix}num_batches_tracked" in state
-        )
+    norms = torch.nn.modules.batchnorm._NormBase, torch.nn.modules.instancenorm._InstanceNorm  # noqa: SLF001
+    loads = getattr(module._load_from_state_dict, "__func__", None)  # noqa: SLF001 - as torch calls it
+    return any(loads is norm._load_from_state_dict for norm in norms) and (  # noqa: SLF001 - its own
+        getattr(module, "num_batches_tracked", None) is None
+        or f"{prefix}num_batches_tracked" in state
     )
+
+
+def _is_extra_state(name: str) -> bool:
+    return name.rpartition(".")[2] == _EXTRA_STATE
 
 
 def _problem(name: str, own: Mapping[str, Any], state: Mapping[str, Any]) -> str | None:
     if name not in state:
         return f"{name!r} ({_form(own[name])}) is in the module, and was not saved"
     if name not in own:
-        return f"{name!r} ({_form(state[name])}) was saved, and is not in the module"
+        why = (
+            "the module has no set_extra_state() to take it"
+            if _is_extra_state(name)
+            else "is not in the module"
+        )
+        return f"{name!r} ({_form(state[name])}) was saved, and {why}"
+    if _is_extra_state(name):  # what it is, is the business of set_extra_state()
+        return None
     expected, found = own[name], state[name]
     if isinstance(expected, torch.Tensor) != isinstance(found, torch.Tensor) or (
         isinstance(expected, torch.Tensor)

@@ -618,6 +618,116 @@ def test_a_class_with_its_own_load_state_dict_is_asked_to_load():
     assert_holds(module, state)
 
 
+class Adapted(nn.Module):
+    """Saves a head and not the backbone, which is what the class makes it."""
+
+    def __init__(self, width=3):
+        super().__init__()
+        self.backbone = nn.Linear(3, 3)
+        self.head = nn.Linear(3, width)
+
+
+class AdaptedByClass(Adapted):
+    def state_dict(self, *args, **kwargs):
+        found = super().state_dict(*args, **kwargs)
+        for name in [name for name in found if "backbone." in name]:
+            del found[name]  # in place: what a submodule returns is not looked at
+        return found
+
+
+class AdaptedByHook(Adapted):
+    def __init__(self, width=3):
+        super().__init__(width)
+        self._register_state_dict_hook(self.without_backbone)
+
+    def without_backbone(self, _, state, prefix, *__):
+        for name in [name for name in state if name.startswith(f"{prefix}backbone.")]:
+            del state[name]
+
+
+class AdaptedAndLenient(AdaptedByClass):
+    def load_state_dict(self, state_dict, strict=False, assign=False):  # noqa: FBT002 - torch's
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+
+class Outer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = AdaptedByClass()
+
+
+@pytest.mark.parametrize("make", [AdaptedByClass, AdaptedByHook, AdaptedAndLenient, Outer])
+@pytest.mark.parametrize("mode", ["auto", "plain"])
+def test_what_a_class_does_not_save_is_as_the_class_makes_it(make, mode):
+    state, metadata = other_weights(make)
+    torch.manual_seed(3)
+    made = dict(make().named_parameters())
+    torch.manual_seed(3)
+    module = load(make, state, metadata, mode).module
+    assert len(state) == 2
+    assert_holds(module, state)
+    for name, parameter in module.named_parameters():
+        if "backbone" in name:
+            assert torch.equal(parameter, made[name])
+
+
+def test_what_a_class_saves_and_does_not_find_is_a_mismatch_all_the_same():
+    state, metadata = saved(AdaptedByClass())
+    del state["head.bias"]
+    with pytest.raises(MismatchError) as caught:
+        load(AdaptedByClass, state, metadata)
+    assert caught.value.problems == ("'head.bias' (shape [3]) is in the module, and was not saved",)
+
+
+def test_a_class_whose_loading_passes_over_keys_is_taken_at_its_word():
+    state, metadata = saved(AdaptedAndLenient())
+    del state["head.bias"]
+    state["other"] = torch.ones(1)
+    module = load(AdaptedAndLenient, state, metadata).module
+    assert torch.equal(module.head.weight, state["head.weight"])
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["one object", "one memory"])
+@pytest.mark.parametrize("mode", ["auto", "plain"])
+def test_a_tie_of_which_one_name_is_saved_holds(same, mode):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(3, 3, bias=False)
+            self.last = nn.Linear(3, 3, bias=False)
+            self.last.weight = self.first.weight if same else nn.Parameter(self.first.weight)
+
+        def state_dict(self, *args, **kwargs):
+            found = super().state_dict(*args, **kwargs)
+            del found["last.weight"]
+            return found
+
+    state, metadata = other_weights(Tied)
+    built = load(Tied, state, metadata, mode)
+    assert torch.equal(built.module.last.weight, state["first.weight"])
+    assert built.module.last.weight.data_ptr() == built.module.first.weight.data_ptr()
+    assert built.plainly == (None if mode == "auto" else "asked for")
+
+
+def test_extra_state_of_another_form_is_the_classs_own_business():
+    class Grows(nn.Linear):
+        def __init__(self, size):
+            super().__init__(2, 2)
+            self.seen = torch.zeros(size)
+
+        def get_extra_state(self):
+            return self.seen
+
+        def set_extra_state(self, state):
+            self.seen = state
+
+    original = Grows(5)
+    state, metadata = saved(original)
+    module = load(lambda: Grows(0), state, metadata).module
+    assert torch.equal(module.seen, torch.zeros(5))
+    assert_holds(module, state)
+
+
 def test_extra_state_is_set_from_a_copy():
     original = arch.ExtraState()
     original.vocabulary = {"a": [1, 2]}

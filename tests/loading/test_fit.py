@@ -28,7 +28,9 @@ class OwnLoading(nn.Linear):
 class OwnSaving(nn.Linear):
     def state_dict(self, *args, **kwargs):
         found = super().state_dict(*args, **kwargs)
-        return OrderedDict((name, value) for name, value in found.items() if "bias" not in name)
+        for name in [name for name in found if "bias" in name]:
+            del found[name]  # in place: what a submodule returns is not looked at
+        return found
 
 
 class Tied(nn.Module):
@@ -89,15 +91,32 @@ def test_a_lazy_parameter_takes_any_shape_by_its_own_loading_code():
     assert found.is_custom("0.weight")
 
 
-def test_extra_state_is_not_adopted():
-    class Extra(nn.Linear):
-        def get_extra_state(self):
-            return {"words": ["a"]}
+class Gives(nn.Linear):
+    def get_extra_state(self):
+        return torch.zeros(2)
 
-    module = Extra(2, 2)
-    state = dict(saved(nn.Linear(2, 2)), _extra_state={"words": ["b"]})
 
-    assert fit(module, state, WHAT).adopted == ("weight", "bias")
+class Takes(nn.Linear):
+    def set_extra_state(self, state):
+        self.extra = state
+
+
+class GivesAndTakes(Gives, Takes):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Takes, GivesAndTakes])
+@pytest.mark.parametrize(
+    "extra", [{"words": ["b"]}, torch.zeros(2), torch.zeros(5, dtype=torch.uint8)], ids=str
+)
+def test_extra_state_may_be_anything_and_is_not_adopted(kind, extra):
+    whole = nn.ModuleDict({"own": kind(2, 2)})
+    state = saved(nn.ModuleDict({"own": nn.Linear(2, 2)}))
+
+    found = fit(whole, {**state, "own._extra_state": extra}, WHAT)
+
+    assert found.adopted == ("own.weight", "own.bias")
+    assert (found.unsettled, found.left_out, found.custom) == ((), (), ())
 
 
 # ------------------------------------------------------------ what does not
@@ -154,14 +173,16 @@ def test_another_form_is_a_mismatch(own, other, problem):
     assert problems(module, {"t": other}) == (problem,)
 
 
-def test_a_tensor_where_extra_state_belongs_is_a_mismatch():
-    class Extra(nn.Linear):
-        def get_extra_state(self):
-            return {"words": ["a"]}
+def test_whether_there_is_extra_state_must_fit():
+    state = saved(nn.Linear(2, 2))
 
-    assert problems(Extra(2, 2), saved(nn.Linear(2, 2)) | {"_extra_state": torch.zeros(1)}) == (
-        "'_extra_state' is a value of type dict in the module, and was saved as shape [1]",
+    assert problems(GivesAndTakes(2, 2), state) == (
+        "'_extra_state' (shape [2]) is in the module, and was not saved",
     )
+    assert fit(Takes(2, 2), state, WHAT).left_out == ("_extra_state",)
+    for kind in (nn.Linear, Gives):
+        (problem,) = problems(kind(2, 2), {**state, "_extra_state": torch.zeros(1)})
+        assert problem.startswith("'_extra_state' (shape [1]) was saved, and the module has no set")
 
 
 # ------------------------------------------------------------ ties
@@ -224,14 +245,10 @@ def with_hook(register):
     "module",
     [
         OwnLoading(3, 3),
-        OwnSaving(3, 3),
         with_hook("register_load_state_dict_pre_hook"),
         with_hook("register_load_state_dict_post_hook"),
-        with_hook("register_state_dict_pre_hook"),
-        with_hook("register_state_dict_post_hook"),
-        with_hook("_register_state_dict_hook"),
     ],
-    ids=["load", "save", "before", "after", "before saving", "after saving", "old hook"],
+    ids=["load", "before", "after"],
 )
 def test_in_the_reach_of_loading_code_nothing_is_settled_beforehand(module):
     whole = nn.ModuleDict({"own": module, "plain": nn.Linear(3, 3)})
@@ -246,6 +263,66 @@ def test_in_the_reach_of_loading_code_nothing_is_settled_beforehand(module):
     assert found.unsettled == ("own.bias", "own.other")
     assert found.is_custom("own.anything")
     assert not found.is_custom("owner")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        OwnSaving(3, 3, bias=False),
+        with_hook("register_state_dict_pre_hook"),
+        with_hook("register_state_dict_post_hook"),
+        with_hook("_register_state_dict_hook"),
+    ],
+    ids=["save", "before saving", "after saving", "old hook"],
+)
+def test_code_that_only_saves_decides_nothing(module):
+    whole = nn.ModuleDict({"own": module})
+    state = saved(nn.ModuleDict({"own": nn.Linear(3, 3, bias=module.bias is not None)}))
+
+    assert fit(whole, state, WHAT).adopted == tuple(state)
+    del state["own.weight"]
+    state["own.other"] = torch.zeros(1)
+    assert problems(whole, state) == (
+        "'own.weight' (shape [3, 3]) is in the module, and was not saved",
+        "'own.other' (shape [1]) was saved, and is not in the module",
+    )
+
+
+def popping(*names):
+    module = nn.Linear(3, 3)
+    module._register_state_dict_hook(
+        lambda _, state, prefix, __: [state.pop(f"{prefix}{name}") for name in names] and None
+    )
+    return module
+
+
+@pytest.mark.parametrize("module", [OwnSaving(3, 3), popping("bias")], ids=["class", "hook"])
+@pytest.mark.parametrize("prefix", ["", "own."])
+def test_what_is_left_out_of_both_state_dicts_is_no_mismatch(module, prefix):
+    whole = nn.ModuleDict({"own": module}) if prefix else module
+
+    found = fit(whole, saved(whole), WHAT)
+
+    assert found.adopted == (f"{prefix}weight",)
+    assert found.left_out == (f"{prefix}bias",)
+    assert (found.unsettled, found.custom) == ((), ())
+
+
+def test_what_was_saved_though_the_module_leaves_it_out_is_taken():
+    found = fit(OwnSaving(3, 3), saved(nn.Linear(3, 3)), WHAT)
+
+    assert (found.adopted, found.left_out) == (("weight", "bias"), ())
+
+
+def test_the_wholes_own_load_state_dict_decides_about_everything_and_a_parts_is_never_called():
+    class Own(nn.Linear):
+        def load_state_dict(self, state):
+            pass
+
+    state = {"other": torch.zeros(1)}
+
+    assert fit(Own(2, 2), state, WHAT).custom == ("",)
+    assert fit(nn.Sequential(Own(2, 2)), saved(nn.Sequential(Own(2, 2))), WHAT).custom == ()
 
 
 def test_what_a_class_leaves_out_of_its_state_dict_is_its_own_all_the_same():
@@ -271,7 +348,7 @@ def test_a_module_under_two_names_loads_its_own_way_under_both():
     )
 
 
-@pytest.mark.parametrize("norm", [nn.BatchNorm1d, nn.SyncBatchNorm])
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d, nn.SyncBatchNorm, nn.InstanceNorm2d])
 def test_mismatches_of_a_norm_are_listed_with_the_others(norm):
     def make(width):
         return nn.Sequential(
@@ -298,6 +375,12 @@ def test_a_batch_norm_without_statistics_has_nothing_to_add():
     norm = nn.BatchNorm1d(3, track_running_stats=False)
 
     assert fit(norm, saved(norm), WHAT).adopted == ("weight", "bias")
+
+
+def test_statistics_that_an_instance_norm_does_not_keep_are_listed():
+    state = saved(nn.InstanceNorm1d(3, affine=True, track_running_stats=True))
+
+    assert len(problems(nn.InstanceNorm1d(3, affine=True), state)) == 3
 
 
 @pytest.mark.parametrize("how", ["method", "hook"])
