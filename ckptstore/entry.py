@@ -1,4 +1,4 @@
-"""What the user holds: checkpoints, packages and the history they make up.
+"""What the user holds: checkpoints and packages.
 
 Entries are plain data out of a version's head. What an entry can do (load, restore) reaches down
 through the store that made it.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar, Un
 from ckptstore.format.fields import format_time
 from ckptstore.format.manifest import File, Head, Pack, Parent
 from ckptstore.format.untree import decode
-from ckptstore.text import number
+from ckptstore.text import number, plain
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +97,7 @@ class Entry:
         facts = [self.ref]
         facts += [f"epoch={self.epoch}"] if self.epoch is not None else []
         facts += [f"step={self.step}"] if self.step is not None else []
-        facts += [f"{name}={number(value, 6)}" for name, value in self.metrics.items()]
+        facts += [f"{plain(name)}={number(value, 6)}" for name, value in self.metrics.items()]
         return f"<{type(self).__name__} {' '.join(facts)}>"
 
     @property

@@ -40,11 +40,17 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from ckptstore.text import plain_lines
+
 _HERE = str(Path(__file__).parent)
 
 
 class CkptStoreError(Exception):
     """Anything ckptstore raises on purpose."""
+
+    def __str__(self) -> str:
+        """Show names that others recorded as text: they reach terminals and logs."""
+        return plain_lines(super().__str__())
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel to another process whatever ``__init__`` takes, as worker pools need."""
@@ -230,4 +236,4 @@ def warn(message: str, category: type[CkptStoreWarning]) -> None:
     level, frame = 1, sys._getframe()  # noqa: SLF001 - warnings.warn() counts frames, so must we
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
+    warnings.warn(plain_lines(message), category, stacklevel=level)

@@ -20,6 +20,11 @@ def plain(name: str) -> str:
     )
 
 
+def plain_lines(message: str) -> str:
+    """Return a message with all but its line breaks spelled out as :func:`plain` does."""
+    return "\n".join(map(plain, message.split("\n")))
+
+
 def number(value: float, digits: int = 6) -> str:
     """Return a number for people: an int in full, anything else to so many significant digits.
 

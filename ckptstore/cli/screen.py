@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ckptstore.errors import CkptStoreWarning
-from ckptstore.text import WORDS, aligned, number, plain, size
+from ckptstore.text import WORDS, aligned, number, plain, plain_lines, size
 
 INDENT = "  "
 GAP = 2
@@ -69,8 +69,7 @@ def print_metadata(metadata: Mapping[str, Any]) -> None:
 
 def complain(kind: str, message: str) -> None:
     """Print an error or a warning on stderr."""
-    lines = [plain(line) for line in message.split("\n")]
-    typer.echo(f"{kind}: " + "\n".join(lines), err=True)
+    typer.echo(f"{kind}: {plain_lines(message)}", err=True)
 
 
 @contextmanager

@@ -300,4 +300,8 @@ def _decode_parent(fields: Fields) -> Parent | None:
     if fields.get("parent") is None:
         return None
     parent = fields.fields("parent")
-    return Parent(parent.text("run"), parent.number("version", least=1), parent.uuid("save"))
+    try:
+        run = check_run(parent.text("run"))
+    except InvalidNameError as error:
+        raise IntegrityError(f"{parent.where}: {error}") from error
+    return Parent(run, parent.number("version", least=1), parent.uuid("save"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -154,7 +155,8 @@ def _torch_value(name: str, content: Any) -> Any:
 
     if name == "Size":
         return torch.Size(content)
-    if name == "device":
+    # torch repeats a name that it refuses as it stands, and this one may come from anybody.
+    if name == "device" and re.fullmatch(r"[a-z]+(:[0-9]+)?", content):
         return torch.device(content)
     if name in TORCH_NAMES:
         value = getattr(torch, content, None)

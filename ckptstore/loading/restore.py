@@ -17,6 +17,7 @@ from ckptstore.state import rng
 from ckptstore.state.keywords import is_generator
 from ckptstore.state.modules import class_name, raw_state, unwrap
 from ckptstore.state.optimizers import Groups, given_names, match, parameter_names, place, reorder
+from ckptstore.text import plain
 
 RNG_PART = "rng"
 EXTRA_PART = "extra"
@@ -182,7 +183,7 @@ def _kind_problems(part: object, info: PartInfo, state: Any) -> list[str]:
     else:
         fits = info.kind == "object" and _same_class(info, part)
     if not fits:
-        saver = info.class_name or "a state dict"
+        saver = plain(info.class_name or "a state dict")
         return [f"saved by {saver}, and this is {class_name(part)}"]
     if isinstance(part, torch.optim.Optimizer) and not _has_torchs_layout(state):
         problem = "its state has not the layout of torch's optimizers, so its parameters can't be "
@@ -191,7 +192,8 @@ def _kind_problems(part: object, info: PartInfo, state: Any) -> list[str]:
         return [f"{class_name(part)} has no load_state_dict()"]
     if info.kind == "generator":
         drawn, draws = _source_of(part, state)
-        return [] if drawn == draws else [f"saved from {drawn}, and this draws from {draws}"]
+        if drawn != draws:
+            return [f"saved from {plain(str(drawn))}, and this draws from {draws}"]
     return []
 
 

@@ -162,6 +162,7 @@ def pack(**fields):
         {"metrics": "gone"},
         {"environment": None},
         {"parent": "digits@3"},
+        {"parent": {"run": "a\x1b[2J", "version": 1, "save": str(SAVE)}},
         {"parent": {"run": "a", "version": 0, "save": str(SAVE)}},
         {"packs": {}},
         {"packs": [7]},

@@ -109,6 +109,7 @@ def test_all_places_are_found_wherever_they_stand():
         {"$torch.dtype": "__name__"},
         {"$torch.layout": "float32"},
         {"$torch.device": "warp drive"},
+        {"$torch.device": "warp:-1"},
         {"$torch.load": "x"},
         {"$torch.nn": "Module"},
         {"$scalar": "AAAA", "dtype": "<f4"},
