@@ -73,7 +73,8 @@ class Database:
         self.place = url.set(query={}).render_as_string(hide_password=True)
         """Where it is, for people."""
         self._url = url
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
+        """How long to wait for another process's lock; may be changed between transactions."""
         self._makes_folder = makes_folder
         self._engine: Engine | None = None
         self._pid = 0
@@ -81,6 +82,8 @@ class Database:
         self._is_current = False
         self.is_read_only = False
         """Whether it was found that it can't be written: normal for who only reads."""
+        self.was_locked = False
+        """Whether another process's lock was met since this was last set to False."""
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self.path: Path | None = None
         """The file, if it is one."""
@@ -197,7 +200,7 @@ class Database:
             self._make_folder()
         options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 0}
         if self.is_sqlite:
-            arguments = {"timeout": self._timeout_s, "check_same_thread": False}
+            arguments = {"timeout": self.timeout_s, "check_same_thread": False}
             options = {"poolclass": StaticPool, "connect_args": arguments}
         try:
             # Parameters hold people's configurations: they have no place in a log.
@@ -214,10 +217,28 @@ class Database:
                 "'postgresql+psycopg://…'"
             ) from error
         if self.is_sqlite:
-            event.listen(engine, "connect", _prepare_sqlite)
-            event.listen(engine, "begin", _begin_sqlite)
+            event.listen(engine, "connect", self._prepare_sqlite)
+            event.listen(engine, "begin", self._begin_sqlite)
         self._engine = engine
         return engine
+
+    def _prepare_sqlite(self, connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {1000 * self.timeout_s:.0f}")
+        # Not WAL: SQLite before 3.51.3 can lose a reset of it, and it never works over NFS.
+        # Adding a version takes 1.2 ms so, 1.6 ms with DELETE and FULL, which are the defaults. On
+        # some filesystems a power loss could damage the file in this mode: then it is rebuilt.
+        connection.execute("PRAGMA journal_mode = PERSIST")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    def _begin_sqlite(self, connection: Connection) -> None:
+        writing = connection.get_execution_options().get("ckptstore_writing")
+        driver = connection.connection.driver_connection
+        if driver is not None:
+            # Not through SQLAlchemy, which takes longer over it than SQLite does.
+            driver.execute(f"PRAGMA busy_timeout = {1000 * self.timeout_s:.0f}")
+            driver.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     def _make_folder(self) -> None:
         if self.path is None:
@@ -241,7 +262,10 @@ class Database:
             return _failure(self.place, found, advice)
         primary = code & 0xFF
         if primary in LOCKED:
-            found = f"stayed locked by another process for {self._timeout_s:g} s"
+            self.was_locked = True
+            found = f"stayed locked by another process for {self.timeout_s:g} s"
+            if not self.timeout_s:
+                found = "is still locked by another process"
             advice = "see which program holds it; it catches up once it is free"
         elif primary in DAMAGED:
             found, advice = f"is damaged ({error})", "delete it: it is rebuilt from the store"
@@ -282,21 +306,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
-    connection.isolation_level = None
-    # Not WAL: SQLite before 3.51.3 can lose a reset of it, and it never works over NFS.
-    # Adding a version takes 1.2 ms so, 1.6 ms with DELETE and FULL, which are the defaults. On some
-    # filesystems a power loss could damage the file in this mode: then it is rebuilt.
-    connection.execute("PRAGMA journal_mode = PERSIST")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA foreign_keys = ON")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writing = connection.get_execution_options().get("ckptstore_writing")
-    driver = connection.connection.driver_connection
-    if driver is not None:
-        # Not through SQLAlchemy, which takes longer over it than SQLite does.
-        driver.execute("BEGIN IMMEDIATE" if writing else "BEGIN")

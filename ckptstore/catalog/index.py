@@ -6,11 +6,13 @@ locked, damaged or can't be written, an index in memory is filled from the stora
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import TypeVar
 
 from sqlalchemy import URL, Connection
@@ -31,6 +33,8 @@ from ckptstore.storage.base import Storage
 
 FILE_NAME = "catalog.sqlite3"
 PAGE = 16
+HURRY_S = 60.0
+"""How long no save waits for a lock again that one has waited for in vain."""
 
 Found = TypeVar("Found")
 
@@ -65,6 +69,7 @@ class Catalog:
         """Whether the database began empty in our hands: it knows but what we synced since."""
         self._filled: set[str] = set()
         """Runs that were synced since."""
+        self._hurry_until = -math.inf
         self._pid = os.getpid()
         self._lock = threading.RLock()
 
@@ -120,6 +125,9 @@ class Catalog:
     def add(self, head_line: bytes, head: Head) -> None:
         """Index a version that was just committed, and what is missing before it.
 
+        A training is not held up by a database that another process keeps locked: after one wait in
+        vain it is tried without waiting, for a minute.
+
         Args:
             head_line: The manifest's first line, without the line feed.
             head: What it says.
@@ -132,13 +140,13 @@ class Catalog:
         with self._alone():
             try:
                 version = from_head(head, head_line, f"{self._storage.url}/{key}")
-                database = self._current()
-                with database.writing() as connection:
-                    if version.number == 1:
-                        self._add_run(connection, path)
-                    is_indexed = changes.add_version(connection, self._key(), path, version)
-                if not is_indexed:
-                    self._sync(path)
+                with self._hurrying(self._current()) as database:
+                    with database.writing() as connection:
+                        if version.number == 1:
+                            self._add_run(connection, path)
+                        is_indexed = changes.add_version(connection, self._key(), path, version)
+                    if not is_indexed:
+                        self._sync(path)
             except CatalogError:
                 raise
             except CkptStoreError as error:
@@ -234,6 +242,19 @@ class Catalog:
             self._filled.clear()
         with self._lock:
             yield
+
+    @contextmanager
+    def _hurrying(self, database: Database) -> Iterator[Database]:
+        """Wait for a lock as long as is set, but not again soon after that was in vain."""
+        database.was_locked = False
+        if monotonic() < self._hurry_until:
+            database.timeout_s = 0.0
+        try:
+            yield database
+        finally:
+            if database.was_locked and database.timeout_s:
+                self._hurry_until = monotonic() + HURRY_S
+            database.timeout_s = self._timeout_s
 
     def _read(self, paths: Sequence[str], query: Callable[[Reader], Found]) -> Found:
         def answer() -> Found:

@@ -225,6 +225,31 @@ def test_a_second_writer_waits_no_longer_than_told(database, file):
         assert stores(connection) == ["later"]
 
 
+@pytest.mark.parametrize("timeout_s", [0.0, 0.05, 60])
+def test_how_long_to_wait_may_change_between_transactions(database, timeout_s):
+    with database.reading():
+        pass
+    database.timeout_s = timeout_s
+    for use in (database.reading, database.writing):
+        with use() as connection:
+            told = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+            assert told == 1000 * timeout_s
+
+
+def test_a_lock_that_was_not_waited_for_is_told_as_one(database, file):
+    with database.reading():
+        pass
+    other = Database(parse_url(f"sqlite:///{file}"), timeout_s=0.0)
+    with (
+        database.writing(),
+        pytest.raises(CatalogError, match="is still locked by another process"),
+        other.writing(),
+    ):
+        pass
+    assert other.was_locked
+    other.close()
+
+
 def test_a_lock_given_up_in_time_is_waited_for(database, file):
     with database.reading():
         pass

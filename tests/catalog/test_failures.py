@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import create_engine
 
+from ckptstore.catalog.engine import Database
 from ckptstore.catalog.index import Catalog
 from ckptstore.errors import (
     CatalogError,
@@ -215,6 +216,47 @@ def test_adding_to_a_locked_catalog_says_so_and_the_next_sync_catches_up(place, 
 
         assert catalog.latest("digits", None).version == 3
     assert len(rows_of_file(database_of(place))["versions"]) == 3
+
+
+def test_a_lock_waited_for_in_vain_holds_no_save_up_again_for_a_minute(
+    place, tmp_path, monkeypatch
+):
+    now, waits, writing = [0.0], [], Database.writing
+
+    def watched(database):
+        waits.append(database.timeout_s)
+        return writing(database)
+
+    with opened(place, timeout_s=0.05) as catalog:
+        catalog.sync("digits")
+        monkeypatch.setattr(Database, "writing", watched)
+        monkeypatch.setattr("ckptstore.catalog.index.monotonic", lambda: now[0])
+        heads = [make_head("digits", number) for number in range(3, 8)]
+        lines = [commit(place, head) for head in heads]
+        with locked(database_of(place), tmp_path):
+            for place_in_time, head, line in zip((0, 1, 59, 61), heads, lines, strict=False):
+                now[0] = place_in_time
+                with pytest.raises(CatalogError, match=r"stayed locked|is still locked"):
+                    catalog.add(line, head)
+        assert waits == [0.05, 0.0, 0.0, 0.05]
+
+        now[0] = 62
+        catalog.add(lines[4], heads[4])  # tries all the same, and catches up
+    assert len(rows_of_file(database_of(place))["versions"]) == 7
+
+
+def test_who_reads_waits_for_a_lock_that_a_save_waited_for_in_vain(place, tmp_path):
+    with opened(place, timeout_s=0.05) as catalog:
+        catalog.sync("digits")
+        head = make_head("digits", 3)
+        line = commit(place, head)
+        with locked(database_of(place), tmp_path):
+            for _ in range(2):
+                with pytest.raises(CatalogError):
+                    catalog.add(line, head)
+        assert catalog._database.timeout_s == 0.05
+        catalog.sync("digits")
+        assert not catalog._database.is_memory
 
 
 def test_a_lock_that_is_soon_given_up_is_waited_for(place, tmp_path):
