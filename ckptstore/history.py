@@ -8,10 +8,14 @@ from typing import Any, overload
 
 from ckptstore.entry import Entry
 from ckptstore.errors import MissingPackageError
-from ckptstore.text import aligned, number, plain, size
+from ckptstore.text import WORDS, aligned, number, plain, size
 
 SHOWN_ROWS = 60
 COLUMNS = ("ref", "kind", "epoch", "step")
+LEFT, RIGHT = (
+    f"text-align:{side};padding:0.1em 0.6em;white-space:nowrap;font-variant-numeric:tabular-nums"
+    for side in ("left", "right")
+)
 
 
 class History(Sequence[Entry]):
@@ -59,9 +63,16 @@ class History(Sequence[Entry]):
 
     def _repr_html_(self) -> str:
         header, rows = self.table()
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+        # Inline, so that it reads well where no notebook's stylesheet is.
+        style = {name: LEFT if name in WORDS else RIGHT for name in header}
+        head = "".join(f'<th style="{style[name]}">{html.escape(name)}</th>' for name in header)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            "<tr>"
+            + "".join(
+                f'<td style="{style[name]}">{html.escape(cell)}</td>'
+                for name, cell in zip(header, row, strict=True)
+            )
+            + "</tr>"
             for row in rows[-SHOWN_ROWS:]
         )
         notes = [_earlier(len(rows))] if len(rows) > SHOWN_ROWS else []
@@ -119,7 +130,7 @@ class History(Sequence[Entry]):
             if (name != "kind" or several_kinds) and (name != "step" or steps)
         ]
         header = [*columns, *(plain(name) for name in names)]
-        header += ["tags", "size", "created"] if tagged else ["size", "created"]
+        header += [*(["tags"] if tagged else []), "size", "created (UTC)"]
         rows = []
         for entry in self._entries:
             facts = {

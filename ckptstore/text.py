@@ -49,13 +49,19 @@ def size(size_bytes: int) -> str:
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table: words flush left, numbers flush right."""
+    """Return the lines of a table: words flush left, numbers flush right.
+
+    Widths are those on a terminal, where a letter may take two cells or none.
+    """
+    from rich.cells import cell_len
+
     table = [header, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    return [
-        "  ".join(
-            cell.ljust(width) if name in WORDS else cell.rjust(width)
-            for name, cell, width in zip(header, row, widths, strict=True)
-        ).rstrip()
-        for row in table
-    ]
+    widths = [max(cell_len(row[column]) for row in table) for column in range(len(header))]
+    lines = []
+    for row in table:
+        cells = []
+        for name, cell, width in zip(header, row, widths, strict=True):
+            gap = " " * (width - cell_len(cell))
+            cells.append(cell + gap if name in WORDS else gap + cell)
+        lines.append("  ".join(cells).rstrip())
+    return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -77,7 +78,7 @@ def test_two_are_equal_by_what_they_hold(history):
 
 def test_it_is_a_table_that_reads_well(history):
     assert repr(history).splitlines() == [
-        "ref       kind        epoch  val_loss  acc  tags       size              created",
+        "ref       kind        epoch  val_loss  acc  tags       size        created (UTC)",
         "digits@1  checkpoint      0       0.5                1.5 kB  2026-01-31 12:01:00",
         "digits@2  checkpoint      1    0.1235    1  prod, x  3.0 kB  2026-01-31 12:02:00",
         "digits@3  package                                    4.5 kB  2026-01-31 12:03:00",
@@ -148,7 +149,16 @@ def test_html_has_a_cell_for_each_fact(history):
     shown = history._repr_html_()
 
     assert shown.count("<tr>") == 4
-    assert shown.count("<td>") == 3 * shown.count("<th>")
+    assert shown.count("<td ") == 3 * shown.count("<th ")
+
+
+def test_html_aligns_as_the_terminal_does_wherever_it_is_shown(history):
+    shown = history._repr_html_()
+
+    assert re.search(r'<th style="text-align:left;[^"]*">tags<', shown)
+    assert re.search(r'<th style="text-align:right;[^"]*">val_loss<', shown)
+    assert re.search(r'<td style="text-align:left;[^"]*">digits@1<', shown)
+    assert re.search(r'<td style="text-align:right;[^"]*">0.1235<', shown)
 
 
 # ------------------------------------------------------------ pandas

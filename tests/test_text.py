@@ -51,6 +51,11 @@ def test_size_is_in_powers_of_1000(size_bytes, shown):
     assert size(size_bytes) == shown
 
 
+def test_columns_line_up_on_a_terminal_whatever_the_script():
+    lines = aligned(["ref", "損失", "e\u0301"], [["d@1", "0.25", "1"], ["d@10", "1", "200"]])
+    assert lines == ["ref   損失    e\u0301", "d@1   0.25    1", "d@10     1  200"]
+
+
 def test_words_are_flush_left_and_numbers_flush_right():
     rows = [["digits@1", "0.5", "prod, x", "1.5 kB"], ["d", "", "x", "10 B"]]
     assert aligned(["ref", "loss", "tags", "size"], rows) == [
