@@ -88,7 +88,9 @@ def parse_ref(ref: object) -> Ref:
         InvalidNameError: It is none of these.
     """
     if isinstance(ref, int) and not isinstance(ref, bool):
-        ref = f"@{ref}"
+        if not 0 < ref < 10**18:
+            raise InvalidNameError(f"{_short(ref)} is no version's number: they count from 1")
+        return Ref(None, ref)
     if not isinstance(ref, str):
         raise InvalidNameError(f"a ref is a string such as 'digits@7', not {ref!r}")
     run, at, selector = ref.partition("@")

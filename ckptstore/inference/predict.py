@@ -114,10 +114,10 @@ class Predictor:
             return raw[np.newaxis], True
         if raw.shape[1:] == self._shape:
             return raw, False
-        shape = ", ".join(map(str, self._shape))
+        batch = ", ".join(["N", *map(str, self._shape)])
         raise ArgumentError(
-            f"{self._ref}: expected one sample of shape ({shape}) or a batch of shape "
-            f"({', '.join(['N', *map(str, self._shape)])}), and got {tuple(raw.shape)}; where the "
+            f"{self._ref}: expected one sample of shape {self._shape} or a batch of shape "
+            f"({batch}{'' if self._shape else ','}), and got {tuple(raw.shape)}; where the "
             "statistics' shape is not a sample's, save the package with sample="
         )
 

@@ -55,7 +55,7 @@ def check(statistics: object) -> Preprocessing:
         np.broadcast_shapes(mean.shape, std.shape)
     except ValueError as error:
         raise ArgumentError(
-            f"preprocessing=: mean has shape {list(mean.shape)} and std {list(std.shape)}, which "
+            f"preprocessing=: mean has shape {mean.shape} and std {std.shape}, which "
             "don't broadcast"
         ) from error
     problems = [*_problems("mean", mean), *_problems("std", std)]
@@ -113,6 +113,6 @@ def sample_shape(preprocessing: Preprocessing | None, sample: object) -> tuple[i
         fits = False
     if not fits:
         raise ArgumentError(
-            f"sample= has shape {list(shape)}, and the statistics have {list(spread)}"
+            f"sample= has shape {shape}, and the statistics have {spread}"
         )
     return shape

@@ -120,11 +120,16 @@ def test_a_ref_is_taken_apart(ref, parsed):
 
 @pytest.mark.parametrize(
     "ref", ["", "@", "digits@", "digits@0", "digits@-1", "@Best", "a@b@c", "../x@1", "a@../x",
-    "a@b/c", "a@1.", "digits@" + "9" * 19, "digits@1\n", 0, -1, True, None, 1.0, b"a"],
+    "a@b/c", "a@1.", "digits@" + "9" * 19, "digits@1\n", 0, -1, 10**18, True, None, 1.0, b"a"],
 )  # fmt: skip
 def test_anything_else_is_no_ref(ref):
     with pytest.raises(InvalidNameError):
         parse_ref(ref)
+
+
+def test_a_number_that_is_no_versions_is_named_as_it_was_given():
+    with pytest.raises(InvalidNameError, match=r"^-1 is no version's number: they count from 1"):
+        parse_ref(-1)
 
 
 @pytest.mark.parametrize(

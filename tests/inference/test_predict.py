@@ -151,7 +151,7 @@ def test_predicting_keeps_no_graph_and_moves_no_generator():
     [((5,), r"\(5,\)"), ((2, 5), r"\(2, 5\)"), ((2, 2, 4), r"\(2, 2, 4\)"), ((), r"\(\)")],
 )
 def test_another_shape_names_both(shape, found):
-    with pytest.raises(ArgumentError, match=rf"shape \(4\) or a batch of shape \(N, 4\).*{found}"):
+    with pytest.raises(ArgumentError, match=rf"shape \(4,\) or a batch of shape \(N, 4\).*{found}"):
         make().predict(np.zeros(shape))
 
 
