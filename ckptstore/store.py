@@ -51,7 +51,7 @@ class Store:
     Raises:
         InvalidNameError: *run* is no name.
         ArgumentError: *monitor* or *mode* is not usable, or the URL is none.
-        MissingPackageError: The filesystem's package is not installed.
+        MissingPackageError: The filesystem's package or the database's driver is not installed.
     """
 
     def __init__(

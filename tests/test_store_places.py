@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import sys
 import warnings
 
 import pytest
@@ -14,6 +15,7 @@ from ckptstore.errors import (
     CatalogWarning,
     CkptStoreError,
     IntegrityError,
+    MissingPackageError,
     NewerFormatError,
     NotAStoreError,
     StorageError,
@@ -261,6 +263,15 @@ def test_a_read_only_root_cannot_be_saved_to(folder, read_only):
 
     with pytest.raises(StorageError, match="read-only"):
         training.save(store, run="digits")
+
+
+def test_a_missing_driver_of_the_catalog_is_met_when_the_store_is_opened(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+
+    with pytest.raises(MissingPackageError, match=r"pip install 'psycopg\[binary\]'") as raised:
+        Store(tmp_path / "store", catalog="postgresql+psycopg://me:hunter2@127.0.0.1/db")
+    assert "hunter2" not in str(raised.value)
+    assert not (tmp_path / "store").exists()
 
 
 # ------------------------------------------------------------ moved

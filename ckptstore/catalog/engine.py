@@ -56,6 +56,16 @@ def parse_url(text: str) -> URL:
     return url
 
 
+def check_driver(url: URL) -> None:
+    """Refuse a database whose driver is missing, before anything relies on it. Connects nowhere.
+
+    Raises:
+        MissingPackageError: The driver is not installed.
+        ArgumentError: There is no such driver.
+    """
+    _create(url, _place(url)).dispose()
+
+
 class Database:
     """A database of catalogs, opened at its first use, once in each process.
 
@@ -69,8 +79,7 @@ class Database:
     """
 
     def __init__(self, url: URL, *, timeout_s: float, makes_folder: bool = False) -> None:
-        # What follows '?' may hold a password too.
-        self.place = url.set(query={}).render_as_string(hide_password=True)
+        self.place = _place(url)
         """Where it is, for people."""
         self._url = url
         self.timeout_s = timeout_s
@@ -202,20 +211,7 @@ class Database:
         if self.is_sqlite:
             arguments = {"timeout": self.timeout_s, "check_same_thread": False}
             options = {"poolclass": StaticPool, "connect_args": arguments}
-        try:
-            # Parameters hold people's configurations: they have no place in a log.
-            engine = create_engine(self._url, hide_parameters=True, **options)
-        except ModuleNotFoundError as error:
-            package = DRIVERS.get(error.name or "", error.name)
-            raise MissingPackageError(
-                f"the catalog {self.place} needs a driver that is not installed: "
-                f"pip install '{package}'"
-            ) from error
-        except sql_errors.NoSuchModuleError as error:
-            raise ArgumentError(
-                f"SQLAlchemy knows no driver {self._url.drivername!r}: for PostgreSQL write "
-                "'postgresql+psycopg://…'"
-            ) from error
+        engine = _create(self._url, self.place, **options)
         if self.is_sqlite:
             event.listen(engine, "connect", self._prepare_sqlite)
             event.listen(engine, "begin", self._begin_sqlite)
@@ -290,6 +286,27 @@ class Database:
             return False
         target = self.path if self.path.exists() else self.path.parent
         return not os.access(target, os.W_OK)
+
+
+def _create(url: URL, place: str, **options: Any) -> Engine:
+    try:
+        # Parameters hold people's configurations: they have no place in a log.
+        return create_engine(url, hide_parameters=True, **options)
+    except ImportError as error:  # also of a driver that lacks a library of its own
+        package = DRIVERS.get(url.get_driver_name(), url.get_driver_name())
+        raise MissingPackageError(
+            f"the catalog {place} needs a driver that is not installed: pip install '{package}'"
+        ) from error
+    except sql_errors.NoSuchModuleError as error:
+        raise ArgumentError(
+            f"SQLAlchemy knows no driver {url.drivername!r}: for PostgreSQL write "
+            "'postgresql+psycopg://…'"
+        ) from error
+
+
+def _place(url: URL) -> str:
+    # What follows '?' may hold a password too.
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 def _failure(place: str, found: str, advice: str) -> CatalogError:

@@ -18,7 +18,7 @@ from typing import TypeVar
 from sqlalchemy import URL, Connection
 
 from ckptstore.catalog import changes
-from ckptstore.catalog.engine import MEMORY, TIMEOUT_S, Database, parse_url
+from ckptstore.catalog.engine import MEMORY, TIMEOUT_S, Database, check_driver, parse_url
 from ckptstore.catalog.queries import Reader
 from ckptstore.catalog.rows import from_head
 from ckptstore.catalog.stores import missing
@@ -57,12 +57,15 @@ class Catalog:
 
     Raises:
         ArgumentError: The URL is none.
+        MissingPackageError: The database's driver is not installed: no save is to meet that.
     """
 
     def __init__(self, url: str | None, storage: Storage, *, timeout_s: float = TIMEOUT_S) -> None:
         self._storage = storage
         self._timeout_s = timeout_s
         self._url = None if url is None else parse_url(url)
+        if self._url is not None:
+            check_driver(self._url)
         self._database: Database | None = None
         self._store: StoreFacts | None = None
         self._is_partial = False

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy import exc as sql_errors
 
 from ckptstore.catalog import revisions
-from ckptstore.catalog.engine import TIMEOUT_S, Database, parse_url
+from ckptstore.catalog.engine import TIMEOUT_S, Database, check_driver, parse_url
 from ckptstore.errors import ArgumentError, CatalogError, MissingPackageError
 
 SERVER = "postgresql+psycopg://me:secret@127.0.0.1:5432/team"
@@ -159,6 +159,29 @@ def test_a_missing_driver_is_named_with_its_install_command(monkeypatch):
         server().migrate()
 
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "package"),
+    [
+        (SERVER, ModuleNotFoundError("psycopg", name="psycopg"), r"psycopg\[binary\]"),
+        (SERVER, ImportError("no pq wrapper available"), r"psycopg\[binary\]"),
+        ("postgresql+psycopg2://host/db", ModuleNotFoundError("x"), "psycopg2-binary"),
+    ],
+)
+def test_a_missing_driver_is_met_before_anything_is_opened(monkeypatch, url, error, package):
+    def without_driver(*_, **__):
+        raise error
+
+    monkeypatch.setattr("ckptstore.catalog.engine.create_engine", without_driver)
+    with pytest.raises(MissingPackageError, match=f"pip install '{package}'"):
+        check_driver(parse_url(url))
+
+
+def test_a_driver_that_is_there_is_taken_and_nothing_is_made(file):
+    check_driver(parse_url(f"sqlite:///{file}"))
+
+    assert not file.exists()
 
 
 def test_an_unknown_driver_is_refused():
