@@ -112,7 +112,5 @@ def sample_shape(preprocessing: Preprocessing | None, sample: object) -> tuple[i
     except ValueError:
         fits = False
     if not fits:
-        raise ArgumentError(
-            f"sample= has shape {shape}, and the statistics have {spread}"
-        )
+        raise ArgumentError(f"sample= has shape {shape}, and the statistics have {spread}")
     return shape

@@ -136,7 +136,9 @@ def test_a_sample_goes_before_the_mean():
 
 
 def test_a_sample_that_does_not_go_with_the_statistics_is_refused():
-    with pytest.raises(ArgumentError, match=r"sample= has shape \(3,\), and the statistics have \(2,\)"):
+    with pytest.raises(
+        ArgumentError, match=r"sample= has shape \(3,\), and the statistics have \(2,\)"
+    ):
         sample_shape(check(statistics()), [1.0, 2.0, 3.0])
     with pytest.raises(ArgumentError, match="sample= has shape"):
         sample_shape(check(statistics(np.zeros((2, 3)), np.ones((2, 3)))), np.zeros(3))
