@@ -140,15 +140,14 @@ class Run:
         tags: Sequence[str] = (),
     ) -> Package:
         """Save a package into this run. See :meth:`ckptstore.Store.save_package`."""
-        return self._store.save_package(
+        return self._store._save_package(  # noqa: SLF001 - a run is part of its store
+            self.name,
+            self._given,
             self.get(source) if isinstance(source, (str, int)) else source,
-            run=self.name,
-            preprocessing=preprocessing,
-            class_names=class_names,
-            sample=sample,
+            (preprocessing, class_names, sample),
+            parent,
             part=part,
             model_config=model_config if model_config is not None else self._model_config,
-            parent=parent,
             tags=tags,
         )
 

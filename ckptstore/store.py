@@ -121,7 +121,8 @@ class Store:
         Args:
             name: ``/``-separated segments of letters, digits and ``. _ = + , -``.
             model_config: Constructor arguments to record with every checkpoint.
-            config: Hyperparameters to record with every checkpoint and in the run's settings.
+            config: Hyperparameters to record with every checkpoint, with packages of live modules
+                and in the run's settings.
             monitor: As for the store; recorded in the run's settings at the first save.
             mode: ``"min"`` or ``"max"``; needed with a monitor.
 
@@ -182,9 +183,15 @@ class Store:
 
         Raises:
             ArgumentError: A keyword is no part, metric or option.
+            InvalidNameError: *run* or one of *tags* is no name, or the run is spelled otherwise.
             UnsupportedValueError: Some state can't be kept; nothing was written.
             NotRankZeroError: Called off rank 0 of a process group.
-            StorageError: The storage failed; no version was committed.
+            NotFoundError: *parent* names a version that is not there.
+            IntegrityError: What the save has to build upon is damaged: the run's manifests have a
+                hole, its journal or ``ckptstore.json`` is not what was written.
+            NewerFormatError: A newer ckptstore made the store, its journal or *parent*.
+            StorageError: The storage failed; no version was committed, unless a note of the error
+                says that it was.
             OutcomeUnknownError: It can't be told whether the version was committed.
         """
         return self._save(
@@ -232,40 +239,48 @@ class Store:
             tags: Tags to set on the new version.
 
         Raises:
-            ArgumentError: Statistics, names or sample are not usable.
-            StorageError: The storage failed; no version was committed.
+            ArgumentError: Statistics, names or sample are not usable, or *source* is nothing that
+                a package can be made of.
+            InvalidNameError: *run*, *source* or one of *tags* is no name.
+            NotFoundError: *source* or *parent* names a version that is not there, or the checkpoint
+                has no such part.
+            CkptStoreError: As :meth:`save`.
         """
-        from ckptstore.inference.package import contents
-        from ckptstore.saving.package import save_package
-
-        held = contents(preprocessing, class_names, sample)
-        entry = self.get(source) if isinstance(source, (str, int)) else source
-        own = entry.run if isinstance(entry, Entry) else self._default_run
-        head, names = save_package(
-            self._storage,
-            self._line(own if run is None else run),
-            entry,
-            held=held.head(),
-            preprocessing=None if held.preprocessing is None else held.preprocessing.tree(),
-            part=part,
-            model_config=model_config,
-            parent=self._parent(parent),
-            tags=tags,
-        )
-        return Package(head, self._source, names)
+        told, given = (preprocessing, class_names, sample), self._given(None, None, None)
+        how = {"part": part, "model_config": model_config, "tags": tags}
+        return self._save_package(run, given, source, told, parent, **how)
 
     def tag(self, ref: str | int | Checkpoint | Package, name: str) -> None:
         """Point a tag at a version, from wherever it pointed before.
 
+        Args:
+            ref: The version, or its ref.
+            name: The tag: letters, digits and ``. _ = + , -``; no number, ``best`` or ``latest``.
+
         Raises:
-            InvalidNameError: *name* is no name for a tag.
-            VersionNotFoundError: There is no such version.
+            InvalidNameError: *name* is no name for a tag, or *ref* is none.
+            NotFoundError: There is no such version.
+            IntegrityError: The version's manifest or the run's journal is damaged.
+            NewerFormatError: A newer ckptstore made the store, the version or the journal.
+            StorageError: The storage failed.
         """
         entry = ref if isinstance(ref, Entry) else self.get(ref)
         self._line(entry.run).tag(name, entry.version)
 
     def untag(self, name: str, *, run: str | None = None) -> None:
-        """Take a tag away; nothing happens if there is none of that name."""
+        """Take a tag away; nothing happens if there is none of that name.
+
+        Args:
+            name: The tag.
+            run: The run it belongs to; the only run there is if None.
+
+        Raises:
+            InvalidNameError: *name* is no name for a tag.
+            NotFoundError: No such run, or several and none was named.
+            IntegrityError: The run's journal is damaged.
+            NewerFormatError: A newer ckptstore made the store or the journal.
+            StorageError: The storage failed.
+        """
         path = self._lookup.one_path(run)
         self._line(self._catalog.run_name(path) or path).tag(name, None)
 
@@ -284,17 +299,31 @@ class Store:
             mode: ``"min"`` or ``"max"``; needed for a metric other than the monitor.
 
         Raises:
+            ArgumentError: *mode* is missing, or is neither ``"min"`` nor ``"max"``.
             MetricNotFoundError: No checkpoint has a usable value; it lists the metrics there are.
+            VersionNotFoundError: There is no checkpoint.
             RunNotFoundError: No such run, or several and none was named.
+            NotAStoreError: There is no store.
+            IntegrityError: The run's journal or ``ckptstore.json`` is damaged. Damaged versions are
+                passed over, with a warning.
+            NewerFormatError: A newer ckptstore made what might be the best.
+            StorageError: The storage failed.
         """
         return self._best(run, metric, mode, self._monitor)
 
     def latest(self, *, run: str | None = None) -> Checkpoint:
         """Return the newest checkpoint.
 
+        Args:
+            run: A run, or a pattern that one run alone matches; the only run there is if None.
+
         Raises:
             VersionNotFoundError: There is none.
+            RunNotFoundError: No such run, or several and none was named.
+            NotAStoreError: There is no store.
             IntegrityError: The newest version is damaged; nothing older is put in its place.
+            NewerFormatError: A newer ckptstore made the newest version.
+            StorageError: The storage failed.
         """
         return self._checkpoint(self._lookup.latest(self._lookup.one_path(run), "checkpoint"))
 
@@ -302,8 +331,13 @@ class Store:
         """Return a version by its ref: ``digits@7``, ``digits@best``, ``digits@prod``, ``@latest``.
 
         Raises:
-            VersionNotFoundError: There is no such version.
             InvalidNameError: It is no ref.
+            VersionNotFoundError: There is no such version.
+            RunNotFoundError: No such run, or several and none was named.
+            NotAStoreError: There is no store.
+            IntegrityError: Its manifest is damaged.
+            NewerFormatError: A newer ckptstore made it.
+            StorageError: The storage failed.
         """
         return self._get(parse_ref(ref), self._monitor)
 
@@ -320,6 +354,16 @@ class Store:
 
         Args:
             run: A run, a glob, or None: all runs.
+
+        Returns:
+            Intact versions of both kinds as a sequence; the damaged ones are in ``.damaged``.
+
+        Raises:
+            RunNotFoundError: No such run, or none that the glob matches.
+            NotAStoreError: There is no store.
+            IntegrityError: A run's journal or ``ckptstore.json`` is damaged.
+            NewerFormatError: A newer ckptstore made one of the versions.
+            StorageError: The storage failed.
         """
         records = self._catalog.history(self._lookup.every_path(run))
         damaged = [
@@ -342,7 +386,24 @@ class Store:
         mode: Mode | None = None,
         **options: Unpack[LoadOptions],
     ) -> Model:
-        """Build the best checkpoint's module: :meth:`best`, then :meth:`load`."""
+        """Build the best checkpoint's module: :meth:`best`, then :meth:`load`.
+
+        Nothing is ever put in the place of a best version that is damaged.
+
+        Args:
+            ModelClass: The module's class, or any callable that builds it.
+            run: A run, a glob over runs (``sweep/*``), or None: the only run there is.
+            metric: None means the run's monitor.
+            mode: ``"min"`` or ``"max"``; needed for a metric other than the monitor.
+            **options: ``device``, ``part``, ``model_config``, ``mmap`` and ``build``: see
+                :class:`ckptstore.entry.LoadOptions`.
+
+        Returns:
+            The module, in eval mode on its device.
+
+        Raises:
+            CkptStoreError: As :meth:`best` and :meth:`load`.
+        """
         return self.best(run=run, metric=metric, mode=mode).load(ModelClass, **options)
 
     def load_latest(
@@ -352,7 +413,20 @@ class Store:
         run: str | None = None,
         **options: Unpack[LoadOptions],
     ) -> Model:
-        """Build the newest checkpoint's module: :meth:`latest`, then :meth:`load`."""
+        """Build the newest checkpoint's module: :meth:`latest`, then :meth:`load`.
+
+        Args:
+            ModelClass: The module's class, or any callable that builds it.
+            run: A run, or a pattern that one run alone matches; the only run there is if None.
+            **options: ``device``, ``part``, ``model_config``, ``mmap`` and ``build``: see
+                :class:`ckptstore.entry.LoadOptions`.
+
+        Returns:
+            The module, in eval mode on its device.
+
+        Raises:
+            CkptStoreError: As :meth:`latest` and :meth:`load`.
+        """
         return self.latest(run=run).load(ModelClass, **options)
 
     def load(
@@ -371,11 +445,20 @@ class Store:
             **options: ``device``, ``part``, ``model_config``, ``mmap`` and ``build``: see
                 :class:`ckptstore.entry.LoadOptions`.
 
+        Returns:
+            The module, in eval mode on its device.
+
         Raises:
+            ArgumentError: An option is none, or constructor arguments are needed and not on record.
             MismatchError: The module does not fit the weights; it lists every mismatch.
-            IntegrityError: Some bytes are not what was saved; the error names the tensor.
+            UsageError: The class raised while it was built; its own error is the cause.
             DeviceError: The device is not there.
             VersionNotFoundError: There is no such version or part.
+            RunNotFoundError: No such run, or several and none was named.
+            NotAStoreError: There is no store.
+            IntegrityError: Some bytes are not what was saved; the error names the tensor.
+            NewerFormatError: A newer ckptstore made the version.
+            StorageError: The storage failed.
         """
         return self.get(ref).load(ModelClass, **options)
 
@@ -477,6 +560,20 @@ class Store:
             **options,
         )
         return Checkpoint(head, self._source, tags)
+
+    def _save_package(
+        self, run: str | None, given: GivenSettings, source: Any, told: Any, parent: Any, **how: Any
+    ) -> Package:
+        from ckptstore.inference.package import contents
+        from ckptstore.saving.package import save_package
+
+        held = contents(*told)
+        entry = self.get(source) if isinstance(source, (str, int)) else source
+        own = entry.run if isinstance(entry, Entry) else self._default_run
+        line = self._line(own if run is None else run)
+        how |= {"held": held.head(), "preprocessing": held.state(), "parent": self._parent(parent)}
+        head, names = save_package(self._storage, line, given, entry, **how)
+        return Package(head, self._source, names)
 
     def _best(
         self, run: str | None, metric: str | None, mode: Mode | None, monitor: Monitor

@@ -148,6 +148,15 @@ def test_a_run_that_is_not_there_says_so(store, run):
             ask()
 
 
+def test_a_package_of_a_live_module_has_the_runs_config(store):
+    run = store.run("digits", config={"lr": 0.1}, monitor="acc", mode="max")
+    package = run.save_package(Needy(3), model_config={"width": 3})
+    assert package.config == {"lr": 0.1}
+
+    run.save(Needy(3), model_config={"width": 3}, config={"lr": 0.2}, acc=1.0)
+    assert run.save_package("@best").config == {"lr": 0.2}
+
+
 def test_its_packages_are_its_own(store, run):
     config = {"in_features": 4, "out_features": 3}
     store.save(nn.Linear(4, 3), epoch=0, model_config=config)

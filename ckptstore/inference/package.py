@@ -40,6 +40,10 @@ class Contents:
             "preprocessing": None if self.preprocessing is None else "statistics",
         }
 
+    def state(self) -> dict[str, Any] | None:
+        """Return the statistics as state to be saved, None if there are none."""
+        return None if self.preprocessing is None else self.preprocessing.tree()
+
 
 def contents(statistics: object, class_names: object, sample: object) -> Contents:
     """Check what ``save_package`` was given beside the model.

@@ -20,12 +20,14 @@ from ckptstore.saving.capture import (
 from ckptstore.saving.checkpoint import checked_tags
 from ckptstore.saving.line import Line
 from ckptstore.saving.save import Facts, check_rank, save
+from ckptstore.saving.settings import GivenSettings
 from ckptstore.storage.base import Storage
 
 
 def save_package(
     storage: Storage,
     line: Line,
+    given: GivenSettings,
     source: Any,
     *,
     held: Mapping[str, Any],
@@ -40,6 +42,7 @@ def save_package(
     Args:
         storage: Where to.
         line: The run as this process writes it.
+        given: The settings its caller named; a live module's package has that config.
         source: A checkpoint or package, or a live module.
         held: What the head says of the package's contents.
         preprocessing: The statistics' state, or None.
@@ -57,7 +60,13 @@ def save_package(
         model, facts = _from_entry(source, part, held, parent)
     else:
         model, facts = _from_module(
-            line, source, part=part, held=held, parent=parent, model_config=model_config
+            line,
+            source,
+            part=part,
+            held=held,
+            parent=parent,
+            model_config=model_config,
+            config=given.config,
         )
     if model_config is not None:
         model.model_config = encode_config(model_config, "model_config")
@@ -65,6 +74,7 @@ def save_package(
     if preprocessing is not None:
         captured.append(capture_tree("preprocessing", dict(preprocessing)))
     head = save(storage, line, captured, facts)
+    line.record(given)
     line.set_tags(names, head)
     return head, names
 
@@ -95,6 +105,7 @@ def _from_module(
     held: Mapping[str, Any],
     parent: Parent | None,
     model_config: Mapping[str, Any] | None,
+    config: Any,
 ) -> tuple[CapturedPart, Facts]:
     if not isinstance(module, torch.nn.Module):
         raise ArgumentError(
@@ -109,7 +120,7 @@ def _from_module(
     captured = capture(parts, model_config)
     for message in line.once(lambda: unknown_arguments(parts, captured)):
         warn(message, StateWarning)
-    return captured[0], Facts("package", parent=parent, package=held)
+    return captured[0], Facts("package", config=config, parent=parent, package=held)
 
 
 def _module_info(head: Head, part: str) -> PartInfo:
