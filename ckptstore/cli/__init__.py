@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from ckptstore._version import __version__
 from ckptstore.cli import catalog, history, runs, screen, versions
+from ckptstore.cli.words import typed
 from ckptstore.errors import CkptStoreError, UsageError
 
 
@@ -26,7 +27,7 @@ class Commands(TyperGroup):
             try:
                 return super().invoke(ctx)
             except CkptStoreError as error:
-                screen.complain("Error", str(error))
+                screen.complain("Error", typed(str(error)))
                 raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
 
 

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from ckptstore.cli.words import typed
 from ckptstore.errors import CkptStoreWarning
 from ckptstore.text import WORDS, aligned, number, plain, plain_lines, size
 
@@ -86,7 +87,7 @@ def warnings_shown() -> Iterator[None]:
         line: str | None = None,
     ) -> None:
         if issubclass(category, CkptStoreWarning):
-            complain("Warning", str(message))
+            complain("Warning", typed(str(message)))
         else:
             others(message, category, filename, lineno, file, line)
 

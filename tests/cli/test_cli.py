@@ -134,7 +134,7 @@ def test_reading_where_no_store_is_fails_and_creates_nothing(typed, tmp_path, wo
         (("show", "STORE", "sweep/lr=0.1@nobody"), 1, "has no tag 'nobody'; its tags: prod"),
         (("show", "STORE", "../etc/passwd"), 2, "is no name for a run"),
         (("show", "STORE", "@1"), 1, "has several runs"),
-        (("best", "STORE", "sweep/*", "--metric", "loss"), 2, "say mode="),
+        (("best", "STORE", "sweep/*", "--metric", "loss"), 2, "say --mode 'min' or --mode 'max'"),
         (("best", "STORE", "sweep/*", "--metric", "loss", "--mode", "min"), 1, "metrics recorded:"),
         (("best", "STORE", "--mode", "up"), 2, "'up' is not one of"),
         (("history", "STORE", "nobody"), 1, "has no run 'nobody'; runs: 'sweep/lr=0.01'"),
