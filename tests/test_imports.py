@@ -49,7 +49,8 @@ def test_lower_layers_bring_no_torch(place):
     assert "torch" not in brought_by(*modules_under(place))
 
 
-def test_no_module_brings_an_optional_package():
-    brought = brought_by(*modules_under())
+def test_no_module_but_s3s_own_brings_an_optional_package():
+    own = "ckptstore.storage.s3"  # imported once a store is opened on S3
+    brought = brought_by(*(name for name in modules_under() if not name.startswith(own)))
     assert "torch" in brought
     assert not brought & {"s3fs", "botocore", "pandas", "matplotlib", "IPython"}
