@@ -7,7 +7,7 @@ through the store that made it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar, Unpack
 
@@ -55,6 +55,30 @@ class LoadOptions(TypedDict, total=False):
     is the same. ``"auto"``, the default, skips that work where it makes no difference."""
 
 
+@dataclass(frozen=True)
+class Overridden:
+    """A hyperparameter of the script that the checkpoint replaced."""
+
+    name: str
+    """E.g. ``optimizer/param_groups/0/lr``."""
+    script: Any
+    checkpoint: Any
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a restore did and did not do."""
+
+    restored: tuple[str, ...] = ()
+    """Parts that were put back, the generators of the process (``rng``) included."""
+    not_asked_for: tuple[str, ...] = ()
+    """Parts that were saved and that nobody asked for."""
+    overridden: tuple[Overridden, ...] = ()
+    """Hyperparameters of optimizers that the checkpoint replaced."""
+    environment: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    """What differs between then and now: name -> (then, now)."""
+
+
 class Source(Protocol):
     """What an entry reaches its bytes through."""
 
@@ -66,7 +90,7 @@ class Source(Protocol):
     def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:
         """Return the state of one of an entry's parts."""
 
-    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Any:
+    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Audit:
         """Put an entry's state into live objects."""
 
     def write_json(
@@ -275,7 +299,7 @@ class Checkpoint(Entry):
 
     def restore(
         self, model: Any = None, optimizer: Any = None, *, rng: bool = False, **parts: Any
-    ) -> Any:
+    ) -> Audit:
         """Put this version's state into live objects, in place.
 
         Everything is read and checked before anything is touched. Modules keep their mode, their
@@ -288,7 +312,7 @@ class Checkpoint(Entry):
             **parts: Further objects by the names they were saved under.
 
         Returns:
-            The :class:`~ckptstore.loading.restore.Audit` of what was done.
+            What was done, and what was not.
 
         Raises:
             VersionNotFoundError: A part was not saved.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from ckptstore.entry import Entry, LoadOptions, Model
+from ckptstore.entry import Audit, Entry, LoadOptions, Model
 from ckptstore.errors import ArgumentError
 from ckptstore.storage.base import Storage
 from ckptstore.storage.opening import parse
@@ -56,7 +56,7 @@ class Source:
 
         return load_state(self._open(entry), part, device=device)
 
-    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Any:
+    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Audit:
         """Put an entry's state into live objects; :meth:`Checkpoint.restore` calls this."""
         from ckptstore.format.manifest import parent_of
         from ckptstore.loading.resume import restore

@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ckptstore import Checkpoint, History, Package, Resumed, Run, Store, errors, remember_init
-from ckptstore.entry import Entry, LoadOptions
-from ckptstore.loading.restore import Audit, Overridden
+from ckptstore.entry import Audit, Entry, LoadOptions, Overridden
 from tests.docs.pages import ROOT
 
 API = ROOT / "docs" / "reference" / "api.md"
