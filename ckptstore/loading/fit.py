@@ -127,6 +127,21 @@ def memory(tensor: torch.Tensor) -> int:
         return id(tensor)
 
 
+def unwritable(tensor: torch.Tensor) -> str | None:
+    """Say why no values can be copied into a tensor, or return None."""
+    if is_lazy(tensor) or tensor.layout is not torch.strided:
+        return None
+    if tensor.is_meta:
+        return "is on the meta device"
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+        return "was made in inference mode"
+    # As torch sees it (c10/core/TensorImpl, has_internal_overlap): an expanded dimension.
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    if tensor.numel() and any(size > 1 and not step for size, step in steps):
+        return "has elements that share memory (it was expanded)"
+    return None
+
+
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Say whether two tensors have equal dtype, shape and bits (so NaN equals itself)."""
     if one is other:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ckptstore.entry import Checkpoint, Record
+from ckptstore.entry import Audit, Checkpoint, Record
 from ckptstore.errors import (
     ArgumentError,
     CkptStoreError,
@@ -22,7 +22,6 @@ from ckptstore.loading.manifest import OpenManifest, open_manifest
 from ckptstore.loading.restore import (
     EXTRA_PART,
     RNG_PART,
-    Audit,
     Loaded,
     Plan,
     apply,
@@ -150,9 +149,9 @@ def restore(opened: OpenManifest, parts: Mapping[str, Any], *, with_rng: bool) -
     return _finish(make_plan(fetch_states(opened, names), parts)).audit
 
 
-def _finish(plan: Plan) -> Done:
+def _finish(plan: Plan, agree: Callable[[bool], object] = bool) -> Done:
     opened = plan.loaded.opened
-    audit = replace(apply(plan), environment=differences(opened.head.environment))
+    audit = replace(apply(plan, agree), environment=differences(opened.head.environment))
     return Done(opened, audit, plan.loaded.states.get(EXTRA_PART), plan.loaded.tags)
 
 
@@ -231,12 +230,18 @@ def _resume_together(
         error = caught
     finally:
         all_fit = _all_ranks(plan is not None)
+    elsewhere = StorageError(
+        f"resume of run {run!r}: another rank could not restore version {choice}, so none did; "
+        "see its error"
+    )
     if plan is None or not all_fit:
-        raise error or StorageError(
-            f"resume of run {run!r}: another rank could not restore version {choice}, so none "
-            "did; see its error"
-        )
-    return _finish(plan)
+        raise error or elsewhere
+
+    def agree(fine: bool) -> None:  # noqa: FBT001 - a fact, not an option
+        if not _all_ranks(fine) and fine:
+            raise elsewhere
+
+    return _finish(plan, agree)
 
 
 def _several_ranks() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -75,6 +76,35 @@ def one_does_not_fit(folder: Path, rank: int) -> str:
     return "restored"
 
 
+class Plain(torch.nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+
+
+class Picky(Plain):
+    """Loads, and then refuses on rank 1."""
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        if torch.distributed.get_rank() == 1:
+            args[4].append("the key")
+
+
+def loading_code_of_one_refuses(folder: Path, rank: int) -> str:
+    store = Store(folder / "store")
+    if rank == 0:
+        store.save(Training().model, other=Plain())
+    torch.distributed.barrier()
+    model, other = Training(seed=rank + 5).model, Picky()
+    before = frozen([model.state_dict(), other.state_dict()])
+    try:
+        store.resume(model, other=other)
+    except Exception as error:  # noqa: BLE001 - compared by its name
+        after = frozen([model.state_dict(), other.state_dict()])
+        return f"{type(error).__name__} {after == before} {error}"
+    return "restored"
+
+
 def rank_zero_fails(folder: Path, rank: int) -> str:
     store = _saved(folder, rank)
     if rank == 0:
@@ -113,6 +143,7 @@ WORKS = [
     none_there,
     newest_is_damaged,
     one_does_not_fit,
+    loading_code_of_one_refuses,
     rank_zero_fails,
     a_warning_is_an_error,
     save_everywhere,

@@ -662,6 +662,182 @@ def test_extra_state_and_custom_loading_run(store):
     assert same(model, other)
 
 
+# ------------------------------------------------------------ loading code of the class
+
+
+class ByClass(Net):
+    def state_dict(self, *args, **kwargs):
+        state = super().state_dict(*args, **kwargs)
+        for name in [name for name in state if name.startswith("first.")]:
+            del state[name]
+        return state
+
+
+class ByHook(Net):
+    def __init__(self, width=8):
+        super().__init__(width)
+        self._register_state_dict_hook(self.without_bias)
+
+    def without_bias(self, _, state, *__):
+        del state["first.bias"]
+
+
+class Lenient(ByClass):
+    def load_state_dict(self, state, strict=False, assign=False):  # noqa: FBT002 - torch's
+        return super().load_state_dict(state, strict, assign)
+
+
+@pytest.mark.parametrize("kind", [ByClass, ByHook, Lenient])
+@pytest.mark.parametrize("verb", ["resume", "restore"])
+def test_what_a_class_leaves_out_of_its_state_dict_stays_as_it_is(store, kind, verb):
+    model, other = kind(), kind()
+    first = frozen(other.first.bias)
+    checkpoint = store.save(model)
+    store.resume(other) if verb == "resume" else checkpoint.restore(other)
+
+    assert same(model.last, other.last)
+    assert same(model.norm, other.norm)
+    assert frozen(other.first.bias) == first != frozen(model.first.bias)
+
+
+def test_what_a_class_saves_and_does_not_find_is_listed_first(store):
+    state = ByClass().state_dict()
+    del state["last.bias"]
+    checkpoint = store.save(state)
+
+    refused(checkpoint, {"model": ByClass()}, "model: 'last.bias' (shape [3]) is in the module")
+
+
+def test_a_class_whose_loading_passes_over_keys_is_taken_at_its_word(store):
+    state = Lenient().state_dict()
+    del state["last.bias"]
+    other = Lenient()
+    store.save({**state, "other": torch.ones(1)}).restore(other)
+
+    assert torch.equal(other.last.weight, state["last.weight"])
+
+
+class Strict(Net):
+    def load_state_dict(self, state, **options):
+        return super().load_state_dict(state, **options)
+
+
+class Reports(Net):
+    """Loads, and then says that something was missing or too much."""
+
+    def _load_from_state_dict(self, *args):
+        super()._load_from_state_dict(*args)
+        *_, missing, unexpected, _ = args
+        missing.append("the key")
+        unexpected.append("another")
+
+
+@pytest.mark.parametrize(
+    ("kind", "problems"),
+    [
+        (Strict, ["ema: Error(s) in loading state_dict for Strict"]),
+        (Reports, ["ema: 'the key' is in the module, and", "ema: 'another' was saved, and"]),
+    ],
+)
+def test_loading_code_that_refuses_leaves_every_part_as_it_was(store, kind, problems):
+    model = Net()
+    optimizer = stepped(model, torch.optim.AdamW(model.parameters()))
+    checkpoint = store.save(model, optimizer, ema=ByClass() if kind is Strict else Net())
+    other, ema = Net(), kind()
+
+    parts = {"model": other, "optimizer": torch.optim.AdamW(other.parameters()), "ema": ema}
+    error = refused(checkpoint, parts, *problems)
+
+    assert len(error.problems) == len(problems)
+
+
+def test_what_each_modules_loading_code_refuses_is_listed_at_once(store):
+    checkpoint = store.save(Net(), one=Net(), two=Net())
+
+    error = refused(checkpoint, {"model": Net(), "one": Reports(), "two": Reports()})
+
+    assert [problem.split(":")[0] for problem in error.problems] == ["one", "one", "two", "two"]
+
+
+def test_loading_code_that_raises_leaves_every_module_as_it_was_and_is_named(store):
+    class Picky(Net):
+        def get_extra_state(self):
+            return {"words": 1}
+
+        def set_extra_state(self, state):
+            self.words = state["words"]
+            raise KeyError("tokens")
+
+    checkpoint = store.save(Net(), ema=Picky())
+    model, ema = Net(), Picky()
+    before = frozen(model.state_dict()), frozen(ema.state_dict())
+
+    with pytest.raises(KeyError) as caught:
+        checkpoint.restore(model, ema=ema)
+
+    assert (frozen(model.state_dict()), frozen(ema.state_dict())) == before
+    assert not hasattr(ema, "words")
+    assert caught.value.__notes__ == [
+        "ckptstore: part 'ema' of default@1 was not restored; the modules are as they were"
+    ]
+
+
+def test_an_object_that_raises_says_which_part_it_was_and_what_was_restored(store):
+    class Broken:
+        def state_dict(self):
+            return {"a": 1}
+
+        def load_state_dict(self, state):
+            raise KeyError(state["a"])
+
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters())
+    checkpoint = store.save(model, optimizer, queue=Broken())
+
+    with pytest.raises(KeyError) as caught:
+        checkpoint.restore(model, optimizer, queue=Broken())
+    (note,) = caught.value.__notes__
+    assert note.startswith("ckptstore: part 'queue' of default@1 was not restored; ")
+    assert note.endswith("restored before it: 'model', 'optimizer'")
+    with pytest.raises(KeyError) as caught:
+        checkpoint.restore(queue=Broken())
+    assert "nothing was restored before it" in caught.value.__notes__[0]
+
+
+def test_extra_state_of_another_form_is_taken(store):
+    class Grows(nn.Linear):
+        def __init__(self, size):
+            super().__init__(2, 2)
+            self.seen = torch.arange(size)
+
+        def get_extra_state(self):
+            return self.seen
+
+        def set_extra_state(self, state):
+            self.seen = state
+
+    other = Grows(0)
+    store.save(Grows(5).state_dict()).restore(other)
+
+    assert torch.equal(other.seen, torch.arange(5))
+
+
+@pytest.mark.parametrize("verb", ["resume", "restore"])
+def test_an_expanded_buffer_is_a_mismatch_before_anything_is_touched(store, verb):
+    def make():
+        model = Net()
+        model.register_buffer("table", torch.ones(1).expand(4))
+        return model
+
+    checkpoint = store.save(make())
+    other = make()
+    before = frozen(other.state_dict())
+
+    with pytest.raises(MismatchError, match=r"model: 'table' has elements that share memory"):
+        store.resume(other) if verb == "resume" else checkpoint.restore(other)
+    assert frozen(other.state_dict()) == before
+
+
 def test_tied_weights_stay_tied(store):
     def tied():
         model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))

@@ -41,6 +41,15 @@ def test_if_one_rank_does_not_fit_none_is_touched(answers):
     assert second.startswith("MismatchError True ")
 
 
+def test_if_the_loading_code_of_one_rank_refuses_every_rank_is_as_it_was(answers):
+    first, second = answers["loading_code_of_one_refuses"]
+
+    assert first.startswith("StorageError True ")
+    assert "another rank could not restore version 1, so none did" in first
+    assert second.startswith("MismatchError True ")
+    assert "other: 'the key' is in the module, and loading did not find it" in second
+
+
 def test_if_rank_zero_fails_all_do(answers):
     first, second = answers["rank_zero_fails"]
 

@@ -1,0 +1,142 @@
+"""What keeps a part's saved state from an object: another kind, form, dtype or shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ckptstore.errors import MismatchError
+from ckptstore.format.manifest import PartInfo
+from ckptstore.loading.fit import Fit, fit, unwritable
+from ckptstore.state.keywords import is_generator
+from ckptstore.state.modules import class_name, raw_state
+from ckptstore.state.optimizers import Groups
+from ckptstore.text import plain
+
+# State of torch's own optimizers that has its parameter's shape (torch/optim/*.py).
+SHAPED_LIKE_PARAMETER = frozenset(
+    {
+        "exp_avg",
+        "exp_avg_sq",
+        "max_exp_avg_sq",
+        "exp_inf",
+        "momentum_buffer",
+        "square_avg",
+        "grad_avg",
+        "acc_delta",
+    }
+)
+
+
+def kind_problems(part: object, info: PartInfo, state: Any) -> list[str]:
+    """Say whether a part was saved by another kind of thing than it is to go into."""
+    if isinstance(part, torch.nn.Module):
+        fits = info.kind in ("module", "state_dict")
+    elif isinstance(part, torch.optim.Optimizer):
+        fits = info.kind == "optimizer" and _same_class(info, part)
+    elif is_generator(part):
+        fits = info.kind == "generator" and info.class_name == class_name(part)
+    else:
+        fits = info.kind == "object" and _same_class(info, part)
+    if not fits:
+        saver = plain(info.class_name or "a state dict")
+        return [f"saved by {saver}, and this is {class_name(part)}"]
+    if isinstance(part, torch.optim.Optimizer) and not _has_torchs_layout(state):
+        problem = "its state has not the layout of torch's optimizers, so its parameters can't be "
+        return [f"{problem}matched; hand checkpoint.state({info.name!r}) to its load_state_dict()"]
+    if not is_generator(part) and not callable(getattr(part, "load_state_dict", None)):
+        return [f"{class_name(part)} has no load_state_dict()"]
+    if info.kind == "generator":
+        drawn, draws = _source_of(part, state)
+        if drawn != draws:
+            return [f"saved from {plain(str(drawn))}, and this draws from {draws}"]
+    return []
+
+
+def _same_class(info: PartInfo, part: object) -> bool:
+    # By the last word: a script's own class is of __main__ in one process and of its module in
+    # another.
+    return info.class_name is None or (
+        info.class_name.rpartition(".")[2] == class_name(part).rpartition(".")[2]
+    )
+
+
+def _has_torchs_layout(state: Any) -> bool:
+    """Say whether an optimizer's state numbers its parameters through all its groups."""
+    groups = state.get("param_groups") if isinstance(state, dict) else None
+    if not isinstance(groups, list) or not isinstance(state.get("state"), dict):
+        return False
+    numbers: list[Any] = []
+    for group in groups:
+        if not isinstance(group, dict) or not isinstance(group.get("params"), list):
+            return False
+        numbers += group["params"]
+    return numbers == list(range(len(numbers)))
+
+
+def _source_of(part: Any, state: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what a generator's saved state was drawn from, and what it itself draws from."""
+    if isinstance(part, torch.Generator):
+        return torch.device(state["device"]).type, part.device.type
+    return state["bit_generator"]["bit_generator"], type(part.bit_generator).__name__
+
+
+def fit_module(module: torch.nn.Module, state: Any, name: str) -> tuple[Fit | None, list[str]]:
+    """Return how a module and its state go together, and what keeps them from it."""
+    if not isinstance(state, Mapping):
+        return None, [f"its state is a {type(state).__qualname__}, and should be a dict"]
+    raw = raw_state(module, state, getattr(state, "_metadata", {}))
+    try:
+        found = fit(module, raw, f"part {name!r}")
+    except MismatchError as error:
+        return None, list(error.problems)
+    own: Mapping[str, Any] = found.own
+    reasons = {key: unwritable(own[key]) for key in found.adopted}
+    return found, [
+        *(
+            f"{key!r} {reason}, so nothing can be copied into it"
+            for key, reason in reasons.items()
+            if reason
+        ),
+        *(
+            f"{key!r} is {own[key].dtype}, and was saved as {raw[key].dtype}; convert the module "
+            "first"
+            for key in found.adopted
+            if own[key].dtype != raw[key].dtype
+        ),
+    ]
+
+
+def optimizer_problems(
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    numbers: list[list[int]],
+    saved: Groups,
+) -> list[str]:
+    """Say which moments have another shape than their parameter.
+
+    Args:
+        optimizer: The one that is to take the state.
+        state: As it was saved.
+        numbers: Which saved parameter each of its own is.
+        saved: The names of the saved ones.
+    """
+    if not type(optimizer).__module__.startswith("torch.optim"):
+        return []  # a class of one's own may keep anything under those keys
+    names = [name for group in saved for name in group]
+    problems = []
+    for group, wanted in zip(optimizer.param_groups, numbers, strict=False):
+        for parameter, number in zip(group["params"], wanted, strict=True):
+            called = repr(names[number]) if names[number] else f"parameter {number}"
+            problems += [
+                f"{key!r} of {called} has shape {list(value.shape)}, and the parameter has "
+                f"{list(parameter.shape)}"
+                for key, value in state["state"].get(number, {}).items()
+                if key in SHAPED_LIKE_PARAMETER
+                and isinstance(value, torch.Tensor)
+                and value.dim()
+                and value.shape != parameter.shape
+            ]
+    return problems

@@ -1,0 +1,76 @@
+"""A module as it was before its own loading code ran, to be put back if that code fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.parameter import is_lazy
+
+from ckptstore.loading.fit import unwritable
+
+_TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+
+
+@dataclass(frozen=True)
+class _Values:
+    tensor: torch.Tensor
+    kind: type[torch.Tensor]
+    memory: torch.Tensor
+    """What holds its elements; of a lazy tensor nothing."""
+    copy: torch.Tensor | None
+    """Its values, on the CPU; None where it has none, or none that could have changed."""
+
+
+class Before:
+    """What a module held at one moment.
+
+    Args:
+        module: On any device; its parameters and buffers are copied to the CPU.
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        # A scripted module's attributes live in C++; torch's loading code only writes its tensors.
+        children = [
+            child for child in module.modules() if not isinstance(child, torch.jit.ScriptModule)
+        ]
+        self._attributes = [(vars(child), _copied(vars(child))) for child in children]
+        self._values = [_values(tensor) for tensor in [*module.parameters(), *module.buffers()]]
+
+    def put_back(self) -> None:
+        """Give the module back its tensors, each with its values in its memory, and attributes.
+
+        What loading code changed inside of an attribute's object stays changed.
+        """
+        for attributes, before in self._attributes:
+            for name in [name for name in attributes if name not in before]:
+                del attributes[name]
+            for name, value in before.items():
+                if name in _TABLES:  # the same object, as others may hold it
+                    attributes[name].clear()
+                    attributes[name].update(value)
+                else:
+                    attributes[name] = value
+        with torch.no_grad():
+            for values in self._values:
+                _put_back(values)
+
+
+def _copied(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.copy() if name in _TABLES else value for name, value in attributes.items()}
+
+
+def _values(tensor: torch.Tensor) -> _Values:
+    memory = tensor.data
+    changes = not is_lazy(tensor) and unwritable(tensor) is None
+    copy = tensor.detach().to("cpu", copy=True) if changes else None
+    return _Values(tensor, type(tensor), memory, copy)
+
+
+def _put_back(values: _Values) -> None:
+    values.tensor.data = values.memory
+    if type(values.tensor) is not values.kind:  # a lazy tensor that got its shape
+        values.tensor.__class__ = values.kind
+    if values.copy is not None:
+        values.memory.copy_(values.copy)

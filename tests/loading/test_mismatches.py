@@ -1,0 +1,118 @@
+"""What keeps a part's state from an object, told apart by kind, layout and form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ckptstore.format.manifest import PartInfo
+from ckptstore.loading.mismatches import fit_module, kind_problems, optimizer_problems
+
+
+def info(kind, class_name=None):
+    return PartInfo("part", kind, 0, 0, "", class_name)
+
+
+def sgd(*shapes):
+    return torch.optim.SGD([nn.Parameter(torch.zeros(shape)) for shape in shapes])
+
+
+@pytest.mark.parametrize(
+    ("part", "saved"),
+    [
+        (nn.Linear(1, 1), info("module", "torch.nn.modules.conv.Conv2d")),
+        (nn.Linear(1, 1), info("state_dict")),
+        (sgd(1), info("optimizer", "somewhere.else.SGD")),
+    ],
+)
+def test_the_same_kind_of_thing_fits(part, saved):
+    assert kind_problems(part, saved, part.state_dict()) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "saved"),
+    [
+        (nn.Linear(1, 1), info("optimizer", "a.SGD")),
+        (sgd(1), info("optimizer", "torch.optim.adam.Adam")),
+        (sgd(1), info("module", "a.SGD")),
+        (torch.Generator(), info("object", "torch._C.Generator")),
+    ],
+)
+def test_another_kind_is_named(part, saved):
+    (problem,) = kind_problems(part, saved, {})
+
+    assert problem.startswith(f"saved by {saved.class_name}, and this is ")
+
+
+@pytest.mark.parametrize(
+    "groups", [None, [{}], [{"params": [1, 0]}], [{"params": [0]}, {"params": [0]}]], ids=str
+)
+def test_parameters_not_numbered_through_all_groups_cannot_be_matched(groups):
+    state = {"state": {}, "param_groups": groups}
+
+    (problem,) = kind_problems(sgd(1), info("optimizer"), state)
+
+    assert "has not the layout of torch's optimizers" in problem
+
+
+def test_a_module_that_fits_says_how():
+    module = nn.Linear(2, 2)
+
+    found, problems = fit_module(module, module.state_dict(), "model")
+
+    assert found is not None
+    assert (found.adopted, problems) == (("weight", "bias"), [])
+
+
+def expanded():
+    return torch.zeros(1).expand(4)
+
+
+def inferred():
+    with torch.inference_mode():
+        return torch.zeros(4)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (expanded, "has elements that share memory (it was expanded)"),
+        (inferred, "was made in inference mode"),
+        (lambda: torch.zeros(4, device="meta"), "is on the meta device"),
+    ],
+    ids=["expanded", "inference", "meta"],
+)
+def test_a_tensor_that_nothing_can_be_copied_into_is_a_mismatch(make, reason):
+    module = nn.Linear(2, 2)
+    module.register_buffer("table", make())
+    state = {**nn.Linear(2, 2).state_dict(), "table": torch.ones(4)}
+
+    _, problems = fit_module(module, state, "model")
+
+    assert problems == [f"'table' {reason}, so nothing can be copied into it"]
+
+
+def test_a_dimension_of_one_or_none_may_have_any_stride():
+    module = nn.Module()
+    module.register_buffer("one", torch.zeros(1).expand(1))
+    module.register_buffer("none", torch.zeros(1, 0).expand(3, 0))
+
+    assert fit_module(module, module.state_dict(), "model")[1] == []
+
+
+def test_moments_are_compared_with_the_parameter_they_belong_to():
+    optimizer = sgd(2, 3)
+    state = {
+        "state": {
+            0: {"momentum_buffer": torch.zeros(3)},
+            1: {"momentum_buffer": torch.zeros(2), "other": torch.zeros(9)},
+        },
+        "param_groups": [{"params": [0, 1]}],
+    }
+
+    assert optimizer_problems(optimizer, state, [[1, 0]], (("a", None),)) == []
+    assert optimizer_problems(optimizer, state, [[0, 1]], (("a", None),)) == [
+        "'momentum_buffer' of 'a' has shape [3], and the parameter has [2]",
+        "'momentum_buffer' of parameter 1 has shape [2], and the parameter has [3]",
+    ]
