@@ -23,6 +23,7 @@ from ckptstore.loading.fit import (
     place,
     prefixes,
     same_bits,
+    unwritable,
 )
 from ckptstore.loading.unsaved import unsaved_tensors
 from ckptstore.state.rng import forked
@@ -178,6 +179,7 @@ def _take(mine: torch.Tensor, value: torch.Tensor, overlapping: set[int]) -> Non
     if (
         not is_lazy(mine)
         and memory(mine) in overlapping
+        and unwritable(mine) is None
         and (mine.dtype, mine.shape) == (value.dtype, value.shape)
     ):
         # Something else of the module looks at this memory: it is to see the saved values.

@@ -368,6 +368,18 @@ def test_parts_of_a_flat_parameter_stay_parts_of_it():
     assert_holds(module, state)
 
 
+@pytest.mark.parametrize("mode", ["auto", "plain"])
+def test_an_expanded_view_gets_memory_of_its_own(mode):
+    class Wide(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.zeros(1))
+            self.register_buffer("wide", self.scale.detach().expand(4))
+
+    state = {"scale": torch.ones(1), "wide": torch.arange(4.0)}
+    assert_holds(load(Wide, state, mode=mode).module, state)
+
+
 def test_recurrent_weights_are_the_ones_the_kernel_uses():
     state, metadata = other_weights(lambda: nn.LSTM(3, 2))
     usual = nn.LSTM(3, 2)
