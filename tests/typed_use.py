@@ -193,7 +193,9 @@ def load(store: Store, folder: Path) -> None:
 
     checkpoint = store.best(run="default")
     assert_type(checkpoint.load(Net, device="cpu"), Net)
-    checkpoint.restore(net, torch.optim.SGD(net.parameters(), lr=0.1), rng=False)
+    audit = checkpoint.restore(net, torch.optim.SGD(net.parameters(), lr=0.1), rng=False)
+    restored: tuple[str, ...] = audit.restored
+    assert restored == ("model", "optimizer")
     assert checkpoint.extra["shape"] == (1, 2)
     assert "state" in checkpoint.state("optimizer", device="cpu")
     checkpoint.write_metadata(str(folder / "metadata.json"))
