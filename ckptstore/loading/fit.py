@@ -181,7 +181,7 @@ def _loadable(module: torch.nn.Module) -> Iterator[tuple[str, object]]:
     """Yield what torch's own loading code looks for, by name, whatever the module saves."""
     for prefix, child in _modules(module):
         unsaved = child._non_persistent_buffers_set  # noqa: SLF001 - as torch loads
-        for table in (child._parameters, child._buffers):  # noqa: SLF001
+        for table in (child._parameters, child._buffers):  # noqa: SLF001 - as above
             for name, tensor in table.items():
                 if tensor is not None and name not in unsaved:
                     yield f"{prefix}{name}", tensor
@@ -218,7 +218,7 @@ def _is_settled_norm(module: torch.nn.Module, prefix: str, state: Mapping[str, o
     also words the error about statistics that it has no use for (torch/nn/modules/batchnorm.py,
     instancenorm.py). So with the count there, names and shapes must fit as anyone's.
     """
-    norms = torch.nn.modules.batchnorm._NormBase, torch.nn.modules.instancenorm._InstanceNorm  # noqa: SLF001
+    norms = torch.nn.modules.batchnorm._NormBase, torch.nn.modules.instancenorm._InstanceNorm  # noqa: SLF001 - no other name
     loads = getattr(module._load_from_state_dict, "__func__", None)  # noqa: SLF001 - as torch calls it
     return any(loads is norm._load_from_state_dict for norm in norms) and (  # noqa: SLF001 - its own
         getattr(module, "num_batches_tracked", None) is None
