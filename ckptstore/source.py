@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from ckptstore.loading.manifest import OpenManifest
-    from ckptstore.saving.line import Line
+    from ckptstore.saving.run_writer import RunWriter
 
 
 class Source:
@@ -25,19 +25,19 @@ class Source:
 
     Args:
         storage: Where the store is.
-        line: Gives a run as this process writes it, so that what is restored becomes the parent of
-            what is saved next.
+        writer: Gives a run as this process writes it, so that what is restored becomes the parent
+            of what is saved next.
         storage_options: What the storage was opened with, for other files on the same service.
     """
 
     def __init__(
         self,
         storage: Storage,
-        line: Callable[[str], Line],
+        writer: Callable[[str], RunWriter],
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._storage = storage
-        self._line = line
+        self._writer = writer
         self._storage_options = Options(storage_options or {})
 
     def load(
@@ -63,7 +63,7 @@ class Source:
 
         opened = self._open(entry)
         audit = restore(opened, parts, with_rng=rng)
-        self._line(entry.run).resumed(parent_of(opened.head))
+        self._writer(entry.run).resumed(parent_of(opened.head))
         return audit
 
     def write_json(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from ckptstore.loading.resume import Resumed
-    from ckptstore.saving.line import Line
+    from ckptstore.saving.run_writer import RunWriter
     from ckptstore.saving.settings import GivenSettings
 
 Mode = Literal["min", "max"]
@@ -72,9 +72,9 @@ class Store:
         self._storage = open_storage(url, storage_options)
         self._catalog = Catalog(catalog, self._storage)
         self._lookup = Lookup(self._catalog, self._storage.url)
-        self._lines: dict[str, Line] = {}
+        self._writers: dict[str, RunWriter] = {}
         self._lineage = Lineage()
-        self._source = Source(self._storage, self._line, storage_options)
+        self._source = Source(self._storage, self._writer, storage_options)
         self._options: dict[str, Any] = {"catalog": catalog, "storage_options": storage_options}
         self._options |= {"run": run, "monitor": monitor, "mode": mode}
         self._options |= {"single_writer": single_writer}
@@ -265,7 +265,7 @@ class Store:
             StorageError: The storage failed.
         """
         entry = ref if isinstance(ref, Entry) else self.get(ref)
-        self._line(entry.run).tag(name, entry.version)
+        self._writer(entry.run).tag(name, entry.version)
 
     def untag(self, name: str, *, run: str | None = None) -> None:
         """Take a tag away; nothing happens if there is none of that name.
@@ -282,7 +282,7 @@ class Store:
             StorageError: The storage failed.
         """
         path = self._lookup.one_path(run)
-        self._line(self._catalog.run_name(path) or path).tag(name, None)
+        self._writer(self._catalog.run_name(path) or path).tag(name, None)
 
     # ------------------------------------------------------------ looking up
 
@@ -522,18 +522,18 @@ class Store:
         from ckptstore.format.manifest import parent_of
         from ckptstore.loading.resume import Resumed, resume
 
-        line = self._line(self._default_run if run is None else run)
+        writer = self._writer(self._default_run if run is None else run)
         done = resume(
             self._storage,
-            lambda: self._lookup.checkpoints(line.path),
-            line.run,
+            lambda: self._lookup.checkpoints(writer.path),
+            writer.run,
             {"model": model, "optimizer": optimizer, **parts},
             with_rng=rng,
         )
         if done is None:
             return Resumed(None, None)
         head = done.opened.head
-        line.resumed(parent_of(head))
+        writer.resumed(parent_of(head))
         return Resumed(Checkpoint(head, self._source, done.tags), done.audit, done.extra)
 
     # ------------------------------------------------------------ how
@@ -552,7 +552,7 @@ class Store:
 
         head, tags = save_checkpoint(
             self._storage,
-            self._line(run),
+            self._writer(run),
             given,
             keywords=keywords,
             parent=self._parent(parent),
@@ -570,9 +570,9 @@ class Store:
         held = contents(*told)
         entry = self.get(source) if isinstance(source, (str, int)) else source
         own = entry.run if isinstance(entry, Entry) else self._default_run
-        line = self._line(own if run is None else run)
+        writer = self._writer(own if run is None else run)
         how |= {"held": held.head(), "preprocessing": held.state(), "parent": self._parent(parent)}
-        head, names = save_package(self._storage, line, given, entry, **how)
+        head, names = save_package(self._storage, writer, given, entry, **how)
         return Package(head, self._source, names)
 
     def _best(
@@ -597,15 +597,15 @@ class Store:
         loaded = load_package(package, factory, device=device, model_config=model_config)
         return Package(package.head, self._source, package.tags, loaded=loaded)
 
-    def _line(self, run: str) -> Line:
-        from ckptstore.saving.line import Line
+    def _writer(self, run: str) -> RunWriter:
+        from ckptstore.saving.run_writer import RunWriter
 
-        made = Line(
+        made = RunWriter(
             self._storage, self._catalog, run, self._lineage, single_writer=self._single_writer
         )
-        line = self._lines.setdefault(run_path(run), made)
-        line.spell(run)
-        return line
+        writer = self._writers.setdefault(run_path(run), made)
+        writer.spell(run)
+        return writer
 
     def _given(
         self, config: Mapping[str, Any] | None, monitor: str | None, mode: Mode | None

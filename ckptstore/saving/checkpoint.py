@@ -15,7 +15,7 @@ from ckptstore.saving.capture import (
     encode_config,
     unknown_arguments,
 )
-from ckptstore.saving.line import Line
+from ckptstore.saving.run_writer import RunWriter
 from ckptstore.saving.save import Facts, check_rank, save
 from ckptstore.saving.settings import GivenSettings
 from ckptstore.state import rng
@@ -25,7 +25,7 @@ from ckptstore.storage.base import Storage
 
 def save_checkpoint(
     storage: Storage,
-    line: Line,
+    writer: RunWriter,
     given: GivenSettings,
     *,
     model: Any,
@@ -68,11 +68,11 @@ def save_checkpoint(
         )
     captured = capture(parts, model_config)
     captured += _extras(extra, with_rng=with_rng)
-    for message in line.once(lambda: unknown_arguments(parts, captured)):
+    for message in writer.once(lambda: unknown_arguments(parts, captured)):
         warn(message, StateWarning)
-    head = save(storage, line, captured, facts)
-    line.record(given)
-    line.set_tags(names, head)
+    head = save(storage, writer, captured, facts)
+    writer.record(given)
+    writer.set_tags(names, head)
     return head, names
 
 

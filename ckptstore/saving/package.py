@@ -18,7 +18,7 @@ from ckptstore.saving.capture import (
     unknown_arguments,
 )
 from ckptstore.saving.checkpoint import checked_tags
-from ckptstore.saving.line import Line
+from ckptstore.saving.run_writer import RunWriter
 from ckptstore.saving.save import Facts, check_rank, save
 from ckptstore.saving.settings import GivenSettings
 from ckptstore.storage.base import Storage
@@ -26,7 +26,7 @@ from ckptstore.storage.base import Storage
 
 def save_package(
     storage: Storage,
-    line: Line,
+    writer: RunWriter,
     given: GivenSettings,
     source: Any,
     *,
@@ -41,7 +41,7 @@ def save_package(
 
     Args:
         storage: Where to.
-        line: The run as this process writes it.
+        writer: The run as this process writes it.
         given: The settings its caller named; a live module's package has that config.
         source: A checkpoint or package, or a live module.
         held: What the head says of the package's contents.
@@ -60,7 +60,7 @@ def save_package(
         model, facts = _from_entry(source, part, held, parent)
     else:
         model, facts = _from_module(
-            line,
+            writer,
             source,
             part=part,
             held=held,
@@ -73,9 +73,9 @@ def save_package(
     captured = [model]
     if preprocessing is not None:
         captured.append(capture_tree("preprocessing", dict(preprocessing)))
-    head = save(storage, line, captured, facts)
-    line.record(given)
-    line.set_tags(names, head)
+    head = save(storage, writer, captured, facts)
+    writer.record(given)
+    writer.set_tags(names, head)
     return head, names
 
 
@@ -98,7 +98,7 @@ def _from_entry(
 
 
 def _from_module(
-    line: Line,
+    writer: RunWriter,
     module: object,
     *,
     part: str,
@@ -118,7 +118,7 @@ def _from_module(
         )
     parts = {"model": module}
     captured = capture(parts, model_config)
-    for message in line.once(lambda: unknown_arguments(parts, captured)):
+    for message in writer.once(lambda: unknown_arguments(parts, captured)):
         warn(message, StateWarning)
     return captured[0], Facts("package", config=config, parent=parent, package=held)
 

@@ -14,8 +14,8 @@ from ckptstore.format.digest import MAX_LINE_BYTES
 from ckptstore.format.manifest import Head, Parent, encode_head
 from ckptstore.format.tree import encode
 from ckptstore.saving.capture import CapturedPart
-from ckptstore.saving.line import Line
 from ckptstore.saving.packing import pack_parts
+from ckptstore.saving.run_writer import RunWriter
 from ckptstore.state.environment import describe, rank, world_size
 from ckptstore.storage.base import Storage
 
@@ -34,7 +34,7 @@ class Facts:
     package: Mapping[str, Any] | None = None
 
 
-def save(storage: Storage, line: Line, parts: Sequence[CapturedPart], facts: Facts) -> Head:
+def save(storage: Storage, writer: RunWriter, parts: Sequence[CapturedPart], facts: Facts) -> Head:
     """Write a version and commit it.
 
     When this returns the version is durable, whole and indexed; if it raises, no reader sees any of
@@ -42,7 +42,7 @@ def save(storage: Storage, line: Line, parts: Sequence[CapturedPart], facts: Fac
 
     Args:
         storage: Where to.
-        line: The run as this process writes it.
+        writer: The run as this process writes it.
         parts: As captured; their tensors are read while they are written, so nothing may change
             them.
         facts: What to record beside them.
@@ -53,15 +53,15 @@ def save(storage: Storage, line: Line, parts: Sequence[CapturedPart], facts: Fac
     """
     started = datetime.now(UTC)
     environment = describe()
-    line.prepare(goes_on=facts.kind == "checkpoint")
+    writer.prepare(goes_on=facts.kind == "checkpoint")
     save_id = uuid7()
     packed = pack_parts(storage, save_id, parts)
-    parent = facts.parent or line.parent
+    parent = facts.parent or writer.parent
 
     def head(version: int) -> Head:
         return Head(
             save_id=save_id,
-            run=line.run,
+            run=writer.run,
             version=version,
             kind=facts.kind,
             started_at=started,
@@ -87,7 +87,7 @@ def save(storage: Storage, line: Line, parts: Sequence[CapturedPart], facts: Fac
             f"{length} bytes of config, model_config and metrics",
             f"a manifest's first line may take {MAX_LINE_BYTES} bytes: keep large data in extra=",
         )
-    committed, _ = line.commit(head, packed.lines)
+    committed, _ = writer.commit(head, packed.lines)
     return committed
 
 

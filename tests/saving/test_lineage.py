@@ -5,15 +5,15 @@ from __future__ import annotations
 from uuid import UUID
 
 from ckptstore.format.manifest import Parent
-from ckptstore.saving.line import Line
 from ckptstore.saving.lineage import Lineage
+from ckptstore.saving.run_writer import RunWriter
 from tests.catalog.places import DictStorage
 
 BASE = Parent("base", 3, UUID(int=1))
 
 
-def line(run, lineage):
-    return Line(DictStorage(), None, run, lineage, single_writer=False)
+def writer(run, lineage):
+    return RunWriter(DictStorage(), None, run, lineage, single_writer=False)
 
 
 def test_it_begins_with_nothing():
@@ -22,11 +22,11 @@ def test_it_begins_with_nothing():
 
 def test_runs_of_one_store_share_it_until_they_have_a_past_of_their_own():
     lineage = Lineage()
-    line("base", lineage).resumed(BASE)
-    fine = line("fine", lineage)
+    writer("base", lineage).resumed(BASE)
+    fine = writer("fine", lineage)
 
     assert fine.parent == BASE
 
     own = Parent("fine", 1, UUID(int=2))
     fine.resumed(own)
-    assert (fine.parent, line("other", Lineage()).parent) == (own, None)
+    assert (fine.parent, writer("other", Lineage()).parent) == (own, None)

@@ -286,11 +286,11 @@ def test_threads_share_a_store(root):
 def test_a_forked_child_saves_through_the_same_store(root):
     store = opened(root)
     store.save(STATE, rng=False)
-    line = store._line("default")
+    writer = store._writer("default")
     held, done = threading.Event(), threading.Event()
 
     def hold():
-        with line._lock:
+        with writer._lock:
             held.set()
             done.wait()
 

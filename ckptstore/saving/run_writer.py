@@ -48,12 +48,12 @@ def noting(note: str) -> Iterator[None]:
 
 
 # A fork copies a lock that another thread of the parent may hold, and nobody would ever release it.
-_lines: weakref.WeakSet[Line] = weakref.WeakSet()
+_writers: weakref.WeakSet[RunWriter] = weakref.WeakSet()
 
 
 def _renew_locks() -> None:
-    for line in _lines:
-        line._lock = threading.RLock()  # noqa: SLF001 - this module's own class
+    for writer in _writers:
+        writer._lock = threading.RLock()  # noqa: SLF001 - this module's own class
 
 
 if hasattr(os, "register_at_fork"):
@@ -64,8 +64,8 @@ if hasattr(os, "register_at_fork"):
 START_BYTES = 256
 
 
-class Line:
-    """One process's line of versions in one run. Safe to use from several threads."""
+class RunWriter:
+    """One process's hold on one run. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Line:
         self._warned = False
         self._recorded: GivenSettings | None = None
         self._lock = threading.RLock()
-        _lines.add(self)
+        _writers.add(self)
 
     def spell(self, run: str) -> None:
         """Take the run's name as spelled by a caller, unless it is settled otherwise.
