@@ -15,14 +15,17 @@
     │   ├── NotAStoreError         the place holds no store
     │   ├── RunNotFoundError       no such run, or several and none was named
     │   ├── VersionNotFoundError   no such version, tag or part
+    │   │   └── RetiredError       the version was retired: undelete it or take another
     │   └── MetricNotFoundError    no version has a usable value of that metric
     ├── IntegrityError             bytes are not what was saved: load another version
     ├── NewerFormatError           made by a newer ckptstore: upgrade
     ├── StorageError               the storage failed: mend it, then try again (OSError)
     │   ├── DurabilityError        an fsync failed: what was written may not survive
     │   ├── OutcomeUnknownError    a version may or may not have been committed
+    │   ├── LateCommitError        a save or an undelete took too long and was taken back
     │   ├── NotExclusiveError      the storage cannot keep two writers apart
     │   └── SecondWriterError      another process wrote to a single-writer store
+    ├── CollectionRefusedError     nothing was deleted, as it can't be told what is needed
     └── CatalogError               the SQL index failed; the stored versions are untouched
 
     CkptStoreWarning (UserWarning)
@@ -142,6 +145,18 @@ class VersionNotFoundError(NotFoundError):
     """There is no such version, tag or part."""
 
 
+class RetiredError(VersionNotFoundError):
+    """The version was retired; its data are deleted some time after, its row in the history stays.
+
+    Attributes:
+        ref: The version, e.g. ``digits@7``.
+    """
+
+    def __init__(self, ref: str, when: str, reason: str, advice: str) -> None:
+        super().__init__(f"{ref} was retired on {when}: {reason}; {advice}")
+        self.ref = ref
+
+
 class MetricNotFoundError(NotFoundError):
     """No version has a usable value of that metric."""
 
@@ -195,12 +210,23 @@ class OutcomeUnknownError(StorageError):
         self.save_id = save_id
 
 
+class LateCommitError(StorageError):
+    """A save or an undelete ended after half the grace period, and was taken back.
+
+    What it built upon may be gone by then.
+    """
+
+
 class NotExclusiveError(StorageError):
     """The storage cannot keep two writers apart."""
 
 
 class SecondWriterError(StorageError):
     """Another process wrote to a store opened with ``single_writer=True``."""
+
+
+class CollectionRefusedError(CkptStoreError):
+    """Nothing was deleted, because it can't be told what is still needed; the message says why."""
 
 
 class CatalogError(CkptStoreError):

@@ -20,7 +20,7 @@ from ckptstore.errors import (
     NotAStoreError,
     StorageError,
 )
-from ckptstore.format.journal import seal
+from ckptstore.format.sealed import seal
 from ckptstore.storage.local import LocalStorage
 from tests.loading.storages import Watched, store_on
 from tests.loading.trainings import Net, Training, same

@@ -30,8 +30,9 @@ from ckptstore.catalog.tables import (
     VersionRow,
     store_key,
 )
+from ckptstore.format.facts import Facts
 from ckptstore.format.fields import format_time
-from ckptstore.format.journal import Facts, decode_entry, fold
+from ckptstore.format.journal import decode_entry, fold
 
 TABLES = Base.metadata.tables
 
@@ -245,7 +246,7 @@ def _fold_journal(connection: Connection, store: str, path: str) -> Facts:
         .order_by(JournalRow.number)
     )
     where = f"the catalog's journal of run {path!r}"
-    return fold(Facts(), (decode_entry(entry.encode(), where) for entry in texts if entry))
+    return fold(Facts(), ((0, decode_entry(entry.encode(), where)) for entry in texts if entry))
 
 
 def _insert_or_leave(connection: Connection, table: Table) -> Insert:

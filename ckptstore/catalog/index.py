@@ -26,9 +26,10 @@ from ckptstore.catalog.sync import RunReader, walk
 from ckptstore.catalog.tables import store_key
 from ckptstore.entry import Record
 from ckptstore.errors import CatalogError, CatalogWarning, CkptStoreError, warn
-from ckptstore.format.journal import Facts, Mode, Settings, StoreFacts, decode_store
+from ckptstore.format.facts import Facts, Mode, Settings
 from ckptstore.format.layout import STORE_KEY, version_key
 from ckptstore.format.manifest import Head
+from ckptstore.format.store_facts import StoreFacts, decode_store
 from ckptstore.storage.base import Storage
 
 FILE_NAME = "catalog.sqlite3"

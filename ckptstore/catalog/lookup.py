@@ -16,7 +16,7 @@ from ckptstore.errors import (
     VersionNotFoundError,
     warn,
 )
-from ckptstore.format.journal import Mode, Settings
+from ckptstore.format.facts import Mode, Settings
 from ckptstore.format.layout import Ref, glob_regex, is_glob, parse_ref, run_path
 from ckptstore.format.manifest import Head
 

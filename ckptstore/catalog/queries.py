@@ -28,7 +28,7 @@ from ckptstore.catalog.tables import (
     VersionRow,
 )
 from ckptstore.entry import Record
-from ckptstore.format.journal import Facts, Mode, Settings
+from ckptstore.format.facts import Facts, Mode, Settings
 from ckptstore.format.layout import version_key
 from ckptstore.format.manifest import KINDS, decode_head
 

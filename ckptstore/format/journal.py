@@ -1,39 +1,18 @@
-"""The journal: a run's numbered, immutable later facts, and what they add up to.
-
-An entry is one JSON object in a file of its own. Its last member, ``blake3``, is the digest of all
-the file's bytes before the ``,"blake3"`` that introduces it, so that the file is plain JSON and
-nothing is serialised again to check it. ``ckptstore.json`` is written the same way.
-"""
+"""The journal: a run's numbered, immutable later facts. One sealed JSON object a file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from ckptstore.errors import IntegrityError, InvalidNameError
-from ckptstore.format.digest import digest, dump_line, parse_line
+from ckptstore.format.facts import Facts, Mode, Retired, Settings, VersionFacts
 from ckptstore.format.fields import FORMAT, Fields, format_time
-from ckptstore.format.layout import check_tag
-
-Mode = Literal["min", "max"]
-SEAL = b',"blake3":"'
-DEFAULT_MONITOR = "val_loss"
-DEFAULT_MODE: Mode = "min"
-# A week: longer than any save, load or paused laptop should take.
-DEFAULT_GRACE_S = 604_800
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run means by "best", and its hyperparameters."""
-
-    monitor: str = DEFAULT_MONITOR
-    mode: Mode = DEFAULT_MODE
-    config: Any = None
-    """An encoded tree, or None."""
+from ckptstore.format.layout import check_run, check_tag
+from ckptstore.format.sealed import seal, unseal
 
 
 @dataclass(frozen=True)
@@ -44,6 +23,8 @@ class SettingsEntry:
     time: datetime
     writer: UUID
     """A UUID of the entry's own, by which a writer knows its entry when it reads it back."""
+    by: str | None = None
+    """Who wrote it, as ``user@host``, for people."""
 
 
 @dataclass(frozen=True)
@@ -54,32 +35,137 @@ class TagEntry:
     version: int | None
     time: datetime
     writer: UUID
-
-
-Entry = SettingsEntry | TagEntry
+    by: str | None = None
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a journal adds up to."""
+class LogEntry:
+    """Metrics that came later: of a version, or of an epoch that has none."""
 
-    settings: Settings | None = None
-    """None until they were recorded: then the defaults hold."""
-    tags: Mapping[str, int] = field(default_factory=dict)
-    """The version each tag points at."""
+    version: int | None
+    """None: the epoch or step below, of which no weights were kept."""
+    epoch: int | None
+    step: int | None
+    metrics: Mapping[str, Any]
+    """Encoded, by name."""
+    time: datetime
+    writer: UUID
+    by: str | None = None
 
 
-def fold(facts: Facts, entries: Iterable[Entry]) -> Facts:
-    """Add later entries, in order, to what the earlier ones added up to."""
-    settings, tags = facts.settings, dict(facts.tags)
-    for entry in entries:
+@dataclass(frozen=True)
+class NoteEntry:
+    """What somebody noted about a version; None takes the note away."""
+
+    version: int
+    text: str | None
+    time: datetime
+    writer: UUID
+    by: str | None = None
+
+
+@dataclass(frozen=True)
+class RetireEntry:
+    """Versions retired, each with the reason."""
+
+    reasons: Mapping[int, str]
+    time: datetime
+    writer: UUID
+    by: str | None = None
+
+
+@dataclass(frozen=True)
+class UndeleteEntry:
+    """Versions that are retired no more."""
+
+    versions: tuple[int, ...]
+    time: datetime
+    writer: UUID
+    by: str | None = None
+
+
+@dataclass(frozen=True)
+class DamageEntry:
+    """That a version's data were found damaged; None says that they were mended."""
+
+    version: int
+    damage: str | None
+    time: datetime
+    writer: UUID
+    by: str | None = None
+
+
+@dataclass(frozen=True)
+class ChildEntry:
+    """That a version of another run comes from this run's version.
+
+    Written before that one is committed, so that its parent is known by the time it is there.
+    """
+
+    version: int
+    run: str
+    """The other run."""
+    save_id: UUID
+    time: datetime
+    writer: UUID
+    by: str | None = None
+
+
+Entry = (
+    SettingsEntry
+    | TagEntry
+    | LogEntry
+    | NoteEntry
+    | RetireEntry
+    | UndeleteEntry
+    | DamageEntry
+    | ChildEntry
+)
+
+
+def fold(facts: Facts, entries: Iterable[tuple[int, Entry]]) -> Facts:
+    """Add later entries, in order and with their numbers, to what the earlier ones added up to."""
+    settings, tags, versions = facts.settings, dict(facts.tags), dict(facts.versions)
+    for number, entry in entries:
         if isinstance(entry, SettingsEntry):
             settings = entry.settings
-        elif entry.version is None:
-            tags.pop(entry.tag, None)
+        elif isinstance(entry, TagEntry):
+            if entry.version is None:
+                tags.pop(entry.tag, None)
+            else:
+                tags[entry.tag] = entry.version
         else:
-            tags[entry.tag] = entry.version
-    return Facts(settings, tags)
+            for version, change in changes_of(number, entry).items():
+                versions[version] = change(versions.get(version, VersionFacts()))
+    return Facts(settings, tags, versions)
+
+
+def changes_of(number: int, entry: Entry) -> dict[int, Callable[[VersionFacts], VersionFacts]]:
+    """Return what an entry changes about each version it is about; tags apart."""
+    if isinstance(entry, LogEntry) and entry.version is not None:
+        return {
+            entry.version: lambda known: replace(known, metrics={**known.metrics, **entry.metrics})
+        }
+    if isinstance(entry, NoteEntry):
+        return {entry.version: lambda known: replace(known, note=entry.text)}
+    if isinstance(entry, RetireEntry):
+        return {
+            version: _retire(Retired(entry.time, reason, number))
+            for version, reason in entry.reasons.items()
+        }
+    if isinstance(entry, UndeleteEntry):
+        return dict.fromkeys(entry.versions, lambda known: replace(known, retired=None))
+    if isinstance(entry, DamageEntry):
+        return {entry.version: lambda known: replace(known, damage=entry.damage)}
+    if isinstance(entry, ChildEntry):
+        child = (entry.run, entry.save_id)
+        return {entry.version: lambda known: replace(known, children=(*known.children, child))}
+    return {}
+
+
+def _retire(retired: Retired) -> Callable[[VersionFacts], VersionFacts]:
+    # Retired twice, the first counts: what was deletable since then stays deletable.
+    return lambda known: known if known.retired else replace(known, retired=retired)
 
 
 def encode_entry(entry: Entry) -> bytes:
@@ -90,16 +176,47 @@ def encode_entry(entry: Entry) -> bytes:
         "writer": str(entry.writer),
         "time": format_time(entry.time),
     }
+    if entry.by is not None:
+        value["by"] = entry.by
+    return seal(value | _fields_of(entry))
+
+
+def _fields_of(entry: Entry) -> dict[str, Any]:
     if isinstance(entry, SettingsEntry):
-        value |= {
+        settings = entry.settings
+        keep = {} if settings.keep is None else {"keep": dict(settings.keep)}
+        return {
             "kind": "settings",
-            "monitor": entry.settings.monitor,
-            "mode": entry.settings.mode,
-            "config": entry.settings.config,
+            "monitor": settings.monitor,
+            "mode": settings.mode,
+            "config": settings.config,
+            **keep,
         }
-    else:
-        value |= {"kind": "tag", "tag": entry.tag, "version": entry.version}
-    return seal(value)
+    if isinstance(entry, TagEntry):
+        return {"kind": "tag", "tag": entry.tag, "version": entry.version}
+    if isinstance(entry, LogEntry):
+        return {
+            "kind": "log",
+            "version": entry.version,
+            "epoch": entry.epoch,
+            "step": entry.step,
+            "metrics": dict(entry.metrics),
+        }
+    if isinstance(entry, NoteEntry):
+        return {"kind": "note", "version": entry.version, "text": entry.text}
+    if isinstance(entry, RetireEntry):
+        listed = [[version, reason] for version, reason in entry.reasons.items()]
+        return {"kind": "retire", "versions": listed}
+    if isinstance(entry, UndeleteEntry):
+        return {"kind": "undelete", "versions": list(entry.versions)}
+    if isinstance(entry, DamageEntry):
+        return {"kind": "damage", "version": entry.version, "damage": entry.damage}
+    return {
+        "kind": "child",
+        "version": entry.version,
+        "run": entry.run,
+        "save": str(entry.save_id),
+    }
 
 
 def decode_entry(data: bytes, where: str) -> Entry:
@@ -110,17 +227,14 @@ def decode_entry(data: bytes, where: str) -> Entry:
         NewerFormatError: A newer ckptstore made it.
     """
     fields = unseal(data, where)
-    time, writer, kind = fields.time("time"), fields.uuid("writer"), fields.text("kind")
-    if kind == "settings":
-        settings = Settings(fields.text("monitor"), decode_mode(fields), fields.get("config"))
-        return SettingsEntry(settings, time, writer)
-    if kind == "tag":
-        try:
-            tag = check_tag(fields.text("tag"))
-        except InvalidNameError as error:
-            raise IntegrityError(f"{where}: {error}") from error
-        return TagEntry(tag, fields.number_or_none("version", least=1), time, writer)
-    raise fields.bad("kind", "'settings' or 'tag'")
+    signature = (fields.time("time"), fields.uuid("writer"), fields.text_or_none("by"))
+    decode = DECODERS.get(fields.text("kind"))
+    if decode is None:
+        raise fields.bad("kind", f"one of {', '.join(DECODERS)}")
+    try:
+        return decode(fields, signature)
+    except InvalidNameError as error:
+        raise IntegrityError(f"{where}: {error}") from error
 
 
 def decode_mode(fields: Fields) -> Mode:
@@ -133,57 +247,82 @@ def decode_mode(fields: Fields) -> Mode:
     raise fields.bad("mode", "'min' or 'max'")
 
 
-@dataclass(frozen=True)
-class StoreFacts:
-    """``ckptstore.json``: what never changes about a store."""
-
-    store_id: UUID
-    grace_s: int
-    """Seconds that nothing is deleted for once no live version names it."""
-    in_place: bool
-    """Whether the storage it was made on creates manifests in place, so that a torn one is none."""
+Signature = tuple[datetime, UUID, str | None]
 
 
-def encode_store(facts: StoreFacts) -> bytes:
-    """Return the bytes of ``ckptstore.json``."""
-    return seal(
-        {
-            "format": FORMAT,
-            "store": str(facts.store_id),
-            "grace_s": facts.grace_s,
-            "in_place": facts.in_place,
-            "requires": [],
-        }
+def _settings(fields: Fields, signature: Signature) -> Entry:
+    keep = fields.mapping("keep") if fields.get("keep") is not None else None
+    settings = Settings(fields.text("monitor"), decode_mode(fields), fields.get("config"), keep)
+    return SettingsEntry(settings, *signature)
+
+
+def _tag(fields: Fields, signature: Signature) -> Entry:
+    version = fields.number_or_none("version", least=1)
+    return TagEntry(check_tag(fields.text("tag")), version, *signature)
+
+
+def _log(fields: Fields, signature: Signature) -> Entry:
+    return LogEntry(
+        fields.number_or_none("version", least=1),
+        fields.number_or_none("epoch", least=-(2**62)),
+        fields.number_or_none("step", least=-(2**62)),
+        fields.mapping("metrics"),
+        *signature,
     )
 
 
-def decode_store(data: bytes, where: str) -> StoreFacts:
-    """Read ``ckptstore.json``.
-
-    Raises:
-        IntegrityError: It is not what was written.
-        NewerFormatError: A newer ckptstore made the store.
-    """
-    fields = unseal(data, where)
-    return StoreFacts(fields.uuid("store"), fields.number("grace_s"), fields.flag("in_place"))
+def _note(fields: Fields, signature: Signature) -> Entry:
+    return NoteEntry(fields.number("version", least=1), fields.text_or_none("text"), *signature)
 
 
-def seal(value: Mapping[str, Any]) -> bytes:
-    """Return a JSON object with its digest as its last member, and a line feed."""
-    body = dump_line(value)[:-1]
-    return body + SEAL + digest(body).encode() + b'"}\n'
+def _retirement(fields: Fields, signature: Signature) -> Entry:
+    reasons: dict[int, str] = {}
+    for item in fields.items("versions"):
+        if not isinstance(item, list) or len(item) != 2 or not isinstance(item[1], str):  # noqa: PLR2004 - a number and a reason
+            raise fields.bad("versions", "pairs of a version's number and a reason")
+        (version,) = _numbers(fields, item[:1])
+        reasons[version] = item[1]
+    return RetireEntry(reasons, *signature)
 
 
-def unseal(data: bytes, where: str) -> Fields:
-    """Read a sealed object, digest and format first.
+def _undelete(fields: Fields, signature: Signature) -> Entry:
+    return UndeleteEntry(_numbers(fields, fields.items("versions")), *signature)
 
-    Raises:
-        IntegrityError: The digest is missing or wrong.
-        NewerFormatError: A newer ckptstore made it.
-    """
-    body, found, tail = data.rpartition(SEAL)
-    if not found or tail != digest(body).encode() + b'"}\n':
-        raise IntegrityError(f"{where}: its digest does not match; it was damaged or cut short")
-    fields = Fields(parse_line(data[:-1], where), where)
-    fields.check_format()
-    return fields
+
+def _damage(fields: Fields, signature: Signature) -> Entry:
+    return DamageEntry(fields.number("version", least=1), fields.text_or_none("damage"), *signature)
+
+
+def _child(fields: Fields, signature: Signature) -> Entry:
+    run, save_id = check_run(fields.text("run")), fields.uuid("save")
+    return ChildEntry(fields.number("version", least=1), run, save_id, *signature)
+
+
+def _numbers(fields: Fields, items: Iterable[Any]) -> tuple[int, ...]:
+    numbers = tuple(items)
+    for number in numbers:
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**63:
+            raise fields.bad("versions", "numbers of versions, from 1")
+    return numbers
+
+
+DECODERS: Mapping[str, Callable[[Fields, Signature], Entry]] = {
+    "settings": _settings,
+    "tag": _tag,
+    "log": _log,
+    "note": _note,
+    "retire": _retirement,
+    "undelete": _undelete,
+    "damage": _damage,
+    "child": _child,
+}
+KINDS: Mapping[type[Entry], str] = {
+    SettingsEntry: "settings",
+    TagEntry: "tag",
+    LogEntry: "log",
+    NoteEntry: "note",
+    RetireEntry: "retire",
+    UndeleteEntry: "undelete",
+    DamageEntry: "damage",
+    ChildEntry: "child",
+}

@@ -18,6 +18,10 @@ STORE_KEY_NEWER = "ckptstore-2.json"
 RUNS_FOLDER = "runs"
 VERSIONS_FOLDER = "_versions"
 JOURNAL_FOLDER = "_journal"
+PACKS_FOLDER = "packs"
+FILES_FOLDER = "files"
+CLOCK_FOLDER = "clock"
+"""Objects that are written to read the storage's clock off them, and removed at once."""
 
 MAX_NAME_LENGTH = 120
 SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+,-]*")
@@ -33,6 +37,10 @@ SEGMENT_RULE = (
 MAX_SHOWN = 80
 # A number in its one spelling: a stray "000000007.jsonl" is no version 7.
 VERSION_FILE = re.compile(r"([0-9]{8}|[1-9][0-9]{8,17})\.jsonl")
+JOURNAL_FILE = re.compile(r"([0-9]{8}|[1-9][0-9]{8,17})\.json")
+UUID_TEXT = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+PACK_KEY = re.compile(rf"packs/([0-9a-f]{{2}})/({UUID_TEXT})-(0|[1-9][0-9]{{0,8}})\.safetensors")
+FILE_KEY = re.compile(rf"files/([0-9a-f]{{2}})/({UUID_TEXT})-(0|[1-9][0-9]{{0,8}})")
 
 
 def check_run(name: object) -> str:
@@ -178,6 +186,22 @@ def numbered(files: tuple[str, ...], kind: re.Pattern[str]) -> list[int]:
 def pack_key(save_id: UUID, number: int) -> str:
     """Return the key of a save's pack *number*."""
     return f"packs/{save_id.hex[-2:]}/{save_id}-{number}.safetensors"
+
+
+def file_key(save_id: UUID, number: int) -> str:
+    """Return the key of a save's opaque file *number*."""
+    return f"files/{save_id.hex[-2:]}/{save_id}-{number}"
+
+
+def clock_key(writer: UUID) -> str:
+    """Return the key of an object that somebody writes to read the storage's clock."""
+    return f"{CLOCK_FOLDER}/{writer}"
+
+
+def is_data_key(key: str) -> bool:
+    """Say whether *key* is a pack or a file of some save; whatever else lies there is not ours."""
+    match = PACK_KEY.fullmatch(key) or FILE_KEY.fullmatch(key)
+    return match is not None and match[2][-2:] == match[1]
 
 
 def _is_segment(part: str) -> bool:

@@ -6,8 +6,8 @@ import uuid
 
 from ckptstore.catalog.stores import missing
 from ckptstore.errors import NotAStoreError, NotExclusiveError, StorageError
-from ckptstore.format.journal import DEFAULT_GRACE_S, StoreFacts, decode_store, encode_store
 from ckptstore.format.layout import STORE_KEY
+from ckptstore.format.store_facts import DEFAULT_GRACE_S, StoreFacts, decode_store, encode_store
 from ckptstore.saving.commit import create_once
 from ckptstore.storage.base import Storage
 

@@ -10,7 +10,8 @@ from uuid_utils.compat import uuid7
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.errors import SecondWriterError, StorageError
-from ckptstore.format.journal import Entry, Facts, Settings, SettingsEntry, TagEntry, encode_entry
+from ckptstore.format.facts import Facts, Settings
+from ckptstore.format.journal import Entry, SettingsEntry, TagEntry, encode_entry
 from ckptstore.format.layout import journal_key
 from ckptstore.saving.commit import MAX_LOST_RACES, create_once
 from ckptstore.storage.base import Storage

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ckptstore.format.journal import Mode, Settings
+from ckptstore.format.facts import Mode, Settings
 from ckptstore.saving.capture import encode_config
 
 

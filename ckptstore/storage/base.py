@@ -8,9 +8,12 @@ or a file made up. Every object is immutable: no key is ever written twice.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
+
+from ckptstore.errors import StorageError
 
 
 class Listing(NamedTuple):
@@ -20,6 +23,29 @@ class Listing(NamedTuple):
     """Names of folders, without a trailing slash."""
     files: tuple[str, ...]
     """Names of files."""
+
+
+class Stored(NamedTuple):
+    """An object that lies in the storage."""
+
+    key: str
+    size_bytes: int
+    written_at: datetime | None
+    """When it was written by the storage's own clock (LastModified; on a local disk ctime), in UTC.
+    None where the storage doesn't tell."""
+
+
+class Leftover(NamedTuple):
+    """What an interrupted write left behind: a temporary file, or an unfinished upload."""
+
+    key: str
+    """The temporary file, or the object that the upload was to become."""
+    upload: str | None
+    """The id of a multipart upload, None for a file."""
+    size_bytes: int | None
+    """None where nobody says what the parts of an upload take up."""
+    written_at: datetime | None
+    """When it was written or begun by the storage's own clock, in UTC."""
 
 
 class Writer(Protocol):
@@ -92,6 +118,31 @@ class Storage(Protocol):
 
         A failing listing raises; it never comes back short.
         """
+
+    def walk(self, folder: str) -> Iterator[Stored]:
+        """Yield every object below *folder*, at any depth, freshly; nothing if nothing is there.
+
+        Unfinished files are left out. A failing listing raises; it never comes back short.
+        """
+
+    def written_at(self, key: str) -> datetime | None:
+        """Return when an object was written by the storage's own clock, in UTC; None if unknown."""
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """Yield what interrupted writes left anywhere below the root; never short, like `walk`.
+
+        What a write that is under way right now has made so far is among them.
+        """
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
+        """Remove objects. One that is not there counts as removed: somebody else was faster.
+
+        Returns:
+            What could not be removed, by key, and why.
+        """
+
+    def clear(self, leftover: Leftover) -> None:
+        """Remove what an interrupted write left; nothing happens if it is gone already."""
 
     def prepare(self) -> None:
         """Make the root and find out how objects can be created there; leaves no object behind."""

@@ -13,17 +13,11 @@ from ckptstore.catalog.index import Catalog
 from ckptstore.catalog.tables import Base
 from ckptstore.errors import StorageError
 from ckptstore.format.digest import digest, dump_line
-from ckptstore.format.journal import (
-    Entry,
-    Settings,
-    SettingsEntry,
-    StoreFacts,
-    TagEntry,
-    encode_entry,
-    encode_store,
-)
+from ckptstore.format.facts import Settings
+from ckptstore.format.journal import Entry, SettingsEntry, TagEntry, encode_entry
 from ckptstore.format.layout import STORE_KEY, journal_key, version_key
 from ckptstore.format.manifest import Head, PartInfo, encode_head, encode_manifest
+from ckptstore.format.store_facts import StoreFacts, encode_store
 from ckptstore.storage.base import Listing, Storage, Writer
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)

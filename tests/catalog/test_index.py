@@ -13,7 +13,7 @@ from ckptstore.errors import (
     NotAStoreError,
     StorageError,
 )
-from ckptstore.format.journal import Facts, Settings
+from ckptstore.format.facts import Facts, Settings
 from ckptstore.format.layout import STORE_KEY_NEWER, version_key
 from ckptstore.format.manifest import Parent
 from tests.catalog.places import (

@@ -9,7 +9,7 @@ import pytest
 from ckptstore.catalog.index import Catalog
 from ckptstore.catalog.queries import Best, Reader
 from ckptstore.catalog.sync import Known
-from ckptstore.format.journal import Facts
+from ckptstore.format.facts import Facts
 from ckptstore.format.layout import version_key
 from tests.catalog.places import (
     INF,

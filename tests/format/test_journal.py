@@ -11,21 +11,10 @@ from hypothesis import strategies as st
 
 from ckptstore.errors import IntegrityError, NewerFormatError
 from ckptstore.format.digest import digest
-from ckptstore.format.journal import (
-    DEFAULT_GRACE_S,
-    Facts,
-    Settings,
-    SettingsEntry,
-    StoreFacts,
-    TagEntry,
-    decode_entry,
-    decode_store,
-    encode_entry,
-    encode_store,
-    fold,
-    seal,
-    unseal,
-)
+from ckptstore.format.facts import Facts, Settings
+from ckptstore.format.journal import SettingsEntry, TagEntry, decode_entry, encode_entry, fold
+from ckptstore.format.sealed import seal, unseal
+from ckptstore.format.store_facts import DEFAULT_GRACE_S, StoreFacts, decode_store, encode_store
 from tests.format.heads import NOON, SAVE, times, trees
 from tests.format.trees import texts
 

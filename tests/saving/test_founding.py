@@ -16,8 +16,9 @@ from ckptstore.errors import (
     SecondWriterError,
     StorageError,
 )
-from ckptstore.format.journal import DEFAULT_GRACE_S, seal
 from ckptstore.format.layout import STORE_KEY
+from ckptstore.format.sealed import seal
+from ckptstore.format.store_facts import DEFAULT_GRACE_S
 from ckptstore.saving.founding import found
 from ckptstore.storage.local import LocalStorage
 from tests.faults import Failing, lost, store_on

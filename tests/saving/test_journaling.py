@@ -10,7 +10,8 @@ import pytest
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.errors import OutcomeUnknownError, StorageError
-from ckptstore.format.journal import Facts, Settings, SettingsEntry, TagEntry, decode_entry
+from ckptstore.format.facts import Facts, Settings
+from ckptstore.format.journal import SettingsEntry, TagEntry, decode_entry
 from ckptstore.format.layout import journal_key
 from ckptstore.saving import journaling
 from ckptstore.saving.founding import found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ckptstore.errors import ArgumentError
-from ckptstore.format.journal import Settings
+from ckptstore.format.facts import Settings
 from ckptstore.saving.settings import GivenSettings, given_settings, shown
 
 
