@@ -1,0 +1,1 @@
+"""Keeping a store in order: retention, clean-up, checks, copies."""
