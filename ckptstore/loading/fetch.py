@@ -23,7 +23,7 @@ from ckptstore.format.layout import pack_key
 from ckptstore.format.manifest import Head, Pack
 from ckptstore.format.pack import ALIGNMENT
 from ckptstore.format.part import Chunk, Part, Tensor
-from ckptstore.loading.manifest import path_of
+from ckptstore.manifest import path_of
 from ckptstore.state.tensors import dtype_of, fresh_bytes, from_bytes, from_rows, view_bytes
 from ckptstore.storage.base import Storage
 

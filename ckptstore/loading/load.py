@@ -12,7 +12,7 @@ from ckptstore.format.untree import decode, tensor_places
 from ckptstore.loading.build import Built
 from ckptstore.loading.build import build as build_module
 from ckptstore.loading.fetch import fetch
-from ckptstore.loading.manifest import OpenManifest
+from ckptstore.manifest import OpenManifest
 from ckptstore.state.devices import resolve
 from ckptstore.state.init_args import accepted, required_parameters
 from ckptstore.state.modules import unwrap

@@ -13,9 +13,9 @@ from ckptstore.entry import Audit, Overridden
 from ckptstore.errors import MismatchError
 from ckptstore.loading.fit import Fit, mismatch, overrides, passed_over, prefixes
 from ckptstore.loading.load import load_state
-from ckptstore.loading.manifest import OpenManifest
 from ckptstore.loading.mismatches import fit_module, kind_problems, optimizer_problems
 from ckptstore.loading.undo import Before
+from ckptstore.manifest import OpenManifest
 from ckptstore.state import rng
 from ckptstore.state.modules import raw_state
 from ckptstore.state.optimizers import Groups, given_names, match, parameter_names, place, reorder

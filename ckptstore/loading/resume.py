@@ -18,7 +18,6 @@ from ckptstore.errors import (
     StorageError,
     warn,
 )
-from ckptstore.loading.manifest import OpenManifest, open_manifest
 from ckptstore.loading.restore import (
     EXTRA_PART,
     RNG_PART,
@@ -28,6 +27,7 @@ from ckptstore.loading.restore import (
     fetch_states,
     make_plan,
 )
+from ckptstore.manifest import OpenManifest, open_manifest
 from ckptstore.state.environment import differences
 from ckptstore.state.keywords import only_parts
 from ckptstore.storage.base import Storage

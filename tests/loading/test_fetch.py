@@ -14,7 +14,7 @@ from ckptstore.format.digest import digest
 from ckptstore.loading import fetch as fetch_module
 from ckptstore.loading.fetch import fetch
 from ckptstore.loading.load import load_state
-from ckptstore.loading.manifest import open_manifest
+from ckptstore.manifest import open_manifest
 from ckptstore.storage.local import LocalStorage
 from tests.loading.forging import forge, head_of, packs_of
 from tests.loading.storages import Watched, failing

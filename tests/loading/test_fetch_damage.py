@@ -11,7 +11,7 @@ import torch
 from ckptstore import Store
 from ckptstore.errors import CkptStoreError, IntegrityError
 from ckptstore.loading.load import load_state
-from ckptstore.loading.manifest import open_manifest
+from ckptstore.manifest import open_manifest
 from ckptstore.storage.local import LocalStorage
 from tests.loading.forging import manifest_of, packs_of
 from tests.loading.trainings import frozen
