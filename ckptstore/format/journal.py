@@ -121,6 +121,8 @@ Entry = (
     | DamageEntry
     | ChildEntry
 )
+Change = Callable[[VersionFacts], VersionFacts]
+"""What an entry makes of what was known of a version before it."""
 
 
 def fold(facts: Facts, entries: Iterable[tuple[int, Entry]]) -> Facts:
@@ -140,30 +142,28 @@ def fold(facts: Facts, entries: Iterable[tuple[int, Entry]]) -> Facts:
     return Facts(settings, tags, versions)
 
 
-def changes_of(number: int, entry: Entry) -> dict[int, Callable[[VersionFacts], VersionFacts]]:
+def changes_of(number: int, entry: Entry) -> dict[int, Change]:
     """Return what an entry changes about each version it is about; tags apart."""
-    if isinstance(entry, LogEntry) and entry.version is not None:
-        return {
-            entry.version: lambda known: replace(known, metrics={**known.metrics, **entry.metrics})
-        }
-    if isinstance(entry, NoteEntry):
-        return {entry.version: lambda known: replace(known, note=entry.text)}
-    if isinstance(entry, RetireEntry):
-        return {
-            version: _retire(Retired(entry.time, reason, number))
-            for version, reason in entry.reasons.items()
-        }
-    if isinstance(entry, UndeleteEntry):
-        return dict.fromkeys(entry.versions, lambda known: replace(known, retired=None))
-    if isinstance(entry, DamageEntry):
-        return {entry.version: lambda known: replace(known, damage=entry.damage)}
-    if isinstance(entry, ChildEntry):
-        child = (entry.run, entry.save_id)
-        return {entry.version: lambda known: replace(known, children=(*known.children, child))}
-    return {}
+    changes: dict[int, Change] = {}
+    match entry:
+        case LogEntry(version=int(version), metrics=metrics):
+            changes[version] = lambda known: replace(known, metrics={**known.metrics, **metrics})
+        case NoteEntry(version, text):
+            changes[version] = lambda known: replace(known, note=text)
+        case RetireEntry(reasons, time):
+            for version, reason in reasons.items():
+                changes[version] = _retire(Retired(time, reason, number))
+        case UndeleteEntry(versions):
+            changes |= dict.fromkeys(versions, lambda known: replace(known, retired=None))
+        case DamageEntry(version, damage):
+            changes[version] = lambda known: replace(known, damage=damage)
+        case ChildEntry(version, run, save_id):
+            child = (run, save_id)
+            changes[version] = lambda known: replace(known, children=(*known.children, child))
+    return changes
 
 
-def _retire(retired: Retired) -> Callable[[VersionFacts], VersionFacts]:
+def _retire(retired: Retired) -> Change:
     # Retired twice, the first counts: what was deletable since then stays deletable.
     return lambda known: known if known.retired else replace(known, retired=retired)
 
@@ -182,41 +182,28 @@ def encode_entry(entry: Entry) -> bytes:
 
 
 def _fields_of(entry: Entry) -> dict[str, Any]:
-    if isinstance(entry, SettingsEntry):
-        settings = entry.settings
-        keep = {} if settings.keep is None else {"keep": dict(settings.keep)}
-        return {
-            "kind": "settings",
-            "monitor": settings.monitor,
-            "mode": settings.mode,
-            "config": settings.config,
-            **keep,
-        }
-    if isinstance(entry, TagEntry):
-        return {"kind": "tag", "tag": entry.tag, "version": entry.version}
-    if isinstance(entry, LogEntry):
-        return {
-            "kind": "log",
-            "version": entry.version,
-            "epoch": entry.epoch,
-            "step": entry.step,
-            "metrics": dict(entry.metrics),
-        }
-    if isinstance(entry, NoteEntry):
-        return {"kind": "note", "version": entry.version, "text": entry.text}
-    if isinstance(entry, RetireEntry):
-        listed = [[version, reason] for version, reason in entry.reasons.items()]
-        return {"kind": "retire", "versions": listed}
-    if isinstance(entry, UndeleteEntry):
-        return {"kind": "undelete", "versions": list(entry.versions)}
-    if isinstance(entry, DamageEntry):
-        return {"kind": "damage", "version": entry.version, "damage": entry.damage}
-    return {
-        "kind": "child",
-        "version": entry.version,
-        "run": entry.run,
-        "save": str(entry.save_id),
-    }
+    fields: dict[str, Any] = {"kind": KINDS[type(entry)]}
+    match entry:
+        case SettingsEntry(settings):
+            fields |= {"monitor": settings.monitor, "mode": settings.mode}
+            fields["config"] = settings.config
+            if settings.keep is not None:
+                fields["keep"] = dict(settings.keep)
+        case TagEntry(tag, version):
+            fields |= {"tag": tag, "version": version}
+        case LogEntry(version, epoch, step, metrics):
+            fields |= {"version": version, "epoch": epoch, "step": step, "metrics": dict(metrics)}
+        case NoteEntry(version, text):
+            fields |= {"version": version, "text": text}
+        case RetireEntry(reasons):
+            fields["versions"] = [[version, reason] for version, reason in reasons.items()]
+        case UndeleteEntry(versions):
+            fields["versions"] = list(versions)
+        case DamageEntry(version, damage):
+            fields |= {"version": version, "damage": damage}
+        case ChildEntry(version, run, save_id):
+            fields |= {"version": version, "run": run, "save": str(save_id)}
+    return fields
 
 
 def decode_entry(data: bytes, where: str) -> Entry:
