@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
@@ -19,20 +20,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ckptstore.catalog.rows import Batch, JournalEntry, Version
+from ckptstore.catalog.applying import FACT_COLUMNS, add_entries, catch_up
+from ckptstore.catalog.rows import Batch, Version
 from ckptstore.catalog.tables import (
     UNSETTLED,
+    UNSETTLED_ENTRY,
     Base,
     JournalRow,
     MetricRow,
     RunRow,
-    TagRow,
     VersionRow,
     store_key,
 )
-from ckptstore.format.facts import Facts
-from ckptstore.format.fields import format_time
-from ckptstore.format.journal import decode_entry, fold
 
 TABLES = Base.metadata.tables
 
@@ -45,6 +44,9 @@ RUN_STATE = select(
     select(func.max(JournalRow.number))
     .where(JournalRow.store == RunRow.store, JournalRow.path == RunRow.path)
     .scalar_subquery(),
+    select(func.max(JournalRow.awaits))
+    .where(JournalRow.store == RunRow.store, JournalRow.path == RunRow.path, text(UNSETTLED_ENTRY))
+    .scalar_subquery(),
 ).where(RunRow.store == bindparam("store"), RunRow.path == bindparam("path"))
 LOCK_RUN = (
     select(RunRow.path)
@@ -56,14 +58,25 @@ SAVE_ID = select(VersionRow.save_id).where(
     VersionRow.path == bindparam("path"),
     VersionRow.version == bindparam("version"),
 )
-RunState = tuple[str | None, int, int]
 INSERT_VERSION = insert(VersionRow)
 INSERT_METRICS = insert(MetricRow)
+# What a manifest decides; the other columns are the journal's.
 VERSION_COLUMNS = tuple(
     column.name
     for column in TABLES["versions"].columns
-    if column.name not in ("store", "path", "version", "kind")
+    if column.name not in ("store", "path", "version", "kind", *FACT_COLUMNS)
 )
+
+
+class RunState(NamedTuple):
+    """What is indexed of a run."""
+
+    name: str | None
+    """Its spelling."""
+    next_version: int
+    next_entry: int
+    awaited: int
+    """The highest version that an entry says something of before it is indexed, 0 if none is."""
 
 
 def add_store(connection: Connection, url: str, store_id: UUID) -> None:
@@ -88,11 +101,13 @@ def add_version(connection: Connection, store: str, path: str, version: Version)
     state = _run_state(connection, store, path)
     if state is None:
         return False
-    name, following, _ = state
+    following = state.next_version
     if version.number == following:
         _insert_version(connection, store, path, version)
-        if name is None:
+        if state.name is None:
             _name_run(connection, store, path, [version])
+        if state.awaited >= following:
+            catch_up(connection, store, path, [following], following)
     elif version.number < following:
         key = {"store": store, "path": path, "version": version.number}
         return connection.execute(SAVE_ID, key).scalar() == version.columns["save_id"]
@@ -110,24 +125,29 @@ def add_batch(connection: Connection, store: str, path: str, batch: Batch) -> bo
     state = _run_state(connection, store, path)
     if state is None:
         return False
-    name, following, following_entry = state
+    following = state.next_version
     new = [version for version in batch.versions if version.number >= following]
-    entries = [entry for entry in batch.entries if entry.number >= following_entry]
+    entries = [entry for entry in batch.entries if entry.number >= state.next_entry]
     if new and new[0].number > following:
         return False
-    if entries and entries[0].number > following_entry:
+    if entries and entries[0].number > state.next_entry:
         return False
     settled = [
         version
         for version in batch.versions
-        if version.number < following and _remove_unsettled(connection, store, path, version.number)
+        if version.number < following and _settle_version(connection, store, path, version)
     ]
-    for version in (*settled, *new):
+    for version in new:
         _insert_version(connection, store, path, version)
-    if name is None:
+    if state.name is None:
         _name_run(connection, store, path, (*settled, *new))
+    last = following - 1 + len(new)
+    if new and state.awaited >= following:
+        catch_up(connection, store, path, [version.number for version in new], last)
     if batch.entries:
-        _insert_entries(connection, store, path, batch.entries, following_entry)
+        add_entries(
+            connection, store, path, batch.entries, following=state.next_entry, last_version=last
+        )
     return True
 
 
@@ -153,7 +173,10 @@ def _run_state(connection: Connection, store: str, path: str) -> RunState | None
         # before it waited.
         connection.execute(LOCK_RUN, key)
     state = connection.execute(RUN_STATE, key).one_or_none()
-    return None if state is None else (state[0], (state[1] or 0) + 1, (state[2] or 0) + 1)
+    if state is None:
+        return None
+    name, version, entry, awaited = state
+    return RunState(name, (version or 0) + 1, (entry or 0) + 1, awaited or 0)
 
 
 def _insert_version(connection: Connection, store: str, path: str, version: Version) -> None:
@@ -168,16 +191,29 @@ def _insert_version(connection: Connection, store: str, path: str, version: Vers
         )
 
 
-def _remove_unsettled(connection: Connection, store: str, path: str, number: int) -> bool:
-    removed = connection.execute(
-        delete(VersionRow).where(
-            VersionRow.store == store,
-            VersionRow.path == path,
-            VersionRow.version == number,
-            text(UNSETTLED),
-        )
+def _settle_version(connection: Connection, store: str, path: str, version: Version) -> bool:
+    """Put a version in the place of what was not settled; what the journal says of it stays."""
+    where = (
+        VersionRow.store == store,
+        VersionRow.path == path,
+        VersionRow.version == version.number,
     )
-    return removed.rowcount > 0
+    columns = {name: version.columns.get(name) for name in VERSION_COLUMNS}
+    settled = connection.execute(
+        update(VersionRow).where(*where, text(UNSETTLED)).values(kind=version.kind, **columns)
+    )
+    if settled.rowcount == 0:
+        return False
+    later = connection.scalar(select(VersionRow.late_metrics).where(*where)) or {}
+    key = {"store": store, "path": path, "version": version.number}
+    metrics = [
+        {**key, "name": name, "value": value}
+        for name, value in version.metrics.items()
+        if name not in later
+    ]
+    if metrics:
+        connection.execute(INSERT_METRICS, metrics)
+    return True
 
 
 def _name_run(connection: Connection, store: str, path: str, versions: Sequence[Version]) -> None:
@@ -186,67 +222,6 @@ def _name_run(connection: Connection, store: str, path: str, versions: Sequence[
         connection.execute(
             update(RunRow).where(RunRow.store == store, RunRow.path == path).values(name=names[0])
         )
-
-
-def _insert_entries(
-    connection: Connection,
-    store: str,
-    path: str,
-    entries: Sequence[JournalEntry],
-    following: int,
-) -> None:
-    """Add journal entries, and what the whole journal adds up to now."""
-    for entry in entries:
-        where = (
-            JournalRow.store == store,
-            JournalRow.path == path,
-            JournalRow.number == entry.number,
-        )
-        if entry.number < following:
-            void = delete(JournalRow).where(*where, JournalRow.kind == "void")
-            if connection.execute(void).rowcount == 0:
-                continue
-        connection.execute(
-            insert(JournalRow),
-            {
-                "store": store,
-                "path": path,
-                "number": entry.number,
-                "kind": entry.kind,
-                "time": None if entry.entry is None else format_time(entry.entry.time),
-                "entry": entry.text,
-            },
-        )
-    facts = _fold_journal(connection, store, path)
-    settings = facts.settings
-    connection.execute(
-        update(RunRow)
-        .where(RunRow.store == store, RunRow.path == path)
-        .values(
-            monitor=None if settings is None else settings.monitor,
-            mode=None if settings is None else settings.mode,
-            config=None if settings is None else settings.config,
-        )
-    )
-    connection.execute(delete(TagRow).where(TagRow.store == store, TagRow.path == path))
-    if facts.tags:
-        connection.execute(
-            insert(TagRow),
-            [
-                {"store": store, "path": path, "tag": tag, "version": version}
-                for tag, version in facts.tags.items()
-            ],
-        )
-
-
-def _fold_journal(connection: Connection, store: str, path: str) -> Facts:
-    texts = connection.scalars(
-        select(JournalRow.entry)
-        .where(JournalRow.store == store, JournalRow.path == path, JournalRow.entry.is_not(None))
-        .order_by(JournalRow.number)
-    )
-    where = f"the catalog's journal of run {path!r}"
-    return fold(Facts(), ((0, decode_entry(entry.encode(), where)) for entry in texts if entry))
 
 
 def _insert_or_leave(connection: Connection, table: Table) -> Insert:

@@ -6,12 +6,15 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from ckptstore.catalog.tables import VersionKind
 from ckptstore.errors import IntegrityError, NewerFormatError
+from ckptstore.format.facts import Retired, VersionFacts
 from ckptstore.format.fields import format_time
-from ckptstore.format.journal import Entry, SettingsEntry
+from ckptstore.format.journal import KINDS, ChildEntry, Entry, changes_of
 from ckptstore.format.manifest import Head, decode_head
 
 LARGEST = 2**63 - 1
@@ -43,10 +46,15 @@ class JournalEntry:
 
     @property
     def kind(self) -> str:
-        """``settings``, ``tag`` or ``void``."""
-        if self.entry is None:
-            return "void"
-        return "settings" if isinstance(self.entry, SettingsEntry) else "tag"
+        """The kind of entry it is, or ``void``."""
+        return "void" if self.entry is None else KINDS[type(self.entry)]
+
+    @property
+    def changed(self) -> tuple[int, ...]:
+        """The versions in whose rows it changes something."""
+        if self.entry is None or isinstance(self.entry, ChildEntry):
+            return ()
+        return tuple(changes_of(self.number, self.entry))
 
 
 @dataclass(frozen=True)
@@ -125,3 +133,40 @@ def _number(encoded: object) -> float | None:
         if isinstance(digits, str) and INTEGER.fullmatch(digits):
             return float(digits)
     return None
+
+
+def fact_columns(facts: VersionFacts) -> dict[str, object]:
+    """Return the columns of a version's row that its journal decides."""
+    retired = facts.retired
+    return {
+        "retired_at": None if retired is None else format_time(retired.time),
+        "retired_by": None if retired is None else retired.reason,
+        "retired_entry": None if retired is None else retired.entry,
+        "note": facts.note,
+        "damage_found": facts.damage,
+        "late_metrics": dict(facts.metrics) or None,
+    }
+
+
+def read_facts(
+    row: Any, tags: Sequence[str] = (), children: Sequence[tuple[str, str]] = ()
+) -> VersionFacts:
+    """Return what is known of a version.
+
+    Args:
+        row: Has the columns of :func:`fact_columns`.
+        tags: The tags that point at it.
+        children: Run and save id of versions that come from it.
+    """
+    retired = None
+    if row.retired_at is not None:
+        time = datetime.fromisoformat(row.retired_at)
+        retired = Retired(time, row.retired_by, row.retired_entry)
+    return VersionFacts(
+        tuple(tags),
+        row.late_metrics or {},
+        row.note,
+        retired,
+        row.damage_found,
+        tuple((run, UUID(save_id)) for run, save_id in children),
+    )

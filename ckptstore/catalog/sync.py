@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from ckptstore.catalog.rows import Batch, JournalEntry, Version, damaged, read_head
 from ckptstore.errors import IntegrityError, InvalidNameError
@@ -74,26 +75,36 @@ class RunReader:
     def batches(self, known: Known) -> Iterator[Batch]:
         """Yield what is not known yet, in order; nothing if nothing is new.
 
+        An entry comes no earlier than the versions it says something of.
+
         Raises:
             IntegrityError: A journal entry is damaged or missing.
             NewerFormatError: A journal entry was made by a newer ckptstore.
             StorageError: The storage failed.
         """
-        version, entry, size = known.next_version, known.next_entry, 1
+        last, entry, size = known.next_version - 1, known.next_entry, 1
         batch = self._settled(known)
-        versions_end = entries_end = False
+        held: list[JournalEntry] = []
+        versions_end = entries_end = looked_again = False
         while not (versions_end and entries_end):
-            versions = [] if versions_end else list(range(version, version + size))
+            versions = [] if versions_end else list(range(last + 1, last + 1 + size))
             entries = [] if entries_end else list(range(entry, entry + size))
             starts = self._starts(versions, entries)
             found = self._versions(versions, starts[: len(versions)])
             noted = self._entries(entries, starts[len(versions) :])
-            batch = Batch([*batch.versions, *found], [*batch.entries, *noted])
+            versions_end, last = len(found) < size, last + len(found)
+            entries_end, entry = len(noted) < size, entry + len(noted)
+            held += noted
+            ready = list(takewhile(lambda one: max(one.changed, default=0) <= last, held))  # noqa: B023 - used at once
+            if len(ready) < len(held) and versions_end and entries_end:
+                # It was committed after the last look, or its manifest was never brought here.
+                versions_end, ready = looked_again, held if looked_again else ready
+                looked_again = True
+            held = held[len(ready) :]
+            batch = Batch([*batch.versions, *found], [*batch.entries, *ready])
             if batch.versions or batch.entries:
                 yield batch
             batch = Batch()
-            versions_end, version = len(found) < size, version + size
-            entries_end, entry = len(noted) < size, entry + size
             size = min(size * GROWTH, LARGEST_BATCH)
 
     def _settled(self, known: Known) -> Batch:

@@ -33,7 +33,13 @@ file on storage that creates in place: no version, but its number is spent.
 """
 
 UNSETTLED = "kind IN ('newer', 'void')"
-"""Rows that another look may turn into something else: nothing else in a store ever changes."""
+"""Versions that another look may turn into something else: no other manifest ever changes."""
+
+UNSETTLED_ENTRY = "(kind = 'void' OR awaits IS NOT NULL)"
+"""Journal entries that were torn, or name a version that is not indexed yet."""
+
+LIVE = "retired_at IS NULL"
+"""Versions that are not retired. A run keeps few of them, however long it becomes."""
 
 
 class Base(DeclarativeBase):
@@ -86,10 +92,12 @@ class RunRow(Base):
     """Null until its settings were recorded."""
     mode: Mapped[str | None] = mapped_column(String(3))
     config: Mapped[Any | None]
+    keep: Mapped[Any | None]
+    """What retention keeps, as its own JSON."""
 
 
 class VersionRow(Base):
-    """A version: one manifest's head."""
+    """A version: one manifest's head, and what the journal says of it."""
 
     __tablename__ = "versions"
     __table_args__ = (
@@ -101,6 +109,14 @@ class VersionRow(Base):
             "version",
             sqlite_where=text(UNSETTLED),
             postgresql_where=text(UNSETTLED),
+        ),
+        Index(
+            "ix_versions_live",
+            "store",
+            "path",
+            "version",
+            sqlite_where=text(LIVE),
+            postgresql_where=text(LIVE),
         ),
     )
 
@@ -124,10 +140,24 @@ class VersionRow(Base):
     """What is wrong with it, where its kind is ``damaged``."""
     head: Mapped[str | None]
     """The manifest's first line, byte for byte, where its digest holds."""
+    retired_at: Mapped[str | None] = mapped_column(String(27))
+    """The time in the journal entry that retired it; null while it is live."""
+    retired_by: Mapped[str | None]
+    """The reason."""
+    retired_entry: Mapped[int | None]
+    """The number of that entry."""
+    note: Mapped[str | None]
+    damage_found: Mapped[str | None]
+    """What a check found wrong with its data, by the journal."""
+    late_metrics: Mapped[Any | None]
+    """Metrics that came later, encoded and merged; null if there are none."""
 
 
 class MetricRow(Base):
-    """A metric of a version. NaN is a null value: SQLite knows no other NaN."""
+    """A metric of a version, a later one in place of the manifest's.
+
+    NaN is a null value: SQLite knows no other NaN.
+    """
 
     __tablename__ = "metrics"
     __table_args__ = (
@@ -150,16 +180,28 @@ class JournalRow(Base):
     """An entry of a run's journal."""
 
     __tablename__ = "journal"
-    __table_args__ = (ForeignKeyConstraint(["store", "path"], ["runs.store", "runs.path"]),)
+    __table_args__ = (
+        ForeignKeyConstraint(["store", "path"], ["runs.store", "runs.path"]),
+        Index(
+            "ix_journal_unsettled",
+            "store",
+            "path",
+            "number",
+            sqlite_where=text(UNSETTLED_ENTRY),
+            postgresql_where=text(UNSETTLED_ENTRY),
+        ),
+    )
 
     store: Mapped[str] = mapped_column(String(32), primary_key=True)
     path: Mapped[str] = mapped_column(String(120), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     kind: Mapped[str] = mapped_column(String(10))
-    """``settings``, ``tag`` or ``void``."""
+    """The kind it says, or ``void`` where it was torn."""
     time: Mapped[str | None] = mapped_column(String(27))
     entry: Mapped[str | None]
     """The file, byte for byte; null where it is void."""
+    awaits: Mapped[int | None]
+    """The highest version it says something of, while that one is not indexed."""
 
 
 class TagRow(Base):
@@ -175,3 +217,22 @@ class TagRow(Base):
     path: Mapped[str] = mapped_column(String(120), primary_key=True)
     tag: Mapped[str] = mapped_column(String(120), primary_key=True)
     version: Mapped[int]
+
+
+class ChildRow(Base):
+    """A version of another run that comes, or was meant to come, from one of this run."""
+
+    __tablename__ = "children"
+    __table_args__ = (
+        ForeignKeyConstraint(["store", "path"], ["runs.store", "runs.path"]),
+        {"sqlite_with_rowid": False},
+    )
+
+    store: Mapped[str] = mapped_column(String(32), primary_key=True)
+    path: Mapped[str] = mapped_column(String(120), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """The parent; it need not be indexed yet."""
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """The journal entry that says so."""
+    run: Mapped[str] = mapped_column(String(120))
+    save_id: Mapped[str] = mapped_column(String(36))

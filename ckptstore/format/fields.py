@@ -135,7 +135,8 @@ class Fields:
 
 def format_time(time: datetime) -> str:
     """Return *time* as the format writes it: UTC with microseconds and ``Z``."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime, which writes the year 1 without its zeros.
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _kind(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from ckptstore.format.journal import Entry, SettingsEntry, TagEntry, encode_entr
 from ckptstore.format.layout import STORE_KEY, journal_key, version_key
 from ckptstore.format.manifest import Head, PartInfo, encode_head, encode_manifest
 from ckptstore.format.store_facts import StoreFacts, encode_store
-from ckptstore.storage.base import Listing, Storage, Writer
+from ckptstore.storage.base import Leftover, Listing, Storage, Stored, Writer
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NAN, INF, MINUS_INF = ({"$float": name} for name in ("nan", "inf", "-inf"))
@@ -33,6 +33,8 @@ class DictStorage:
         self.in_place = False
         self.local_folder = folder
         self.objects: dict[str, bytes] = {}
+        self.written: dict[str, datetime] = {}
+        self.now = START
         self.requests: list[str] = []
         self.is_down = False
 
@@ -70,11 +72,36 @@ class DictStorage:
             tuple(sorted(folders)), tuple(sorted(names[0] for names in below if len(names) == 1))
         )
 
+    def walk(self, folder: str) -> Iterator[Stored]:
+        self._ask(folder)
+        for key in sorted(self.objects):
+            if not folder or key.startswith(f"{folder}/"):
+                yield Stored(key, len(self.objects[key]), self.written.get(key))
+
+    def written_at(self, key: str) -> datetime | None:
+        self.read(key)
+        return self.written.get(key)
+
+    def leftovers(self) -> Iterator[Leftover]:
+        self._ask("")
+        return iter(())
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
+        self._ask(*keys)
+        for key in keys:
+            self.objects.pop(key, None)
+            self.written.pop(key, None)
+        return {}
+
+    def clear(self, leftover: Leftover) -> None:
+        raise NotImplementedError
+
     def create(self, key: str, data: bytes) -> None:
         self._ask(key)
         if key in self.objects:
             raise FileExistsError(key)
         self.objects[key] = data
+        self.written[key] = self.now
 
     def open_writer(self, key: str) -> Writer:
         raise NotImplementedError

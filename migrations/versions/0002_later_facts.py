@@ -1,0 +1,78 @@
+"""What the journal says of versions: retirement, notes, damage, later metrics, children.
+
+All rows of the index are removed: the next sync of each run fills them in again from its manifests
+and its journal, which are the truth, so that versions indexed before have these facts too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+LIVE = sa.text("retired_at IS NULL")
+UNSETTLED_ENTRY = sa.text("(kind = 'void' OR awaits IS NOT NULL)")
+TABLES = ("metrics", "versions", "tags", "journal", "runs", "stores")
+VERSION_COLUMNS: dict[str, sa.types.TypeEngine[Any]] = {
+    "retired_at": sa.String(27),
+    "retired_by": sa.Text(),
+    "retired_entry": sa.BigInteger(),
+    "note": sa.Text(),
+    "damage_found": sa.Text(),
+    "late_metrics": sa.JSON(none_as_null=True),
+}
+
+
+def upgrade() -> None:
+    """Empty the index, and add what it lacks."""
+    for table in TABLES:
+        op.execute(sa.delete(sa.table(table)))
+    for name, kind in VERSION_COLUMNS.items():
+        op.add_column("versions", sa.Column(name, kind, nullable=True))
+    op.add_column("runs", sa.Column("keep", sa.JSON(none_as_null=True), nullable=True))
+    op.add_column("journal", sa.Column("awaits", sa.BigInteger(), nullable=True))
+    op.create_index(
+        "ix_versions_live",
+        "versions",
+        ["store", "path", "version"],
+        sqlite_where=LIVE,
+        postgresql_where=LIVE,
+    )
+    op.create_index(
+        "ix_journal_unsettled",
+        "journal",
+        ["store", "path", "number"],
+        sqlite_where=UNSETTLED_ENTRY,
+        postgresql_where=UNSETTLED_ENTRY,
+    )
+    op.create_table(
+        "children",
+        sa.Column("store", sa.String(32), nullable=False),
+        sa.Column("path", sa.String(120), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False, autoincrement=False),
+        sa.Column("number", sa.BigInteger(), nullable=False, autoincrement=False),
+        sa.Column("run", sa.String(120), nullable=False),
+        sa.Column("save_id", sa.String(36), nullable=False),
+        sa.PrimaryKeyConstraint("store", "path", "version", "number", name="pk_children"),
+        sa.ForeignKeyConstraint(
+            ["store", "path"], ["runs.store", "runs.path"], name="fk_children_runs"
+        ),
+        sqlite_with_rowid=False,
+    )
+
+
+def downgrade() -> None:
+    """Take them away again."""
+    op.drop_table("children")
+    op.drop_index("ix_journal_unsettled", "journal")
+    op.drop_index("ix_versions_live", "versions")
+    op.drop_column("journal", "awaits")
+    op.drop_column("runs", "keep")
+    for name in VERSION_COLUMNS:
+        op.drop_column("versions", name)
