@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 from unittest import mock
 
 from ckptstore import Store
 from ckptstore.errors import StorageError
-from ckptstore.storage.base import Listing, Storage, Writer
+from ckptstore.storage.base import Leftover, Listing, Storage, Stored, Writer
 
 Fault = Callable[[], BaseException]
 
@@ -61,19 +62,31 @@ class Failing:
 
     def do(self, operation: str, key: str, work: Callable[[], Any]) -> Any:
         """Do one operation, or fail."""
-        self.done.append((operation, key))
-        fails = False
-        if self.only is None or operation in self.only:
-            self.count += 1
-            fails = self.at is not None and (
-                self.count == self.at or (self.always and self.count > self.at)
-            )
+        fails = self._fails(operation, key)
         if fails and not self.after:
             raise self.fault()
         result = work()
         if fails:
             raise self.fault()
         return result
+
+    def each(self, operation: str, key: str, work: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        """Do one operation that yields, or fail; with ``after``, once all was yielded."""
+        fails = self._fails(operation, key)
+        if fails and not self.after:
+            raise self.fault()
+        yield from work()
+        if fails:
+            raise self.fault()
+
+    def _fails(self, operation: str, key: str) -> bool:
+        self.done.append((operation, key))
+        if self.only is not None and operation not in self.only:
+            return False
+        self.count += 1
+        return self.at is not None and (
+            self.count == self.at or (self.always and self.count > self.at)
+        )
 
     @property
     def url(self) -> str:
@@ -112,6 +125,21 @@ class Failing:
 
     def list_folder(self, key: str) -> Listing:
         return self.do("list_folder", key, lambda: self.storage.list_folder(key))
+
+    def walk(self, folder: str) -> Iterator[Stored]:
+        return self.each("walk", folder, lambda: self.storage.walk(folder))
+
+    def written_at(self, key: str) -> datetime | None:
+        return self.do("written_at", key, lambda: self.storage.written_at(key))
+
+    def leftovers(self) -> Iterator[Leftover]:
+        return self.each("leftovers", "", self.storage.leftovers)
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
+        return self.do("delete", ",".join(keys), lambda: self.storage.delete(keys))
+
+    def clear(self, leftover: Leftover) -> None:
+        self.do("clear", leftover.key, lambda: self.storage.clear(leftover))
 
     def prepare(self) -> None:
         self.do("prepare", "", self.storage.prepare)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -80,6 +80,25 @@ def check_key(key: str) -> str:
             f"{key!r} is no key of a storage: expected '/'-separated names below the root"
         )
     return key
+
+
+def check_keys(keys: Iterable[str]) -> list[str]:
+    """Return the keys of objects, each once, or refuse them all.
+
+    Raises:
+        ArgumentError: One is no key, or is the root's.
+    """
+    if "" in (checked := [check_key(key) for key in keys]):
+        raise ArgumentError("'' is the root of the storage, and no object")
+    return list(dict.fromkeys(checked))
+
+
+def no_leftover(key: str) -> ArgumentError:
+    """Say that something is not what an interrupted write leaves in this kind of storage."""
+    return ArgumentError(
+        f"{key!r} is nothing that an interrupted write leaves there: expected what leftovers() "
+        "yields; remove objects with delete()"
+    )
 
 
 @contextmanager

@@ -6,14 +6,22 @@ import errno
 import mmap
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from ckptstore.errors import StorageError
-from ckptstore.storage import durable
-from ckptstore.storage.base import Listing
-from ckptstore.storage.failures import check_key, not_found, storage_error, translated
+from ckptstore.storage import durable, local_tree
+from ckptstore.storage.base import Leftover, Listing, Stored
+from ckptstore.storage.failures import (
+    check_key,
+    check_keys,
+    no_leftover,
+    not_found,
+    storage_error,
+    translated,
+)
 from ckptstore.storage.local_writer import LocalWriter
 from ckptstore.storage.mounts import is_on_local_disk
 from ckptstore.storage.publishing import Publishing, TemporaryFile, create_in_place
@@ -104,6 +112,22 @@ class LocalStorage:
             raise storage_error("list", path, error) from error
         return Listing(tuple(sorted(folders)), tuple(sorted(files)))
 
+    def walk(self, folder: str) -> Iterator[Stored]:
+        """Yield every object below *folder*, freshly; unfinished files are left out."""
+        path = self._path(folder)
+        self._check_root()
+        return local_tree.walk(path, folder)
+
+    def written_at(self, key: str) -> datetime:
+        """Return an object's ctime."""
+        with self._opened(key) as fd:
+            return local_tree.written_at(os.fstat(fd))
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """Yield every temporary file."""
+        self._check_root()
+        return local_tree.leftovers(self._root)
+
     def map(self, key: str) -> mmap.mmap | None:
         """Map an object privately, or return None where its filesystem is not known to be local."""
         with self._opened(key) as fd:
@@ -116,6 +140,21 @@ class LocalStorage:
                 if error.errno == errno.ENODEV:  # a filesystem without mapping
                     return None
                 raise
+
+    # ----------------------------------------------------------------------------------- removing
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
+        """Remove objects durably. Return what could not be removed, by key."""
+        return local_tree.delete(self._root, check_keys(keys))
+
+    def clear(self, leftover: Leftover) -> None:
+        """Remove a temporary file; nothing happens if it is gone already."""
+        path = self._path(leftover.key)
+        if leftover.upload is not None or not durable.is_temporary(path.name):
+            raise no_leftover(leftover.key)
+        # Not synced: what comes back after a power loss is a leftover again.
+        with translated("delete", path):
+            path.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------------ writing
 

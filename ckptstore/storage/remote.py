@@ -5,18 +5,20 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 
 from ckptstore.errors import CkptStoreError, StorageError
-from ckptstore.storage.base import Listing, Writer
+from ckptstore.storage.base import Leftover, Listing, Stored, Writer
 from ckptstore.storage.exclusive import CREATORS, memory_turn
-from ckptstore.storage.failures import check_key, not_found
+from ckptstore.storage.failures import check_key, check_keys, no_leftover, not_found
 from ckptstore.storage.instances import Instances
 from ckptstore.storage.redaction import Options, redact
 from ckptstore.storage.remote_writer import RemoteWriter
+from ckptstore.storage.times import in_utc, latest_named
 
 RANGE_BYTES = 8 * 2**20
 IN_FLIGHT = 8
@@ -63,7 +65,8 @@ class RemoteStorage:
         check_key(key)
         return f"{self._root}/{key}" if key else self._root
 
-    def _shown(self, key: str) -> str:
+    def shown(self, key: str) -> str:
+        """Return an object's address for people."""
         return f"{self.url}/{key}" if key else self.url
 
     # ------------------------------------------------------------------------------------ reading
@@ -100,7 +103,7 @@ class RemoteStorage:
         """
         size = self.size_bytes(key)
         if size < start + out.nbytes:
-            raise ends_early(self._shown(key), size, start, out.nbytes)
+            raise ends_early(self.shown(key), size, start, out.nbytes)
         if not out.nbytes:  # an empty view of anything but bytes cannot be cast
             return
         out = out.cast("B")
@@ -119,43 +122,80 @@ class RemoteStorage:
                 )
             for begin, end, piece in zip(begins, ends, pieces, strict=True):
                 if len(piece) != end - begin:
-                    raise ends_early(
-                        self._shown(key), start + begin + len(piece), start, out.nbytes
-                    )
+                    raise ends_early(self.shown(key), start + begin + len(piece), start, out.nbytes)
                 out[begin:end] = piece
 
     def size_bytes(self, key: str) -> int:
         """Return an object's size."""
         with self._translated("look at", key), self._turn():
-            info = self._filesystem.info(self._path(key))
-            if info["type"] == "directory":
-                raise not_found(self._shown(key))
-            return int(info["size"])
+            return int(self._info(key)["size"])
 
     def list_folder(self, key: str) -> Listing:
         """List what lies directly below *key*, freshly."""
-        path = self._path(key)
-        with self._translated("list", key), self._turn():
-            self._filesystem.invalidate_cache()
-            try:
-                entries = self._filesystem.ls(path, detail=True)
-            except FileNotFoundError:
-                self._check_container()
-                return Listing((), ())
         folders: set[str] = set()
         files: set[str] = set()
-        for entry in entries:
-            name = str(entry["name"]).rstrip("/").rpartition("/")[2]
-            # Some list the folder's own marker object, or a file when asked what lies below it.
-            if not name or str(entry["name"]).strip("/") == path.strip("/"):
-                continue
-            (folders if entry["type"] == "directory" else files).add(name)
+        for name, info in self._entries(key):
+            (folders if info["type"] == "directory" else files).add(name)
         return Listing(tuple(sorted(folders)), tuple(sorted(files)))
+
+    def walk(self, folder: str) -> Iterator[Stored]:
+        """Yield every object below *folder*, freshly.
+
+        Not by fsspec's own ``walk`` and ``find``, which leave out what they cannot list.
+        """
+        check_key(folder)
+        return self._walk(folder)
+
+    def _walk(self, folder: str) -> Iterator[Stored]:
+        for name, info in self._entries(folder):
+            key = f"{folder}/{name}" if folder else name
+            if info["type"] == "directory":
+                yield from self._walk(key)
+                continue
+            try:
+                with self._translated("look at", key), self._turn():
+                    stored = Stored(key, int(info["size"]), self._written_at(key, info))
+            except FileNotFoundError:  # removed since
+                continue
+            yield stored
+
+    def written_at(self, key: str) -> datetime | None:
+        """Return when an object was written, None where the filesystem's package doesn't tell."""
+        with self._translated("look at", key), self._turn():
+            return self._written_at(key, self._info(key))
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """Yield nothing: fsspec cannot tell what its filesystems keep of interrupted writes.
+
+        The object stores among them drop it by themselves, or by a rule set for the bucket.
+        """
+        return iter(())
 
     def map(self, key: str) -> mmap.mmap | None:
         """Return None: there is nothing to map."""
         check_key(key)
         return None
+
+    # ----------------------------------------------------------------------------------- removing
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
+        """Remove objects one by one. Return what could not be removed, by key."""
+        failed: dict[str, StorageError] = {}
+        for key in check_keys(keys):
+            try:
+                with self._translated("delete", key), self._turn(), suppress(FileNotFoundError):
+                    self._filesystem.rm_file(self._path(key))
+            except StorageError as error:
+                failed[key] = error
+        return failed
+
+    def clear(self, leftover: Leftover) -> None:
+        """Refuse: there is none, as :meth:`leftovers` says.
+
+        Raises:
+            ArgumentError: Always.
+        """
+        raise no_leftover(leftover.key)
 
     # ------------------------------------------------------------------------------------ writing
 
@@ -179,7 +219,7 @@ class RemoteStorage:
                 return
             self._make_folder_of(path)
             if self._filesystem.exists(path):
-                raise FileExistsError(self._shown(key))
+                raise FileExistsError(self.shown(key))
             self._filesystem.pipe_file(path, data)
 
     def replace(self, key: str, data: bytes) -> None:
@@ -207,9 +247,9 @@ class RemoteStorage:
         """Turn whatever a filesystem's package raises into our errors."""
         return Translated(self, doing, key)
 
-    def _explain(self, doing: str, key: str, error: Exception) -> Exception:
+    def explain(self, doing: str, key: str, error: Exception) -> Exception:
         """Say what failed without what may be secret in the package's own words."""
-        shown = self._shown(key)
+        shown = self.shown(key)
         if isinstance(error, FileExistsError) and doing == "create":
             return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), shown)
         if isinstance(error, (FileNotFoundError, IsADirectoryError)) and doing in {
@@ -224,6 +264,38 @@ class RemoteStorage:
         )
         failure.errno = getattr(error, "errno", None)
         return failure
+
+    def _info(self, key: str) -> Mapping[str, Any]:
+        info: Mapping[str, Any] = self._filesystem.info(self._path(key))
+        if info["type"] == "directory":
+            raise not_found(self.shown(key))
+        return info
+
+    def _written_at(self, key: str, info: Mapping[str, Any]) -> datetime | None:
+        """Return when a file was written, by what is told of it or else by asking."""
+        time = latest_named(info)
+        if time is None:
+            with suppress(NotImplementedError):  # what fsspec's base class raises
+                time = in_utc(self._filesystem.modified(self._path(key)))
+        return time
+
+    def _entries(self, key: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return what lies directly below a folder, by name; nothing if nothing is there."""
+        path = self._path(key)
+        with self._translated("list", key), self._turn():
+            self._filesystem.invalidate_cache()
+            try:
+                entries = self._filesystem.ls(path, detail=True)
+            except FileNotFoundError:
+                self._check_container()
+                return []
+        named = [(str(each["name"]).rstrip("/").rpartition("/")[2], each) for each in entries]
+        # Some list the folder's own marker object, or a file when asked what lies below it.
+        return [
+            (name, each)
+            for name, each in named
+            if name and str(each["name"]).strip("/") != path.strip("/")
+        ]
 
     def _make_folder_of(self, path: str) -> None:
         if self._protocol not in _FOLDERLESS:
@@ -281,4 +353,4 @@ class Translated:
     ) -> None:
         ours = (CkptStoreError, EOFError, *_MISTAKES)
         if isinstance(error, Exception) and not isinstance(error, ours):
-            raise self._storage._explain(self._doing, self._key, error) from None  # noqa: SLF001 - a part of it
+            raise self._storage.explain(self._doing, self._key, error) from None

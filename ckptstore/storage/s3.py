@@ -7,13 +7,14 @@ tried decides what a 412 means, so neither library may repeat it unseen.
 from __future__ import annotations
 
 import io
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
 from ckptstore.errors import ArgumentError, NotExclusiveError, StorageError
 from ckptstore.storage import s3_errors
-from ckptstore.storage.base import Listing
-from ckptstore.storage.failures import check_key, not_found
+from ckptstore.storage.base import Leftover, Listing, Stored
+from ckptstore.storage.failures import check_key, check_keys, no_leftover, not_found
 from ckptstore.storage.parallel import in_parallel
 from ckptstore.storage.remote import (
     IN_FLIGHT,
@@ -24,7 +25,9 @@ from ckptstore.storage.remote import (
 )
 from ckptstore.storage.remote_writer import PART_BYTES
 from ckptstore.storage.s3_client import CONFIG, RETRY_DELAYS_S, S3Client
+from ckptstore.storage.s3_tree import S3Tree
 from ckptstore.storage.s3_upload import S3Writer
+from ckptstore.storage.times import in_utc
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -67,6 +70,7 @@ class S3Storage(RemoteStorage):
         self.part_bytes = part_bytes
         self.client = S3Client(self._instances, retry_delays_s)
         self._bucket, _, self._prefix = self._root.partition("/")
+        self._tree = S3Tree(self, self._bucket, f"{self._prefix}/" if self._prefix else "")
 
     # ------------------------------------------------------------------------------------ reading
 
@@ -103,6 +107,31 @@ class S3Storage(RemoteStorage):
     def list_folder(self, key: str) -> Listing:
         """List what lies directly below *key*, freshly, every page of it."""
         return self.run("list", key, self._list, key)
+
+    def walk(self, folder: str) -> Iterator[Stored]:
+        """Yield every object below *folder*, freshly, every page of it."""
+        return self._tree.walk(check_key(folder))
+
+    def written_at(self, key: str) -> datetime | None:
+        """Return an object's LastModified; of a multipart upload that is when it began."""
+        answer = self.run("look at", key, self._head, key)
+        return in_utc(answer.get("LastModified"))
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """Yield every unfinished multipart upload; see :meth:`S3Tree.leftovers`."""
+        return self._tree.leftovers()
+
+    # ----------------------------------------------------------------------------------- removing
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
+        """Remove objects, a thousand a request. Return what may still be there, by key."""
+        return self._tree.delete(check_keys(keys))
+
+    def clear(self, leftover: Leftover) -> None:
+        """Abort an unfinished upload; nothing happens if it is gone already."""
+        if leftover.upload is None:
+            raise no_leftover(leftover.key)
+        self._tree.clear(check_key(leftover.key), leftover.upload)
 
     # ------------------------------------------------------------------------------------ writing
 
@@ -143,16 +172,20 @@ class S3Storage(RemoteStorage):
         with self._translated(doing, key):
             return self.client.run(work, *args, **kwargs)
 
-    def _explain(self, doing: str, key: str, error: Exception) -> Exception:
+    def explain(self, doing: str, key: str, error: Exception) -> Exception:
         """Say what failed, in S3's terms."""
-        shown = self._shown(key)
+        shown = self.shown(key)
         if s3_errors.code_of(error) == "NoSuchBucket":
             return no_bucket(doing, shown, self._bucket)
         if isinstance(error, FileExistsError):
             return error
         if s3_errors.is_missing_object(error) and doing in {"read", "look at"}:
             return not_found(shown)
-        return s3_errors.explain(doing, shown, error, self._options)
+        return self.failure(doing, key, error)
+
+    def failure(self, doing: str, key: str, error: Exception) -> StorageError:
+        """Say why a request failed."""
+        return s3_errors.explain(doing, self.shown(key), error, self._options)
 
     # ----------------------------------------------------------------------------------- coroutines
 
@@ -194,7 +227,7 @@ class S3Storage(RemoteStorage):
             piece = out[begin : begin + RANGE_BYTES]
             got = await self.client.repeat(lambda: self._fill_range(key, start + begin, piece))
             if got < piece.nbytes:
-                raise ends_early(self._shown(key), start + begin + got, start, out.nbytes)
+                raise ends_early(self.shown(key), start + begin + got, start, out.nbytes)
 
         await in_parallel(one, range(0, out.nbytes, RANGE_BYTES), limit=IN_FLIGHT)
 
@@ -215,7 +248,7 @@ class S3Storage(RemoteStorage):
             found = answer.get("ContentRange")
             if not str(found).startswith(f"bytes {start}-") and (start or found):
                 raise StorageError(
-                    f"{self._shown(key)}: asked for bytes from {start} on, the service answered "
+                    f"{self.shown(key)}: asked for bytes from {start} on, the service answered "
                     f"{found!r}: it does not serve ranges, which reading needs; use another one"
                 )
             got = 0
@@ -227,15 +260,18 @@ class S3Storage(RemoteStorage):
             return got
 
     async def _size(self, key: str) -> int:
+        return int((await self._head(key))["ContentLength"])
+
+    async def _head(self, key: str) -> Mapping[str, Any]:
         try:
-            answer = await self.client.repeat_request(
+            answer: Mapping[str, Any] = await self.client.repeat_request(
                 "head_object", Bucket=self._bucket, Key=self._object(key)
             )
         except s3_errors.FAILURES as error:
             if s3_errors.is_missing_object(error):
                 await self._check_bucket()
             raise
-        return int(answer["ContentLength"])
+        return answer
 
     async def _check_bucket(self) -> None:
         """Tell a missing bucket from a missing object: the answer to a HEAD has no room for that.
@@ -273,10 +309,7 @@ class S3Storage(RemoteStorage):
                 return Listing(tuple(sorted(folders)), tuple(sorted(files)))
             following = page.get("NextContinuationToken")
             if not following or following == place.get("ContinuationToken"):
-                raise StorageError(
-                    f"cannot list {self._shown(key)}: the service said that there is more and not "
-                    "where to go on, and a listing cut short is of no use; use another service"
-                )
+                raise s3_errors.cut_short("list", self.shown(key))
             place = {"ContinuationToken": following}
 
     async def _create(self, key: str, data: bytes) -> None:
@@ -306,9 +339,9 @@ class S3Storage(RemoteStorage):
 
     def _taken(self, key: str, *, ours: bool) -> OSError:
         if not ours:
-            return FileExistsError(f"{self._shown(key)} is there already")
+            return FileExistsError(f"{self.shown(key)} is there already")
         return StorageError(
-            f"cannot tell who created {self._shown(key)}: an attempt of this call got no answer, "
+            f"cannot tell who created {self.shown(key)}: an attempt of this call got no answer, "
             "and the next found an object there; read it to see whose it is"
         )
 

@@ -43,6 +43,18 @@ _CONNECTION_ERRORS = (
     TimeoutError,
     ConnectionError,
 )
+_BATCH_REFUSED = frozenset(
+    {
+        "400",
+        "BadDigest",
+        "BadRequest",
+        "InvalidArgument",
+        "InvalidDigest",
+        "InvalidRequest",
+        "MalformedXML",
+        "MissingContentMD5",
+    }
+)
 _FOR_GOOD = (botocore_errors.SSLError, aiohttp.InvalidURL)
 
 FAILURES = (botocore_errors.BotoCoreError, botocore_errors.ClientError, *_CONNECTION_ERRORS)
@@ -53,7 +65,10 @@ _EXPLAINED: dict[str, tuple[int, str, str]] = {
     "AccessDenied": (
         errno.EACCES,
         "access denied",
-        "allow these credentials s3:GetObject, s3:PutObject and s3:ListBucket there",
+        (
+            "allow these credentials s3:GetObject, s3:PutObject and s3:ListBucket there, and to "
+            "clean up s3:DeleteObject, s3:ListBucketMultipartUploads and s3:AbortMultipartUpload"
+        ),
     ),
     "ExpiredToken": (errno.EACCES, "the credentials have expired", "renew them, then try again"),
     "InvalidAccessKeyId": (errno.EACCES, "the access key is unknown", _CHECK_CREDENTIALS),
@@ -115,6 +130,16 @@ def is_not_offered(error: BaseException) -> bool:
     return code_of(error) == "NotImplemented" or status_of(error) == 501  # noqa: PLR2004 - HTTP's number
 
 
+def is_unknown_method(error: BaseException) -> bool:
+    """Say whether the service does not know a request at all."""
+    return is_not_offered(error) or code_of(error) in {"MethodNotAllowed", "405"}
+
+
+def is_batch_refused(error: BaseException) -> bool:
+    """Say whether the service takes no DeleteObjects, or none with botocore's checksum."""
+    return is_unknown_method(error) or code_of(error) in _BATCH_REFUSED
+
+
 def is_transient(error: BaseException) -> bool:
     """Say whether the same request may succeed a little later."""
     if isinstance(error, _FOR_GOOD):
@@ -140,6 +165,14 @@ def was_repeated(error: BaseException) -> bool:
     response = getattr(error, "response", None)
     metadata = response.get("ResponseMetadata", {}) if isinstance(response, Mapping) else {}
     return bool(metadata.get("RetryAttempts"))
+
+
+def cut_short(doing: str, shown: str) -> StorageError:
+    """Say that a service does not tell where a listing goes on."""
+    return StorageError(
+        f"cannot {doing} {shown}: the service said that there is more and not where to go on, and "
+        "a listing cut short is of no use; use another service"
+    )
 
 
 def explain(

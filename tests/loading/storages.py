@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from unittest import mock
 
 from ckptstore import Store
 from ckptstore.errors import StorageError
-from ckptstore.storage.base import Listing
+from ckptstore.storage.base import Leftover, Listing, Stored
 from ckptstore.storage.local import LocalStorage
 
 Fault = Callable[[str, str], BaseException | None]
@@ -69,6 +70,27 @@ class Watched:
     def list_folder(self, key: str) -> Listing:
         self._ask("list_folder", key)
         return self._storage.list_folder(key)
+
+    def walk(self, folder: str) -> Iterator[Stored]:
+        self._ask("walk", folder)
+        return self._storage.walk(folder)
+
+    def written_at(self, key: str) -> datetime:
+        self._ask("written_at", key)
+        return self._storage.written_at(key)
+
+    def leftovers(self) -> Iterator[Leftover]:
+        self._ask("leftovers", "")
+        return self._storage.leftovers()
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
+        for key in keys:
+            self._ask("delete", key)
+        return self._storage.delete(keys)
+
+    def clear(self, leftover: Leftover) -> None:
+        self._ask("clear", leftover.key)
+        self._storage.clear(leftover)
 
     def map(self, key: str) -> mmap.mmap | None:
         self._ask("map", key)

@@ -7,12 +7,13 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from multiprocessing.reduction import ForkingPickler
 
 import pytest
 
 from ckptstore.errors import ArgumentError
-from ckptstore.storage.base import Listing, Storage
+from ckptstore.storage.base import Leftover, Listing, Storage
 from ckptstore.storage.opening import open_storage
 from ckptstore.storage.s3 import S3Storage
 
@@ -234,6 +235,113 @@ def test_a_listing_is_fresh(storage, store_url):
     assert storage.read("runs/b/1") == b""
 
 
+def keys_below(storage: Storage, folder: str) -> list[str]:
+    return sorted(stored.key for stored in storage.walk(folder))
+
+
+def test_a_walk_yields_every_object_at_any_depth_and_no_other(storage):
+    keys = ["a.json", "packs/ab/1", "packs/cd/deeper/2", "packs/z", "packs-old/3", "runs/r/v/1"]
+    for key in keys:
+        storage.create(key, key.encode())
+
+    assert keys_below(storage, "") == sorted(keys)
+    assert keys_below(storage, "packs") == ["packs/ab/1", "packs/cd/deeper/2", "packs/z"]
+    assert keys_below(storage, "packs/cd") == ["packs/cd/deeper/2"]
+    assert keys_below(storage, "packs/z") == []
+    assert keys_below(storage, "pack") == []
+    assert {stored.key: stored.size_bytes for stored in storage.walk("")} == {
+        key: len(key) for key in keys
+    }
+
+
+def test_a_walk_of_nothing_yields_nothing_and_creates_nothing(storage, store_url):
+    assert list(storage.walk("")) == []
+    assert list(storage.leftovers()) == []
+    assert storage.delete([KEY]) == {}
+    assert not os.path.exists(store_url)  # noqa: PTH110 - a string here
+
+
+def test_a_walk_is_fresh(storage, store_url):
+    other = open_storage(store_url)
+    assert keys_below(storage, "runs") == []
+    other.create("runs/a/1", b"")
+    assert keys_below(storage, "runs") == ["runs/a/1"]
+    other.create("runs/b/1", b"")
+    assert keys_below(storage, "runs") == ["runs/a/1", "runs/b/1"]
+    other.delete(["runs/a/1"])
+    assert keys_below(storage, "runs") == ["runs/b/1"]
+
+
+def test_the_storage_says_when_an_object_was_written(storage):
+    # S3 tells whole seconds; the clocks are the same here.
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    storage.create(KEY, b"x")
+    write(storage, "packs/ab/x-0.safetensors", some_bytes(2 * PART))
+    after = datetime.now(UTC) + timedelta(seconds=2)
+
+    for stored in storage.walk(""):
+        assert stored.written_at == storage.written_at(stored.key)
+        assert before < stored.written_at < after
+        assert stored.written_at.tzinfo is UTC
+
+
+def test_when_something_was_written_that_is_not_there_is_a_file_not_found_error(storage):
+    storage.create("packs/ab/1", b"")
+    for key in (KEY, "packs/ab"):
+        with pytest.raises(FileNotFoundError):
+            storage.written_at(key)
+
+
+def test_deleted_objects_are_gone_and_the_others_stay(storage):
+    keys = [f"packs/{n % 3:02}/{n}" for n in range(30)]
+    for key in keys:
+        storage.create(key, b"x")
+
+    assert storage.delete(keys[:20]) == {}
+
+    assert keys_below(storage, "") == sorted(keys[20:])
+    assert storage.read_many(keys, 1) == [None] * 20 + [b"x"] * 10
+
+
+def test_deleting_what_is_not_there_is_no_failure(storage):
+    storage.create("packs/ab/1", b"x")
+
+    assert storage.delete(["packs/ab/1", "packs/ab/2", "packs/cd/1", "packs/ab/1"]) == {}
+    assert storage.delete(["packs/ab/1"]) == {}
+    assert storage.delete([]) == {}
+
+    assert keys_below(storage, "") == []
+
+
+def test_what_was_deleted_can_be_created_again(storage):
+    storage.create(KEY, b"first")
+    storage.delete([KEY])
+
+    storage.create(KEY, b"second")
+
+    assert storage.read(KEY) == b"second"
+
+
+@pytest.mark.parametrize("key", ["", "../x", "packs/../ckptstore.json", "/x", "packs/"])
+def test_nothing_is_deleted_where_one_key_is_none(storage, key):
+    storage.create("ckptstore.json", b"x")
+
+    with pytest.raises(ArgumentError):
+        storage.delete(["ckptstore.json", key])
+    assert storage.read("ckptstore.json") == b"x"
+
+
+def test_an_object_is_no_leftover(storage):
+    storage.create(KEY, b"x")
+
+    for upload in (None, "upload"):
+        if upload is None or not isinstance(storage, S3Storage):
+            with pytest.raises(ArgumentError, match="nothing that an interrupted write leaves"):
+                storage.clear(Leftover(KEY, upload, 1, None))
+    assert storage.read(KEY) == b"x"
+    assert list(storage.leftovers()) == []
+
+
 def test_names_of_runs_keep_their_signs(storage):
     name = "runs/lr=0.1+warm,v-2/_versions/00000001.jsonl"
     storage.create(name, b"x")
@@ -263,6 +371,9 @@ def test_a_key_never_leads_out_of_the_root(storage, key):
         lambda: storage.list_folder(key),
         lambda: storage.open_writer(key),
         lambda: storage.map(key),
+        lambda: storage.walk(key),
+        lambda: storage.written_at(key),
+        lambda: storage.delete([key]),
     ]
     for call in calls:
         with pytest.raises(ArgumentError, match="no key"):
