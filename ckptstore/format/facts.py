@@ -11,6 +11,9 @@ from uuid import UUID
 Mode = Literal["min", "max"]
 DEFAULT_MONITOR = "val_loss"
 DEFAULT_MODE: Mode = "min"
+LATE = "late: "
+"""How the reason begins by which a commit that came too late takes itself back. What it built upon
+may have been deletable before it came, so it can't be undeleted."""
 
 
 @dataclass(frozen=True)
