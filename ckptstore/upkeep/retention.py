@@ -1,0 +1,239 @@
+"""Retention: which versions of a run stay, and why. Pure: touches no storage."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ckptstore.format.facts import Mode
+from ckptstore.text import number
+from ckptstore.upkeep.keep import Keep, duration
+
+NOTHING: Mapping[int, Sequence[str]] = {}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A live version, as far as retention looks at it."""
+
+    version: int
+    kind: str
+    """``checkpoint``, ``package``, or anything else for a version whose manifest can't be read."""
+    created_at: datetime | None = None
+    """By the clock of whoever saved it; None where the manifest can't be read."""
+    epoch: int | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    """Late ones included; None is NaN."""
+    tags: tuple[str, ...] = ()
+    parent: int | None = None
+    """The version of the same run that it came from; None if there is none, or in another run."""
+    intact: bool = True
+    """Whether neither its manifest nor, so far as was found, its data are damaged."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a version, and why."""
+
+    candidate: Candidate
+    reasons: tuple[str, ...]
+    """Every reason why it stays; none means that it is to be retired."""
+
+    @property
+    def stays(self) -> bool:
+        """Whether there is a reason to keep it."""
+        return bool(self.reasons)
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """The metric by which a run's versions are compared."""
+
+    metric: str
+    mode: Mode
+
+
+def decide(
+    candidates: Sequence[Candidate],
+    keep: Keep,
+    *,
+    run: str,
+    monitor: Monitor,
+    now: datetime,
+    protected: Mapping[int, Sequence[str]] = NOTHING,
+) -> list[Decision]:
+    """Say what *keep* keeps of a run's live versions, and why.
+
+    Checkpoints and packages are counted apart. Whatever *keep* says, these stay: what *protected*
+    names; tagged versions; of each kind the newest intact one and the best by the run's monitor;
+    what can't be read, as nobody knows what it is; and the version that one came from which stays
+    for a reason of its own.
+
+    In that last rule the version right before, of the same kind, is no parent. Every version of a
+    training came from the one before: were that a reason, none would ever be retired. So the
+    checkpoint of a package stays, and that to which a training went back.
+
+    Damaged versions are never the best, and don't use up a place among the last.
+
+    Args:
+        candidates: The live versions, each once, in any order.
+        keep: What to keep.
+        run: The run's name, for the reasons.
+        monitor: The run's monitor.
+        now: The time from which ``within`` counts.
+        protected: Further versions that stay, each with its reasons.
+
+    Returns:
+        One decision a version, newest first.
+    """
+    newest_first = sorted(candidates, key=lambda each: each.version, reverse=True)
+    reasons: dict[int, list[str]] = {
+        each.version: [
+            *_facts_that_keep(each),
+            *protected.get(each.version, ()),
+        ]
+        for each in newest_first
+    }
+    for kind in ("checkpoint", "package"):
+        own = [each for each in newest_first if each.kind == kind]
+        for version, reason in _protections(own, monitor):
+            reasons[version].append(reason)
+        for version, reason in _policies(own, keep, monitor, now):
+            reasons[version].append(reason)
+    for version, reason in _parents(newest_first, reasons, run):
+        reasons[version].append(reason)
+    return [Decision(each, tuple(reasons[each.version])) for each in newest_first]
+
+
+def rule(keep: Keep, monitor: Monitor) -> str:
+    """Return in words why a version is retired that *keep* doesn't keep."""
+    wanted = [f"the last {keep.last}" if keep.last > 1 else "the last"] if keep.last else []
+    wanted += [
+        f"the best{f' {count}' if count > 1 else ''} by {by.metric} ({by.mode})"
+        for by, count in _wanted(keep, monitor)
+    ]
+    if keep.every_epochs == 1:
+        wanted.append("the last of each epoch")
+    elif keep.every_epochs:
+        wanted.append(f"the last of epochs that are multiples of {keep.every_epochs}")
+    if keep.within is not None:
+        wanted.append(f"those created within {duration(keep.within)}")
+    return f"not among {', '.join(wanted)}"
+
+
+Reasons = list[tuple[int, str]]
+
+
+def _facts_that_keep(each: Candidate) -> list[str]:
+    reasons = [f"tag {tag}" for tag in sorted(each.tags)]
+    if each.kind not in ("checkpoint", "package"):
+        reasons.append("its manifest can't be read")
+    return reasons
+
+
+def _protections(newest_first: Sequence[Candidate], monitor: Monitor) -> Reasons:
+    found: Reasons = []
+    for each in newest_first:
+        if each.intact:
+            found.append((each.version, f"newest intact {each.kind}"))
+            break
+    found += [
+        (each.version, f"best by {monitor.metric} (the run's monitor)")
+        for each in _best(newest_first, monitor, 1)
+    ]
+    return found
+
+
+def _policies(
+    newest_first: Sequence[Candidate], keep: Keep, monitor: Monitor, now: datetime
+) -> Reasons:
+    found = _last(newest_first, keep.last)
+    for by, count in _wanted(keep, monitor):
+        found += [
+            (each.version, f"{_rank(rank, count)} by {by.metric} ({by.mode}): {_value(each, by)}")
+            for rank, each in enumerate(_best(newest_first, by, count), 1)
+        ]
+    if keep.every_epochs:
+        found += _every_epochs(newest_first, keep.every_epochs)
+    if keep.within is not None:
+        found += [
+            (each.version, f"created within {duration(keep.within)}")
+            for each in newest_first
+            # One from the future was written by a clock that is ahead.
+            if each.created_at is not None and now - each.created_at <= keep.within
+        ]
+    return found
+
+
+def _wanted(keep: Keep, monitor: Monitor) -> list[tuple[Monitor, int]]:
+    """Return by what metrics so many of the best stay, none twice."""
+    wanted = {monitor: keep.best} if keep.best else {}
+    for metric, mode in keep.best_by.items():
+        wanted[Monitor(metric, mode)] = max(keep.best, 1)
+    return list(wanted.items())
+
+
+def _rank(rank: int, count: int) -> str:
+    return "best" if count == 1 else f"best {rank} of {count}"
+
+
+def _last(newest_first: Sequence[Candidate], count: int) -> Reasons:
+    found: Reasons = []
+    intact = 0
+    for each in newest_first:
+        if intact == count:
+            break
+        found.append((each.version, "the last" if count == 1 else f"one of the last {count}"))
+        intact += each.intact
+    return found
+
+
+def _best(newest_first: Sequence[Candidate], by: Monitor, count: int) -> list[Candidate]:
+    """Return the best, best first; of equal ones the earlier, as ``best`` has it."""
+    usable = (
+        each
+        for each in newest_first
+        if each.intact
+        and (value := each.metrics.get(by.metric)) is not None
+        and not math.isnan(value)
+    )
+    return heapq.nsmallest(count, usable, key=_order(by))
+
+
+def _order(by: Monitor) -> Callable[[Candidate], tuple[float, int]]:
+    sign = 1 if by.mode == "min" else -1
+    return lambda each: (sign * (each.metrics[by.metric] or 0.0), each.version)
+
+
+def _value(each: Candidate, by: Monitor) -> str:
+    return number(each.metrics[by.metric] or 0.0)
+
+
+def _every_epochs(newest_first: Sequence[Candidate], step: int) -> Reasons:
+    found: dict[int, int] = {}
+    for each in newest_first:
+        if each.intact and each.epoch is not None and each.epoch % step == 0:
+            found.setdefault(each.epoch, each.version)
+    return [
+        (
+            version,
+            f"last of epoch {epoch}" if step == 1 else f"epoch {epoch} is a multiple of {step}",
+        )
+        for epoch, version in found.items()
+    ]
+
+
+def _parents(
+    newest_first: Sequence[Candidate], reasons: Mapping[int, Sequence[str]], run: str
+) -> Reasons:
+    kinds = {each.version: each.kind for each in newest_first}
+    return [
+        (child.parent, f"parent of {run}@{child.version}")
+        for child in newest_first
+        if reasons[child.version]
+        and child.parent in kinds
+        and not (child.parent == child.version - 1 and kinds[child.parent] == child.kind)
+    ]
