@@ -152,9 +152,7 @@ class LocalStorage:
         path = self._path(leftover.key)
         if leftover.upload is not None or not durable.is_temporary(path.name):
             raise no_leftover(leftover.key)
-        # Not synced: what comes back after a power loss is a leftover again.
-        with translated("delete", path):
-            path.unlink(missing_ok=True)
+        local_tree.clear(self._root, leftover.key)
 
     # ------------------------------------------------------------------------------------ writing
 

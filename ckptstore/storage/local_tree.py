@@ -84,6 +84,21 @@ def delete(root: Path, keys: Sequence[str]) -> dict[str, StorageError]:
     return failed
 
 
+def clear(root: Path, key: str) -> None:
+    """Remove a temporary file, if it is there.
+
+    Not durably: what comes back after a power loss is a leftover again.
+
+    Raises:
+        StorageError: It could not be removed.
+    """
+    path = root.joinpath(*key.split("/"))
+    with translated("delete", path):
+        if link := _link_above(root, path.parent):
+            raise _behind_a_link(path, link)
+        path.unlink(missing_ok=True)
+
+
 def _files(path: Path, key: str) -> Iterator[tuple[str, os.stat_result]]:
     """Yield key and status of every file below a folder, temporary ones too.
 

@@ -11,6 +11,7 @@ import pytest
 from ckptstore.errors import ArgumentError, DurabilityError, StorageError
 from ckptstore.storage.failures import (
     check_key,
+    check_keys,
     durability_error,
     not_found,
     storage_error,
@@ -72,3 +73,10 @@ def test_a_key_below_the_root_is_taken():
         check_key("runs/lr=0.1/_versions/00000001.jsonl") == "runs/lr=0.1/_versions/00000001.jsonl"
     )
     assert check_key("") == ""
+
+
+def test_keys_of_objects_are_each_named_once_and_refused_together():
+    assert check_keys(["b", "a", "b"]) == ["b", "a"]
+    for key in ("", "../a", "a/"):
+        with pytest.raises(ArgumentError):
+            check_keys(["a", key])

@@ -69,6 +69,8 @@ CALLS = [
     ("cat_ranges", lambda storage: storage.read_into(KEY, 0, memoryview(bytearray(4)))),
     ("info", lambda storage: storage.size_bytes(KEY)),
     ("ls", lambda storage: storage.list_folder("runs")),
+    ("ls", lambda storage: list(storage.walk("runs"))),
+    ("info", lambda storage: storage.written_at(KEY)),
     ("pipe_file", lambda storage: storage.create("new", b"")),
     ("exists", lambda storage: storage.create("new", b"")),
     ("makedirs", lambda storage: storage.open_writer("new")),
@@ -148,3 +150,96 @@ def test_a_missing_bucket_of_a_cloud_is_named(storage):
 
     storage._filesystem.pipe_file("/place/other", b"")
     assert storage.list_folder("") == Listing((), ())
+
+
+def keys_below(storage: RemoteStorage) -> list[str]:
+    return sorted(stored.key for stored in storage.walk(""))
+
+
+@pytest.mark.parametrize("folder", ["/place/store", "/place/store/runs/digits"])
+def test_a_folder_that_cannot_be_listed_fails_the_walk(storage, monkeypatch, folder):
+    storage.create(KEY, b"x")
+    ls = OddFilesystem.ls
+
+    def denied(self, path, **options):
+        if self._strip_protocol(path) == folder:
+            raise PermissionError(errno.EACCES, "denied")
+        return ls(self, path, **options)
+
+    monkeypatch.setattr(OddFilesystem, "ls", denied)
+
+    with pytest.raises(StorageError, match="cannot list odd://place/store"):
+        keys_below(storage)
+
+
+def test_what_is_removed_during_a_walk_is_not_there(storage):
+    for key in ("a/1", "b/2", "c/3"):
+        storage.create(key, b"x")
+    walk = storage.walk("")
+    first = next(walk).key
+    others = sorted({"a/1", "b/2", "c/3"} - {first})
+
+    storage._filesystem.rm(f"/place/store/{others[0]}")
+
+    assert [stored.key for stored in walk] == others[1:]
+
+
+def test_a_file_told_without_a_time_is_asked_for_it(storage, monkeypatch):
+    storage.create(KEY, b"x")
+    monkeypatch.setattr("ckptstore.storage.remote.latest_named", lambda _info: None)
+
+    (stored,) = storage.walk("")
+
+    assert stored.written_at == storage._filesystem.modified(storage._path(KEY))
+    assert stored.written_at == storage.written_at(KEY)
+
+
+def test_a_filesystem_that_knows_no_times_tells_none(storage, monkeypatch):
+    storage.create(KEY, b"x")
+    monkeypatch.setattr("ckptstore.storage.remote.latest_named", lambda _info: None)
+    monkeypatch.setitem(OddFilesystem.failing, "modified", NotImplementedError())
+
+    assert storage.written_at(KEY) is None
+    assert [stored.written_at for stored in storage.walk("")] == [None]
+
+
+def test_a_time_that_cannot_be_had_fails_the_walk(storage, monkeypatch):
+    storage.create(KEY, b"x")
+    monkeypatch.setattr("ckptstore.storage.remote.latest_named", lambda _info: None)
+    monkeypatch.setitem(OddFilesystem.failing, "modified", OddError())
+
+    with pytest.raises(StorageError, match="OddError"):
+        keys_below(storage)
+
+
+def test_a_file_removed_before_its_time_was_asked_for_is_not_there(storage, monkeypatch):
+    storage.create(KEY, b"x")
+    monkeypatch.setattr("ckptstore.storage.remote.latest_named", lambda _info: None)
+    monkeypatch.setitem(OddFilesystem.failing, "modified", FileNotFoundError(KEY))
+
+    assert keys_below(storage) == []
+
+
+@pytest.mark.parametrize("error", [OddError, PermissionError, TimeoutError, NotImplementedError])
+def test_what_cannot_be_deleted_is_named_and_the_rest_is_gone(storage, monkeypatch, error):
+    for key in ("a", "b", "c"):
+        storage.create(key, b"x")
+    rm_file = OddFilesystem.rm_file
+
+    def denied(self, path):
+        if path.endswith("/b"):
+            raise error("hunter2")
+        rm_file(self, path)
+
+    monkeypatch.setattr(OddFilesystem, "rm_file", denied)
+
+    failed = storage.delete(["a", "b", "c", "gone already"])
+
+    assert list(failed) == ["b"]
+    assert "cannot delete odd://place/store/b" in str(failed["b"])
+    assert "hunter2" not in str(failed["b"])
+    assert keys_below(storage) == ["b"]
+
+
+def test_nothing_is_known_to_be_left_of_interrupted_writes(storage):
+    assert list(storage.leftovers()) == []

@@ -277,6 +277,9 @@ READS = [
     lambda storage: storage.read_into(KEY, 0, memoryview(bytearray(4))),
     lambda storage: storage.size_bytes(KEY),
     lambda storage: storage.list_folder(""),
+    lambda storage: list(storage.walk("")),
+    lambda storage: list(storage.leftovers()),
+    lambda storage: storage.written_at(KEY),
 ]
 WRITES = [
     lambda storage: storage.create(KEY, b"x"),
@@ -296,7 +299,10 @@ def test_a_missing_bucket_is_named(call):
 
 @pytest.mark.parametrize("call", [*READS, *WRITES])
 def test_denied_access_says_what_to_allow(storage, requests, call):
-    for method in ("get_object", "head_object", "list_objects_v2", "put_object"):
+    for method in (
+        *("get_object", "head_object", "put_object"),
+        *("list_objects_v2", "list_multipart_uploads"),
+    ):
         requests.refuse(method, answer(403, "AccessDenied"))
 
     with pytest.raises(StorageError, match=r"s3:GetObject, s3:PutObject and s3:ListBucket"):

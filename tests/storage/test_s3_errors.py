@@ -86,3 +86,18 @@ def test_neither_endpoint_nor_options_are_repeated():
     failure = s3_errors.explain("read", "s3://b/x", timeout(), {"endpoint_url": "secret-host"})
 
     assert "secret-host" not in str(failure)
+
+
+def test_a_service_without_a_request_says_so_by_code_or_by_status():
+    for error in (answer(501), answer(501, "NotImplemented"), answer(405, "MethodNotAllowed")):
+        assert s3_errors.is_unknown_method(error)
+        assert s3_errors.is_batch_refused(error)
+    for error in (answer(403, "AccessDenied"), answer(503), timeout(), answer(400, "ExpiredToken")):
+        assert not s3_errors.is_unknown_method(error)
+        assert not s3_errors.is_batch_refused(error)
+
+
+def test_a_batch_is_refused_where_another_checksum_is_wanted():
+    assert s3_errors.is_batch_refused(answer(400, "MissingContentMD5"))
+    assert s3_errors.is_batch_refused(answer(400))
+    assert not s3_errors.is_unknown_method(answer(400, "MissingContentMD5"))
