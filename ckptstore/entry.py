@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar, Unpack
 
+from ckptstore.format.facts import VersionFacts
 from ckptstore.format.fields import format_time
 from ckptstore.format.manifest import File, Head, Pack, Parent
 from ckptstore.format.untree import decode
@@ -19,6 +20,7 @@ from ckptstore.text import number, plain
 if TYPE_CHECKING:
     import torch
 
+NOTHING_LATER = VersionFacts()
 Model = TypeVar("Model", bound="torch.nn.Module")
 """What a module's class builds: loading gives back just that."""
 
@@ -34,8 +36,13 @@ class Record:
     """None where the manifest is damaged."""
     damage: str | None = None
     """What is wrong with the manifest, where it is damaged."""
-    tags: tuple[str, ...] = ()
-    """The tags that point at it, sorted."""
+    facts: VersionFacts = NOTHING_LATER
+    """What was recorded about it later: its tags, metrics, retirement, …"""
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that point at it, sorted."""
+        return self.facts.tags
 
 
 class LoadOptions(TypedDict, total=False):

@@ -126,7 +126,9 @@ class Lookup:
         return found
 
     def latest(self, path: str, kind: str) -> Record:
-        """Return the newest version of that kind.
+        """Return the newest live version of that kind.
+
+        Those whose data are known to be damaged are passed over, with a warning.
 
         Raises:
             VersionNotFoundError: There is none.
@@ -138,6 +140,18 @@ class Lookup:
                 f"{self._where}: run {self._catalog.run_name(path) or path!r} has no {kind}"
             )
         intact_head(found)
+        passed = [
+            each
+            for each in self._catalog.damaged([path])
+            if each.version > found.version and each.kind == kind
+        ]
+        if passed:
+            listed = ", ".join(f"{each.path}@{each.version}" for each in passed)
+            warn(
+                f"{found.path}@{found.version} is taken for the latest, without {listed}: known "
+                "to be damaged",
+                FallbackWarning,
+            )
         return found
 
     def best(
@@ -224,10 +238,9 @@ class Lookup:
     def _warn_of_damage(self, paths: Sequence[str], metric: str) -> None:
         damaged = self._catalog.damaged(paths)
         if damaged:
-            listed = ", ".join(f"{path}@{version}" for path, version in damaged)
+            listed = ", ".join(f"{each.path}@{each.version}" for each in damaged)
             warn(
-                f"the best by {metric!r} is looked for without {listed}: damaged manifests, "
-                "whose metrics are unknown",
+                f"the best by {metric!r} is looked for without {listed}: known to be damaged",
                 FallbackWarning,
             )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import (
@@ -10,17 +10,25 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    TextClause,
     and_,
     bindparam,
     exists,
     func,
+    or_,
     select,
     text,
 )
 
+from ckptstore.catalog.applying import FACT_COLUMNS
+from ckptstore.catalog.rows import read_facts
 from ckptstore.catalog.sync import Known
 from ckptstore.catalog.tables import (
+    DAMAGED,
+    LIVE,
     UNSETTLED,
+    UNSETTLED_ENTRY,
+    ChildRow,
     JournalRow,
     MetricRow,
     RunRow,
@@ -28,7 +36,7 @@ from ckptstore.catalog.tables import (
     VersionRow,
 )
 from ckptstore.entry import Record
-from ckptstore.format.facts import Facts, Mode, Settings
+from ckptstore.format.facts import Facts, Mode, Settings, VersionFacts
 from ckptstore.format.layout import version_key
 from ckptstore.format.manifest import KINDS, decode_head
 
@@ -52,23 +60,43 @@ LAST = select(
         text(UNSETTLED),
     )
     .select_from(VersionRow),
+    exists()
+    .where(
+        JournalRow.store == bindparam("store"),
+        JournalRow.path == bindparam("path"),
+        text(UNSETTLED_ENTRY),
+    )
+    .select_from(JournalRow),
 )
-"""The last version and journal entry of a run, and whether any version is not settled."""
+"""The last version and journal entry of a run, and whether any of either is not settled."""
 
 SAME_VERSION = and_(
     VersionRow.store == MetricRow.store,
     VersionRow.path == MetricRow.path,
     VersionRow.version == MetricRow.version,
 )
-NEWER = and_(text(UNSETTLED), VersionRow.kind == "newer")
+NEWER = and_(text(UNSETTLED), VersionRow.kind == "newer", text(LIVE))
 HEAD_OF = select(VersionRow.head).where(
     VersionRow.store == bindparam("store"),
     VersionRow.path == bindparam("path"),
     VersionRow.version == bindparam("version"),
 )
-RECORDS = select(VersionRow.path, VersionRow.version, VersionRow.head, VersionRow.damage).where(
-    VersionRow.kind != "void"
-)
+RECORDS = select(
+    VersionRow.path,
+    VersionRow.version,
+    VersionRow.head,
+    VersionRow.damage,
+    *(VersionRow.__table__.c[name] for name in FACT_COLUMNS),
+).where(VersionRow.kind != "void")
+
+
+class Damaged(NamedTuple):
+    """A version that is known to be damaged."""
+
+    path: str
+    version: int
+    kind: str
+    """``damaged`` where its manifest can't be read."""
 
 
 class Best(NamedTuple):
@@ -90,37 +118,38 @@ class Reader:
     """
 
     def __init__(self, connection: Connection, store: str, url: str) -> None:
-        self._connection = connection
-        self._store = store
+        self.connection = connection
+        self.store = store
         self._url = url
 
     def next_numbers(self, path: str) -> tuple[int, int]:
         """Return the version and the journal entry that follow those indexed."""
-        version, entry, _ = self._last(path)
+        version, entry, *_ = self._last(path)
         return version + 1, entry + 1
 
     def known(self, path: str) -> Known:
         """Return what of a run is indexed, and what of that is worth another look."""
-        version, entry, is_unsettled = self._last(path)
-        key = {"store": self._store, "path": path, "version": version}
-        head = self._connection.execute(HEAD_OF, key).scalar() if version else None
+        version, entry, is_unsettled, has_torn_entry = self._last(path)
+        key = {"store": self.store, "path": path, "version": version}
+        head = self.connection.execute(HEAD_OF, key).scalar() if version else None
         newer: list[tuple[int, str]] = []
         void: list[int] = []
         if is_unsettled:
-            rows = self._connection.execute(
+            rows = self.connection.execute(
                 select(VersionRow.version, VersionRow.head)
-                .where(VersionRow.store == self._store, VersionRow.path == path, text(UNSETTLED))
+                .where(VersionRow.store == self.store, VersionRow.path == path, text(UNSETTLED))
                 .order_by(VersionRow.version)
             ).all()
             newer = [(row.version, row.head) for row in rows if row.head is not None]
             void = [row.version for row in rows if row.head is None]
         void_entries: Sequence[int] = ()
-        if entry:
-            void_entries = self._connection.scalars(
+        if has_torn_entry:
+            void_entries = self.connection.scalars(
                 select(JournalRow.number)
                 .where(
-                    JournalRow.store == self._store,
+                    JournalRow.store == self.store,
                     JournalRow.path == path,
+                    text(UNSETTLED_ENTRY),
                     JournalRow.kind == "void",
                 )
                 .order_by(JournalRow.number)
@@ -136,9 +165,9 @@ class Reader:
                 (JournalRow.path, JournalRow.kind, JournalRow),
             ):
                 found.update(
-                    self._connection.scalars(
+                    self.connection.scalars(
                         select(column)
-                        .where(table.store == self._store, column.in_(some), kind != "void")
+                        .where(table.store == self.store, column.in_(some), kind != "void")
                         .distinct()
                     )
                 )
@@ -146,106 +175,160 @@ class Reader:
 
     def run_name(self, path: str) -> str | None:
         """Return a run's spelling, None if it has no intact version."""
-        return self._connection.scalar(
-            select(RunRow.name).where(RunRow.store == self._store, RunRow.path == path)
+        return self.connection.scalar(
+            select(RunRow.name).where(RunRow.store == self.store, RunRow.path == path)
         )
 
-    def facts(self, path: str) -> Facts:
-        """Return what a run's journal adds up to."""
-        run = self._connection.execute(
-            select(RunRow.monitor, RunRow.mode, RunRow.config).where(
-                RunRow.store == self._store, RunRow.path == path
+    def facts(self, path: str, versions: Sequence[int] = ()) -> Facts:
+        """Return what a run's journal adds up to; of its versions only what these have."""
+        run = self.connection.execute(
+            select(RunRow.monitor, RunRow.mode, RunRow.config, RunRow.keep).where(
+                RunRow.store == self.store, RunRow.path == path
             )
         ).one_or_none()
         if run is None:
             return Facts()
         settings = None
         if run.monitor is not None:
-            settings = Settings(run.monitor, "max" if run.mode == "max" else "min", run.config)
-        return Facts(settings, {tag: version for _, tag, version in self._tags([path])})
+            mode: Mode = "max" if run.mode == "max" else "min"
+            settings = Settings(run.monitor, mode, run.config, run.keep)
+        return Facts(
+            settings,
+            {tag: version for _, tag, version in self._tags([path])},
+            {version: facts for version in versions if (facts := self.about(path, version))},
+        )
+
+    def about(self, path: str, version: int) -> VersionFacts | None:
+        """Return what was recorded about a version later, None if there is no such version."""
+        row = self.connection.execute(
+            self._records([path]).where(VersionRow.version == version)
+        ).one_or_none()
+        return None if row is None else self._facts([row])[0]
 
     def version(self, path: str, number: int) -> Record | None:
         """Return a version; damaged ones too."""
-        row = self._connection.execute(
+        row = self.connection.execute(
             self._records([path]).where(VersionRow.version == number)
         ).one_or_none()
         return None if row is None else self._decode([row])[0]
 
     def tagged(self, path: str, tag: str) -> Record | None:
         """Return the version a tag points at."""
-        number = self._connection.scalar(
+        number = self.connection.scalar(
             select(TagRow.version).where(
-                TagRow.store == self._store, TagRow.path == path, TagRow.tag == tag
+                TagRow.store == self.store, TagRow.path == path, TagRow.tag == tag
             )
         )
         return None if number is None else self.version(path, number)
 
-    def newest(self, path: str, kind: str | None, *, before: int, limit: int) -> list[Record]:
-        """Return the newest versions with numbers below *before*, the newest first.
+    def newest(
+        self,
+        path: str,
+        kind: str | None,
+        *,
+        before: int,
+        limit: int,
+        without: Collection[str] = (),
+    ) -> list[Record]:
+        """Return the newest live versions with numbers below *before*, the newest first.
 
-        What a damaged one was is unknown, so it counts as any kind.
+        What an unreadable one was is unknown, so it counts as any kind.
+
+        Args:
+            path: The run.
+            kind: Only these; None for all.
+            before: A version's number.
+            limit: At most so many.
+            without: Save ids of versions that are left out.
         """
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             self._records([path])
-            .where(VersionRow.version < before, *_of_kind(kind))
+            .where(VersionRow.version < before, *_of_kind(kind), *_intact(without))
             .order_by(VersionRow.version.desc())
             .limit(limit)
         ).all()
         return self._decode(rows)
 
-    def best(self, paths: Sequence[str], metric: str, mode: Mode, kind: str | None) -> Best | None:
-        """Return the best version; ties go to the earlier one.
+    def best(
+        self,
+        paths: Sequence[str],
+        metric: str,
+        mode: Mode,
+        kind: str | None,
+        without: Collection[str] = (),
+    ) -> Best | None:
+        """Return the best live version; ties go to the earlier one.
 
         Within a run the lower number is the earlier; between runs, ``created_at`` decides.
+
+        Args:
+            paths: The runs.
+            metric: The metric's name.
+            mode: ``min`` or ``max``.
+            kind: Only these; None for all.
+            without: Save ids of versions that are left out.
         """
-        self._refuse_newer(paths)
+        self.refuse_newer(paths)
         found = [
             best
             for some in _chunks(paths)
-            if (best := self._best_of(some, metric, mode, kind)) is not None
+            if (best := self._best_of(some, metric, mode, kind, without)) is not None
         ]
         sign = 1 if mode == "min" else -1
         return min(found, key=lambda best: (sign * best.value, *best[1:]), default=None)
 
     def metric_names(self, paths: Sequence[str], kind: str | None) -> list[str]:
-        """Return the names of all metrics of versions of that kind, sorted."""
+        """Return the names of all metrics of live versions of that kind, sorted."""
         names: set[str] = set()
         for some in _chunks(paths):
             names.update(
-                self._connection.scalars(
+                self.connection.scalars(
                     select(MetricRow.name)
                     .join(VersionRow, SAME_VERSION)
-                    .where(*self._measured(some, kind))
+                    .where(*self._measured(some, kind), *_intact())
                     .distinct()
                 )
             )
         return sorted(names)
 
-    def damaged(self, paths: Sequence[str]) -> list[tuple[str, int]]:
-        """Return path and number of the versions whose manifests can't be read, ascending."""
+    def damaged(self, paths: Sequence[str], also: Collection[str] = ()) -> list[Damaged]:
+        """Return the live versions that are known to be damaged, ascending by path and number.
+
+        Args:
+            paths: The runs.
+            also: Save ids of versions that count as damaged too.
+        """
+        known: TextClause | ColumnElement[bool] = text(DAMAGED)
+        if also:
+            known = or_(known, VersionRow.save_id.in_(also))
         return [
-            (row.path, row.version)
+            Damaged(*row)
             for some in _chunks(paths)
-            for row in self._connection.execute(
-                select(VersionRow.path, VersionRow.version)
+            for row in self.connection.execute(
+                select(
+                    VersionRow.path,
+                    VersionRow.version,
+                    VersionRow.kind,
+                )
                 .where(
-                    VersionRow.store == self._store,
+                    VersionRow.store == self.store,
                     VersionRow.path.in_(some),
-                    VersionRow.kind == "damaged",
+                    text(LIVE),
+                    known,
                 )
                 .order_by(VersionRow.path, VersionRow.version)
             )
         ]
 
     def history(self, paths: Sequence[str], *, kind: str | None, limit: int | None) -> list[Record]:
-        """Return versions, damaged ones too, ascending by path and number.
+        """Return versions, retired and damaged ones too, ascending by path and number.
 
         Args:
             paths: The runs.
             kind: Only these, and damaged ones; None for all.
             limit: At most so many, the newest: by number in one run, by ``created_at`` in several.
         """
-        self._refuse_newer(paths)
+        self.refuse_newer(paths)
         rows: list[RecordRow] = []
         for some in _chunks(paths):
             query = self._records(some).where(*_of_kind(kind))
@@ -253,19 +336,19 @@ class Reader:
                 if len(paths) > 1:
                     query = query.order_by(VersionRow.created_at.desc().nulls_last())
                 query = query.order_by(VersionRow.path, VersionRow.version.desc()).limit(limit)
-            rows += self._connection.execute(query).all()
+            rows += self.connection.execute(query).all()
         records = self._decode(rows)
         if limit is not None and len(paths) > PATHS_AT_ONCE:
             records = sorted(records, key=_age, reverse=True)[:limit]
         return sorted(records, key=lambda record: (record.path, record.version))
 
-    def _last(self, path: str) -> tuple[int, int, bool]:
-        values = {"store": self._store, "path": path}
-        version, entry, is_unsettled = self._connection.execute(LAST, values).one()
-        return version or 0, entry or 0, bool(is_unsettled)
+    def _last(self, path: str) -> tuple[int, int, bool, bool]:
+        values = {"store": self.store, "path": path}
+        version, entry, *unsettled = self.connection.execute(LAST, values).one()
+        return version or 0, entry or 0, bool(unsettled[0]), bool(unsettled[1])
 
     def _records(self, paths: Sequence[str]) -> Select[str, int, str | None, str | None]:
-        return RECORDS.where(VersionRow.store == self._store, VersionRow.path.in_(paths))
+        return RECORDS.where(VersionRow.store == self.store, VersionRow.path.in_(paths))
 
     def _decode(self, rows: Sequence[RecordRow]) -> list[Record]:
         """Turn rows into records.
@@ -273,35 +356,65 @@ class Reader:
         Raises:
             NewerFormatError: One of them was made by a newer ckptstore.
         """
+        return [
+            Record(
+                row.path,
+                row.version,
+                None
+                if row.head is None
+                else decode_head(row.head.encode(), self._where(row.path, row.version)),
+                row.damage,
+                facts,
+            )
+            for row, facts in zip(rows, self._facts(rows), strict=True)
+        ]
+
+    def _facts(self, rows: Sequence[RecordRow]) -> list[VersionFacts]:
+        """Return what was recorded later about the version of each row."""
         tags: dict[tuple[str, int], list[str]] = {}
+        children: dict[tuple[str, int], list[tuple[str, str]]] = {}
         for some in _chunks(sorted({row.path for row in rows})):
             for path, tag, version in self._tags(some):
                 tags.setdefault((path, version), []).append(tag)
+            versions = [row.version for row in rows]
+            for path, version, run, save_id in self.connection.execute(
+                select(ChildRow.path, ChildRow.version, ChildRow.run, ChildRow.save_id)
+                .where(
+                    ChildRow.store == self.store,
+                    ChildRow.path.in_(some),
+                    ChildRow.version.between(min(versions), max(versions)),
+                )
+                .order_by(ChildRow.path, ChildRow.version, ChildRow.number)
+            ):
+                children.setdefault((path, version), []).append((run, save_id))
         return [
-            Record(
-                path,
-                version,
-                None if head is None else decode_head(head.encode(), self._where(path, version)),
-                damage,
-                tuple(sorted(tags.get((path, version), ()))),
+            read_facts(
+                row,
+                sorted(tags.get((row.path, row.version), ())),
+                children.get((row.path, row.version), ()),
             )
-            for path, version, head, damage in rows
+            for row in rows
         ]
 
     def _tags(self, paths: Sequence[str]) -> Sequence[Row[str, str, int]]:
-        return self._connection.execute(
+        return self.connection.execute(
             select(TagRow.path, TagRow.tag, TagRow.version)
-            .where(TagRow.store == self._store, TagRow.path.in_(paths))
+            .where(TagRow.store == self.store, TagRow.path.in_(paths))
             .order_by(TagRow.path, TagRow.tag)
         ).all()
 
     def _best_of(
-        self, paths: Sequence[str], metric: str, mode: Mode, kind: str | None
+        self,
+        paths: Sequence[str],
+        metric: str,
+        mode: Mode,
+        kind: str | None,
+        without: Collection[str],
     ) -> Best | None:
-        usable = (*self._measured(paths, kind), MetricRow.name == metric)
+        usable = (*self._measured(paths, kind), *_intact(without), MetricRow.name == metric)
         # Null, which is NaN, is neither the least nor the greatest, and equals nothing.
         extreme = func.min(MetricRow.value) if mode == "min" else func.max(MetricRow.value)
-        value = self._connection.scalar(
+        value = self.connection.scalar(
             select(extreme).join(VersionRow, SAME_VERSION).where(*usable)
         )
         if value is None:
@@ -313,13 +426,13 @@ class Reader:
             .group_by(MetricRow.path)
             .subquery()
         )
-        row = self._connection.execute(
+        row = self.connection.execute(
             select(VersionRow.created_at, VersionRow.path, VersionRow.version)
             .join(
                 first,
                 and_(VersionRow.path == first.c.path, VersionRow.version == first.c.version),
             )
-            .where(VersionRow.store == self._store)
+            .where(VersionRow.store == self.store)
             .order_by(VersionRow.created_at, VersionRow.path)
             .limit(1)
         ).one()
@@ -328,18 +441,31 @@ class Reader:
     def _measured(self, paths: Sequence[str], kind: str | None) -> list[ColumnElement[bool]]:
         kinds = KINDS if kind is None else (kind,)
         return [
-            MetricRow.store == self._store,
+            MetricRow.store == self.store,
             MetricRow.path.in_(paths),
             VersionRow.kind.in_(kinds),
         ]
 
-    def _refuse_newer(self, paths: Sequence[str]) -> None:
-        """Raise if any version was made by a newer ckptstore: nobody can say what it holds."""
+    def refuse_newer(self, paths: Sequence[str]) -> None:
+        """Raise if a live version was made by a newer ckptstore: nobody can say what it holds."""
         for some in _chunks(paths):
-            self._decode(self._connection.execute(self._records(some).where(NEWER)).all())
+            self._decode(self.connection.execute(self._records(some).where(NEWER)).all())
 
     def _where(self, path: str, version: int) -> str:
         return f"{self._url}/{version_key(path, version)}"
+
+
+def _intact(without: Collection[str] = ()) -> list[ColumnElement[bool]]:
+    """Return the conditions for versions that are live and not known to be damaged."""
+    return [
+        text(LIVE),
+        VersionRow.damage_found.is_(None),
+        *(
+            [or_(VersionRow.save_id.is_(None), VersionRow.save_id.not_in(without))]
+            if without
+            else ()
+        ),
+    ]
 
 
 def _of_kind(kind: str | None) -> list[ColumnElement[bool]]:

@@ -38,6 +38,9 @@ UNSETTLED = "kind IN ('newer', 'void')"
 UNSETTLED_ENTRY = "(kind = 'void' OR awaits IS NOT NULL)"
 """Journal entries that were torn, or name a version that is not indexed yet."""
 
+DAMAGED = "(kind = 'damaged' OR damage_found IS NOT NULL)"
+"""Versions that are known to be damaged."""
+
 LIVE = "retired_at IS NULL"
 """Versions that are not retired. A run keeps few of them, however long it becomes."""
 
@@ -117,6 +120,14 @@ class VersionRow(Base):
             "version",
             sqlite_where=text(LIVE),
             postgresql_where=text(LIVE),
+        ),
+        Index(
+            "ix_versions_damaged",
+            "store",
+            "path",
+            "version",
+            sqlite_where=text(DAMAGED),
+            postgresql_where=text(DAMAGED),
         ),
     )
 

@@ -16,6 +16,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+DAMAGED = sa.text("(kind = 'damaged' OR damage_found IS NOT NULL)")
 LIVE = sa.text("retired_at IS NULL")
 UNSETTLED_ENTRY = sa.text("(kind = 'void' OR awaits IS NOT NULL)")
 TABLES = ("metrics", "versions", "tags", "journal", "runs", "stores")
@@ -37,13 +38,14 @@ def upgrade() -> None:
         op.add_column("versions", sa.Column(name, kind, nullable=True))
     op.add_column("runs", sa.Column("keep", sa.JSON(none_as_null=True), nullable=True))
     op.add_column("journal", sa.Column("awaits", sa.BigInteger(), nullable=True))
-    op.create_index(
-        "ix_versions_live",
-        "versions",
-        ["store", "path", "version"],
-        sqlite_where=LIVE,
-        postgresql_where=LIVE,
-    )
+    for name, chosen in (("ix_versions_live", LIVE), ("ix_versions_damaged", DAMAGED)):
+        op.create_index(
+            name,
+            "versions",
+            ["store", "path", "version"],
+            sqlite_where=chosen,
+            postgresql_where=chosen,
+        )
     op.create_index(
         "ix_journal_unsettled",
         "journal",
@@ -71,7 +73,8 @@ def downgrade() -> None:
     """Take them away again."""
     op.drop_table("children")
     op.drop_index("ix_journal_unsettled", "journal")
-    op.drop_index("ix_versions_live", "versions")
+    for name in ("ix_versions_damaged", "ix_versions_live"):
+        op.drop_index(name, "versions")
     op.drop_column("journal", "awaits")
     op.drop_column("runs", "keep")
     for name in VERSION_COLUMNS:

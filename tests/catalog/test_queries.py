@@ -131,7 +131,7 @@ def test_best_passes_over_versions_of_no_kind(storage, reader):
     commit_many(storage, "digits", {1: {"m": 1}, 2: {"m": 2}})
 
     with reader() as read:
-        read._connection.exec_driver_sql("UPDATE versions SET kind = 'damaged' WHERE version = 1")
+        read.connection.exec_driver_sql("UPDATE versions SET kind = 'damaged' WHERE version = 1")
 
         assert read.best(["digits"], "m", "min", None).version == 2
         assert read.best(["digits"], "m", "min", "checkpoint").version == 2
@@ -256,7 +256,7 @@ def test_a_reader_sees_one_store_only(storage, reader):
     note(storage, "digits", 1, tag_entry("prod", 1))
 
     with reader() as read:
-        stranger = Reader(read._connection, "0" * 32, storage.url)
+        stranger = Reader(read.connection, "0" * 32, storage.url)
 
         assert stranger.next_numbers("digits") == (1, 1)
         assert stranger.present(["digits"]) == []

@@ -1,0 +1,128 @@
+"""What retention decides on: a run's live versions, without their heads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, and_, select, text
+
+from ckptstore.catalog.tables import LIVE, MetricRow, TagRow, VersionRow
+from ckptstore.format.manifest import KINDS
+
+
+@dataclass(frozen=True)
+class LiveVersion:
+    """A version that is not retired and whose manifest can be read."""
+
+    path: str
+    """The run's path."""
+    version: int
+    kind: str
+    """``checkpoint`` or ``package``."""
+    save_id: str
+    epoch: int | None
+    step: int | None
+    created_at: datetime
+    metrics: Mapping[str, float]
+    """Later ones too, in place of the manifest's; NaN where that was recorded."""
+    tags: tuple[str, ...]
+    """The tags that point at it, sorted."""
+    parent: tuple[str, int] | None
+    """Path and number of the version it comes from."""
+    intact: bool
+    """Whether nothing is known to be wrong with its data."""
+
+
+def live(
+    connection: Connection, store: str, path: str, known_damage: Collection[str]
+) -> list[LiveVersion]:
+    """Return a run's live versions, ascending, in three queries.
+
+    Args:
+        connection: A transaction.
+        store: The store's key.
+        path: The run's path.
+        known_damage: Save ids that this process found damaged.
+    """
+    chosen = (
+        VersionRow.store == store,
+        VersionRow.path == path,
+        text(LIVE),
+        VersionRow.kind.in_(KINDS),
+    )
+    rows = connection.execute(
+        select(
+            VersionRow.version,
+            VersionRow.kind,
+            VersionRow.save_id,
+            VersionRow.epoch,
+            VersionRow.step,
+            VersionRow.created_at,
+            VersionRow.parent_path,
+            VersionRow.parent_version,
+            VersionRow.damage_found,
+        )
+        .where(*chosen)
+        .order_by(VersionRow.version)
+    ).all()
+    metrics: dict[int, dict[str, float]] = {}
+    values = connection.execute(
+        select(MetricRow.version, MetricRow.name, MetricRow.value)
+        .join(
+            VersionRow,
+            and_(
+                VersionRow.store == MetricRow.store,
+                VersionRow.path == MetricRow.path,
+                VersionRow.version == MetricRow.version,
+            ),
+        )
+        .where(*chosen)
+        .order_by(MetricRow.version, MetricRow.name)
+    )
+    for version, name, value in values:
+        metrics.setdefault(version, {})[name] = math.nan if value is None else value
+    tags: dict[int, list[str]] = {}
+    for version, tag in connection.execute(
+        select(TagRow.version, TagRow.tag)
+        .where(TagRow.store == store, TagRow.path == path)
+        .order_by(TagRow.tag)
+    ):
+        tags.setdefault(version, []).append(tag)
+    return [
+        LiveVersion(
+            path,
+            row.version,
+            row.kind,
+            row.save_id,
+            row.epoch,
+            row.step,
+            datetime.fromisoformat(row.created_at),
+            metrics.get(row.version, {}),
+            tuple(sorted(tags.get(row.version, ()))),
+            None if row.parent_path is None else (row.parent_path, row.parent_version),
+            intact=row.damage_found is None and row.save_id not in known_damage,
+        )
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True)
+class SaveState:
+    """What became of a save."""
+
+    version: int
+    is_live: bool
+    """Whether it is not retired."""
+
+
+def save_state(connection: Connection, store: str, path: str, save_id: str) -> SaveState | None:
+    """Return which version of a run a save became, None if none that is indexed."""
+    row = connection.execute(
+        select(VersionRow.version, VersionRow.retired_at)
+        .where(VersionRow.store == store, VersionRow.path == path, VersionRow.save_id == save_id)
+        .order_by(VersionRow.version)
+    ).first()
+    return None if row is None else SaveState(row.version, row.retired_at is None)
