@@ -52,14 +52,16 @@ class Pruned:
         rows = []
         for decision in self.decisions:
             each = decision.candidate
-            created = each.created_at
             rows.append(
                 [
                     plain(f"{self.run}@{each.version}"),
-                    *([plain(each.kind)] if several_kinds else []),
+                    *([each.kind] if several_kinds else []),
                     "" if each.epoch is None else number(each.epoch),
-                    *(_metric(each.metrics, name) for name in metrics),
-                    "" if created is None else created.strftime("%Y-%m-%d %H:%M:%S"),
+                    *(
+                        number(each.metrics[name]) if name in each.metrics else ""
+                        for name in metrics
+                    ),
+                    each.created_at.strftime("%Y-%m-%d %H:%M:%S"),
                     "keep" if decision.stays else "retire",
                     plain("; ".join(decision.reasons)),
                 ]
@@ -75,7 +77,7 @@ class Pruned:
                 "version": each.version,
                 "kind": each.kind,
                 "epoch": each.epoch,
-                "created_at": None if each.created_at is None else format_time(each.created_at),
+                "created_at": format_time(each.created_at),
                 "keep": decision.stays,
                 "reasons": list(decision.reasons),
                 "dry_run": self.dry_run,
@@ -90,10 +92,3 @@ class Pruned:
             f"{self.run}: {len(self.kept)} kept, {len(self.retired)} {would} "
             f"({rule(self.keep, self.monitor)})"
         )
-
-
-def _metric(metrics: Any, name: str) -> str:
-    if name not in metrics:
-        return ""
-    value = metrics[name]
-    return "nan" if value is None else number(value)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ckptstore.format.facts import Mode
+from ckptstore.format.manifest import KINDS
 from ckptstore.text import number
 from ckptstore.upkeep.keep import Keep, duration
 
@@ -17,21 +18,21 @@ NOTHING: Mapping[int, Sequence[str]] = {}
 
 @dataclass(frozen=True)
 class Candidate:
-    """A live version, as far as retention looks at it."""
+    """A live version whose manifest can be read, as far as retention looks at it."""
 
     version: int
     kind: str
-    """``checkpoint``, ``package``, or anything else for a version whose manifest can't be read."""
-    created_at: datetime | None = None
-    """By the clock of whoever saved it; None where the manifest can't be read."""
+    """``checkpoint`` or ``package``."""
+    created_at: datetime
+    """By the clock of whoever saved it."""
     epoch: int | None = None
-    metrics: Mapping[str, float | None] = field(default_factory=dict)
-    """Late ones included; None is NaN."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Later ones included."""
     tags: tuple[str, ...] = ()
     parent: int | None = None
     """The version of the same run that it came from; None if there is none, or in another run."""
     intact: bool = True
-    """Whether neither its manifest nor, so far as was found, its data are damaged."""
+    """Whether nothing is known to be wrong with its data."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,7 @@ def decide(
 
     Checkpoints and packages are counted apart. Whatever *keep* says, these stay: what *protected*
     names; tagged versions; of each kind the newest intact one and the best by the run's monitor;
-    what can't be read, as nobody knows what it is; and the version that one came from which stays
-    for a reason of its own.
+    and the version that one came from which stays for a reason of its own.
 
     In that last rule the version right before, of the same kind, is no parent. Every version of a
     training came from the one before: were that a reason, none would ever be retired. So the
@@ -92,12 +92,12 @@ def decide(
     newest_first = sorted(candidates, key=lambda each: each.version, reverse=True)
     reasons: dict[int, list[str]] = {
         each.version: [
-            *_facts_that_keep(each),
+            *(f"tag {tag}" for tag in sorted(each.tags)),
             *protected.get(each.version, ()),
         ]
         for each in newest_first
     }
-    for kind in ("checkpoint", "package"):
+    for kind in KINDS:
         own = [each for each in newest_first if each.kind == kind]
         for version, reason in _protections(own, monitor):
             reasons[version].append(reason)
@@ -125,13 +125,6 @@ def rule(keep: Keep, monitor: Monitor) -> str:
 
 
 Reasons = list[tuple[int, str]]
-
-
-def _facts_that_keep(each: Candidate) -> list[str]:
-    reasons = [f"tag {tag}" for tag in sorted(each.tags)]
-    if each.kind not in ("checkpoint", "package"):
-        reasons.append("its manifest can't be read")
-    return reasons
 
 
 def _protections(newest_first: Sequence[Candidate], monitor: Monitor) -> Reasons:
@@ -163,7 +156,7 @@ def _policies(
             (each.version, f"created within {duration(keep.within)}")
             for each in newest_first
             # One from the future was written by a clock that is ahead.
-            if each.created_at is not None and now - each.created_at <= keep.within
+            if now - each.created_at <= keep.within
         ]
     return found
 
@@ -196,20 +189,18 @@ def _best(newest_first: Sequence[Candidate], by: Monitor, count: int) -> list[Ca
     usable = (
         each
         for each in newest_first
-        if each.intact
-        and (value := each.metrics.get(by.metric)) is not None
-        and not math.isnan(value)
+        if each.intact and not math.isnan(each.metrics.get(by.metric, math.nan))
     )
     return heapq.nsmallest(count, usable, key=_order(by))
 
 
 def _order(by: Monitor) -> Callable[[Candidate], tuple[float, int]]:
     sign = 1 if by.mode == "min" else -1
-    return lambda each: (sign * (each.metrics[by.metric] or 0.0), each.version)
+    return lambda each: (sign * each.metrics[by.metric], each.version)
 
 
 def _value(each: Candidate, by: Monitor) -> str:
-    return number(each.metrics[by.metric] or 0.0)
+    return number(each.metrics[by.metric])
 
 
 def _every_epochs(newest_first: Sequence[Candidate], step: int) -> Reasons:

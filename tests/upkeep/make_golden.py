@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.upkeep.histories import KEEPS, PASTS, TRIED, pruned
+from tests.upkeep.pasts import KEEPS, PASTS, TRIED, pruned
 
 GOLDEN = Path(__file__).with_name("golden")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -9,10 +10,10 @@ from hypothesis import strategies as st
 
 from ckptstore.upkeep.keep import Keep
 from ckptstore.upkeep.retention import Candidate
-from tests.upkeep.histories import NOW
+from tests.upkeep.pasts import NOW
 
 METRICS = ("val_loss", "val_acc")
-VALUES = st.sampled_from([None, 0.0, 0.25, 0.5, 1.0, float("inf"), float("-inf")])
+VALUES = st.sampled_from([math.nan, 0.0, 0.25, 0.5, 1.0, math.inf, -math.inf])
 
 POLICIES: dict[str, st.SearchStrategy[Any]] = {
     "last": st.integers(1, 5),
@@ -43,20 +44,18 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
     for number in range(1, draw(st.integers(0, 14)) + 1):
         if draw(st.integers(0, 5)) == 0:
             continue
-        readable = draw(st.integers(0, 9)) > 0
-        kind = draw(st.sampled_from(["checkpoint"] * 3 + ["package"])) if readable else "damaged"
         found.append(
             Candidate(
                 number,
-                kind,
-                created_at=NOW - timedelta(hours=draw(st.integers(-2, 40))) if readable else None,
+                draw(st.sampled_from(["checkpoint"] * 3 + ["package"])),
+                created_at=NOW - timedelta(hours=draw(st.integers(-2, 40))),
                 epoch=draw(st.none() | st.integers(-1, 6)),
                 metrics=draw(st.dictionaries(st.sampled_from(METRICS), VALUES)),
                 tags=tuple(draw(st.sets(st.sampled_from(["a", "b"]), max_size=1)))
                 if draw(st.integers(0, 4)) == 0
                 else (),
                 parent=draw(st.none() | st.integers(1, number)),
-                intact=readable and draw(st.integers(0, 5)) > 0,
+                intact=draw(st.integers(0, 5)) > 0,
             )
         )
     return draw(st.permutations(found))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import sys
 from datetime import timedelta
 
@@ -8,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptstore.upkeep.keep import Keep
-from ckptstore.upkeep.retention import Candidate, Monitor, decide, rule
-from tests.upkeep.histories import KEEPS, NOW, PASTS, TRIED, VAL_LOSS, losses, version
+from ckptstore.upkeep.retention import Monitor, decide, rule
 from tests.upkeep.make_golden import GOLDEN, golden
+from tests.upkeep.pasts import KEEPS, NAN, NOW, PASTS, TRIED, VAL_LOSS, losses, version
 from tests.upkeep.strategies import candidates, keeps, options
 
 MONITORS = st.sampled_from([VAL_LOSS, Monitor("val_acc", "max")])
@@ -102,17 +103,12 @@ def test_damaged_versions_take_no_place_among_the_last():
     assert staying(versions, Keep(last=2)) == {1, 3, 4, 5}
 
 
-def test_a_version_that_cannot_be_read_stays():
-    versions = [*losses(0.1), Candidate(2, "damaged", intact=False), version(3, parent=1)]
-    assert reasons(versions, Keep(best=1), 2) == ("its manifest can't be read",)
-
-
 def test_of_equal_ones_the_earlier_is_the_best():
     assert staying(losses(0.5, 0.2, 0.2, 0.2, 0.9), Keep(best=1)) == {2, 5}
 
 
 def test_nan_is_never_the_best():
-    versions = losses(float("nan"), None, 0.5, float("nan"), 0.9)
+    versions = losses(NAN, NAN, 0.5, NAN, 0.9)
     assert staying(versions, Keep(best=4)) == {3, 5}
     assert staying(versions, Keep(best=4), Monitor("val_loss", "max")) == {3, 5}
 
@@ -201,7 +197,9 @@ def test_what_is_protected_is_never_retired(versions, keep, monitor, protected):
     for kind in ("checkpoint", "package"):
         intact = [each for each in versions if each.kind == kind and each.intact]
         assert {max(each.version for each in intact)} <= stays if intact else True
-        measured = [each for each in intact if each.metrics.get(monitor.metric) is not None]
+        measured = [
+            each for each in intact if not math.isnan(each.metrics.get(monitor.metric, NAN))
+        ]
         if measured:
             best = (min if monitor.mode == "min" else max)(
                 each.metrics[monitor.metric] for each in measured
@@ -297,4 +295,4 @@ def test_many_versions_take_time_in_proportion():
             sys.settrace(before)
         return lines
 
-    assert lines_run(4000) < 2.5 * lines_run(2000)
+    assert lines_run(1000) < 2.5 * lines_run(500)
