@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -11,7 +11,14 @@ from uuid_utils.compat import uuid7
 from ckptstore.catalog.index import Catalog
 from ckptstore.errors import SecondWriterError, StorageError
 from ckptstore.format.facts import Facts, Settings
-from ckptstore.format.journal import Entry, SettingsEntry, TagEntry, encode_entry
+from ckptstore.format.journal import (
+    ChildEntry,
+    Entry,
+    RetireEntry,
+    SettingsEntry,
+    TagEntry,
+    encode_entry,
+)
 from ckptstore.format.layout import journal_key
 from ckptstore.saving.commit import MAX_LOST_RACES, create_once
 from ckptstore.storage.base import Storage
@@ -73,5 +80,23 @@ def set_tag(tag: str, version: int | None) -> Decide:
 
     def decide(facts: Facts, time: datetime, writer: UUID) -> Entry | None:
         return None if facts.tags.get(tag) == version else TagEntry(tag, version, time, writer)
+
+    return decide
+
+
+def retire(reasons: Mapping[int, str]) -> Decide:
+    """Return the decision that these versions be retired, each for its reason."""
+
+    def decide(_: Facts, time: datetime, writer: UUID) -> Entry | None:
+        return RetireEntry(reasons, time, writer)
+
+    return decide
+
+
+def add_child(version: int, run: str, save_id: UUID) -> Decide:
+    """Return the decision that a version have a child in another run, by that one's save id."""
+
+    def decide(_: Facts, time: datetime, writer: UUID) -> Entry | None:
+        return ChildEntry(version, run, save_id, time, writer)
 
     return decide

@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from uuid import UUID
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.errors import (
@@ -15,6 +16,8 @@ from ckptstore.errors import (
     CkptStoreError,
     IntegrityError,
     InvalidNameError,
+    LateCommitError,
+    NewerFormatError,
     RunWarning,
     SecondWriterError,
     SettingsWarning,
@@ -29,10 +32,13 @@ from ckptstore.format.layout import (
     versions_folder,
 )
 from ckptstore.format.manifest import Head, Parent, encode_head, encode_manifest, parent_of
+from ckptstore.saving.bases import Bases
 from ckptstore.saving.commit import create_next
 from ckptstore.saving.founding import found
-from ckptstore.saving.journaling import append, set_settings, set_tag
+from ckptstore.saving.journaling import add_child, append, retire, set_settings, set_tag
 from ckptstore.saving.lineage import Lineage
+from ckptstore.saving.moment import Moment
+from ckptstore.saving.reuse import Basis
 from ckptstore.saving.settings import GivenSettings, shown
 from ckptstore.storage.base import Storage
 
@@ -89,6 +95,9 @@ class RunWriter:
         self._mine = False
         self._warned = False
         self._recorded: GivenSettings | None = None
+        self._grace_s = 0
+        self._bases = Bases(storage, catalog)
+        self._saved: dict[str, Parent] = {}
         self._lock = threading.RLock()
         _writers.add(self)
 
@@ -146,7 +155,7 @@ class RunWriter:
             if self._start is not None and not self._is_there(*self._start):
                 self._begin_again(self._start[0])
             if self._next is None:
-                found(self._storage, single_writer=self._single_writer)
+                self._grace_s = found(self._storage, single_writer=self._single_writer).grace_s
                 self._next = self._first_number()
             if goes_on and not self._mine:
                 self._mine = True
@@ -157,20 +166,71 @@ class RunWriter:
                     RunWarning,
                 )
 
-    def commit(self, head: Callable[[int], Head], lines: Sequence[bytes]) -> tuple[Head, bytes]:
+    def bases(self, kind: str, parent: Parent | None) -> list[tuple[Basis, Moment]]:
+        """Return the versions that a version of that kind may share packs with.
+
+        Its parent, and the run's previous one of its kind: each with when it was seen to be live.
+
+        Raises:
+            StorageError: The storage failed.
+        """
+        previous = self._saved.get(kind) or self._newest(kind)
+        return self._bases.live(each for each in (previous, parent) if each is not None)
+
+    def remember(self, kind: str, basis: Basis, looked: Moment) -> None:
+        """Take note of what the next version can build upon."""
+        self._saved[kind] = basis.version
+        self._bases.remember(basis, looked)
+
+    def announce(self, parent: Parent, save_id: UUID) -> None:
+        """Record in another run that one of its versions is about to have a child in this one.
+
+        So that nobody retires it there, wherever it is decided, without looking at all runs.
+
+        Raises:
+            StorageError: The storage failed.
+        """
+        path = run_path(parent.run)
+        if path == self.path:
+            return
+        try:
+            record = self._catalog.version(path, parent.version)
+            if record is None or record.head is None or record.head.save_id != parent.save_id:
+                return  # a version of another store, or of a run that was replaced since
+            append(
+                self._storage,
+                self._catalog,
+                path,
+                add_child(parent.version, self.run, save_id),
+            )
+        except (IntegrityError, NewerFormatError) as error:
+            warn(
+                f"run {parent.run!r} can't take note that {parent.run}@{parent.version} has a "
+                f"child in run {self.run!r}, so a prune there may retire it: {error}",
+                RunWarning,
+            )
+
+    def commit(
+        self, head: Callable[[int], Head], lines: Sequence[bytes], *, since: Moment
+    ) -> tuple[Head, bytes]:
         """Create the manifest under the next number that is free, and index it.
 
         Args:
             head: Gives the head for a number.
             lines: The parts' lines.
+            since: When what it names was begun to be written or seen to be live. Half the grace
+                period later a collection may have taken it.
 
         Returns:
             The head as committed, and its line's bytes.
 
         Raises:
+            LateCommitError: It took too long; what was committed is retired.
             StorageError: It could not be committed, or the outcome is unknown.
         """
         with self._lock:
+            if since.elapsed_s() > self._grace_s / 2:
+                raise self._late(f"version {self._next} of run {self.run!r} was not committed")
             first = self._next or self._first_number()
             # If this ends in an error or an interrupt the number may be taken, by us even. Then the
             # next save looks again: storage that can't keep two writers apart would write over it.
@@ -194,7 +254,23 @@ class RunWriter:
                 self._last = (key, encode_manifest(committed, lines))
             with noting(f"{committed.ref} is saved; only the catalog may be behind"):
                 self._index(line, committed)
+            if since.elapsed_s() > self._grace_s / 2:
+                self._take_back(committed)
             return committed, line
+
+    def _take_back(self, head: Head) -> None:
+        error = self._late(f"{head.ref} was retired again")
+        with noting(f"{head.ref} was committed too late, and could not be retired: load another"):
+            reason = "committed later than half the grace period after it was begun"
+            append(self._storage, self._catalog, self.path, retire({head.version: reason}))
+        raise error
+
+    def _late(self, what: str) -> LateCommitError:
+        return LateCommitError(
+            f"{self._storage.url}: the save took longer than half the store's grace period "
+            f"({self._grace_s / 2:.0f} s), so what it names may be deleted by now: {what}. Save "
+            "again; did the machine sleep?"
+        )
 
     def record(self, given: GivenSettings) -> None:
         """Record settings in the run's journal where they differ from what stands there.
@@ -274,6 +350,14 @@ class RunWriter:
             )
         return numbers[-1] + 1
 
+    def _newest(self, kind: str) -> Parent | None:
+        """Return the run's newest live version of that kind, None if there is none to build on."""
+        try:
+            record = self._catalog.latest(self.path, kind)
+        except (IntegrityError, NewerFormatError):
+            return None
+        return None if record is None or record.head is None else parent_of(record.head)
+
     def _is_there(self, key: str, start: bytes) -> bool:
         """Say whether the version this process saved last is still in the storage."""
         return self._storage.read_many([key], len(start)) == [start]
@@ -286,6 +370,8 @@ class RunWriter:
             RunWarning,
         )
         self._next = self._start = self._last = self._parent = self._recorded = None
+        self._saved.clear()
+        self._bases.forget()
         self._mine = True
         self._catalog.forget()
 

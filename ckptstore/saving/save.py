@@ -11,10 +11,12 @@ from uuid_utils.compat import uuid7
 
 from ckptstore.errors import NotRankZeroError, UnsupportedValueError
 from ckptstore.format.digest import MAX_LINE_BYTES
-from ckptstore.format.manifest import Head, Parent, encode_head
+from ckptstore.format.manifest import Head, Parent, encode_head, parent_of
 from ckptstore.format.tree import encode
 from ckptstore.saving.capture import CapturedPart
+from ckptstore.saving.moment import Moment, earliest
 from ckptstore.saving.packing import pack_parts
+from ckptstore.saving.reuse import basis_of
 from ckptstore.saving.run_writer import RunWriter
 from ckptstore.state.environment import describe, rank, world_size
 from ckptstore.storage.base import Storage
@@ -49,14 +51,18 @@ def save(storage: Storage, writer: RunWriter, parts: Sequence[CapturedPart], fac
 
     Raises:
         StorageError: The storage failed.
+        LateCommitError: It took longer than half the store's grace period.
         UnsupportedValueError: A part, or what is recorded beside them, has too many plain values.
     """
-    started = datetime.now(UTC)
+    started, since = datetime.now(UTC), Moment.now()
     environment = describe()
     writer.prepare(goes_on=facts.kind == "checkpoint")
     save_id = uuid7()
-    packed = pack_parts(storage, save_id, parts)
     parent = facts.parent or writer.parent
+    bases = writer.bases(facts.kind, parent)
+    packed = pack_parts(storage, save_id, parts, [basis for basis, _ in bases])
+    if parent is not None:
+        writer.announce(parent, save_id)
 
     def head(version: int) -> Head:
         return Head(
@@ -87,7 +93,11 @@ def save(storage: Storage, writer: RunWriter, parts: Sequence[CapturedPart], fac
             f"{length} bytes of config, model_config and metrics",
             f"a manifest's first line may take {MAX_LINE_BYTES} bytes: keep large data in extra=",
         )
-    committed, _ = writer.commit(head, packed.lines)
+    since = earliest([since, *(looked for _, looked in bases)])
+    begun = Moment.now()
+    committed, _ = writer.commit(head, packed.lines, since=since)
+    basis = basis_of(parent_of(committed), packed.packs, packed.parts, packed.samples)
+    writer.remember(facts.kind, basis, begun)
     return committed
 
 

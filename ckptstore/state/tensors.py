@@ -12,6 +12,9 @@ from ckptstore.errors import IntegrityError, StorageError, UnsupportedValueError
 
 # Staging memory for tensors that are not contiguous or not on the CPU.
 STAGING_BYTES = 16 * 1024 * 1024
+# How many stretches of a tensor are a sample of it, and how long each is at most.
+SAMPLES = 16
+SAMPLE_BYTES = 256
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -120,6 +123,30 @@ def view_bytes(tensor: torch.Tensor) -> memoryview:
     # Not view(-1): an only element may have any stride, and then its bytes can't be viewed.
     flat = tensor.detach().as_strided((tensor.numel(),), (1,)).view(torch.uint8)
     return flat.numpy().data
+
+
+def memory_sample(tensor: torch.Tensor) -> int | None:
+    """Return the hash of a few stretches of a tensor's memory, 4 KiB spread over all of it.
+
+    Equal tensors that lie in memory alike have equal samples within one process, on whatever
+    device. The tensor must be larger than its sample.
+
+    Returns:
+        None for a tensor whose memory has gaps or overlaps, which can't be sampled so.
+    """
+    strides = tensor.stride()
+    order = sorted(range(tensor.dim()), key=lambda dim: -strides[dim])
+    if not tensor.permute(order).is_contiguous() or tensor.is_conj() or tensor.is_neg():
+        return None
+    size = tensor.dtype.itemsize
+    width = SAMPLE_BYTES // size
+    step = (tensor.numel() - width) // (SAMPLES - 1)
+    if tensor.device.type == "cpu":
+        memory = view_bytes(tensor)
+        starts = range(0, SAMPLES * step * size, step * size)
+        return hash(b"".join(memory[start : start + width * size] for start in starts))
+    taken = _as_integers(tensor.detach()).as_strided((SAMPLES, width), (step, 1))
+    return hash(view_bytes(taken.contiguous().cpu()).tobytes())
 
 
 def pieces(tensor: torch.Tensor) -> Iterator[memoryview]:

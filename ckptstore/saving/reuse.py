@@ -1,0 +1,193 @@
+"""What a save need not write: tensors whose bytes lie in the store already.
+
+A tensor is found by its digest, so it must be hashed before it is known whether it will be written.
+Hashing everything first would take as long as the hashing that otherwise runs beside the writing.
+So a few small samples of each tensor are compared first, in memory, with those of the version that
+is built upon: a tensor that a training step changed differs in them all but always, and is hashed
+while it is written, as ever. Only what has equal samples is hashed first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from blake3 import blake3
+
+from ckptstore.format.layout import pack_key
+from ckptstore.format.manifest import Pack, Parent
+from ckptstore.format.part import Part
+from ckptstore.saving.capture import CapturedPart
+from ckptstore.state.tensors import (
+    SAMPLE_BYTES,
+    SAMPLES,
+    is_plain,
+    memory_sample,
+    pieces,
+    view_bytes,
+)
+from ckptstore.storage.base import Storage
+
+# A tensor of no more than that costs less to hash than to sample.
+SMALL_BYTES = SAMPLES * SAMPLE_BYTES
+# Where hashing in several threads is worth starting them.
+WORTH_THREADS_BYTES = 1024 * 1024
+# A pack stays as long as any live version names it. So a version may name a pack of another save
+# only for at least this share of its data: a store is then at most eight times what its live
+# versions hold, and in practice far from it.
+LEAST_SHARE = 1 / 8
+# Reading begins with one request for each pack's header, and each pack is one more object to lose.
+MAX_FOREIGN_PACKS = 16
+# Where there would be more, only the largest of them stay, so that the next save has room again.
+KEPT_FOREIGN_PACKS = 8
+
+PackId = tuple[object, int]
+
+
+class Place(NamedTuple):
+    """Where some bytes lie in the store."""
+
+    pack: Pack
+    start: int
+    """Bytes from the pack file's start."""
+    length: int
+
+
+@dataclass(frozen=True)
+class Basis:
+    """A version to build upon: where the bytes of each of its tensors lie."""
+
+    version: Parent
+    places: Mapping[str, Place]
+    """By BLAKE3 of the bytes."""
+    samples: frozenset[object] | None = None
+    """The samples of its tensors, None where nobody in this process has seen them."""
+    lengths: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        lengths = frozenset(place.length for place in self.places.values())
+        object.__setattr__(self, "lengths", lengths)
+
+    def may_have(self, length: int, sample: Callable[[], object]) -> bool:
+        """Say whether a tensor of that length may be in this version, without hashing it."""
+        if length not in self.lengths:
+            return False
+        return length <= SMALL_BYTES or self.samples is None or sample() in self.samples
+
+
+@dataclass
+class Known:
+    """What is known of a tensor before anything is written."""
+
+    length: int
+    digest: str | None = None
+    """None where it is hashed while it is written."""
+    place: Place | None = None
+    """Where its bytes lie already."""
+    sample: object = None
+
+
+def basis_of(
+    version: Parent,
+    packs: Sequence[Pack],
+    parts: Iterable[Part],
+    samples: frozenset[object] | None = None,
+) -> Basis:
+    """Return a version, whose head names *packs* and that has these parts, as a basis."""
+    return Basis(
+        version,
+        {
+            chunk.digest: Place(packs[chunk.pack], chunk.start, chunk.length)
+            for part in parts
+            for tensor in part.tensors
+            for chunk in tensor.chunks
+            if chunk.length
+        },
+        samples,
+    )
+
+
+def look_up(part: CapturedPart, bases: Sequence[Basis]) -> list[Known]:
+    """Return what is known of each of a part's tensors.
+
+    Args:
+        part: As captured.
+        bases: Versions to build upon.
+    """
+    return [_known(tensor, bases) for tensor in part.tensors]
+
+
+def _known(tensor: torch.Tensor, bases: Sequence[Basis]) -> Known:
+    known = Known(tensor.numel() * tensor.dtype.itemsize)
+    if known.length > SMALL_BYTES:
+        known.sample = (known.length, memory_sample(tensor))
+    if known.length and any(basis.may_have(known.length, lambda: known.sample) for basis in bases):
+        known.digest = _digest(tensor)
+        for basis in bases:
+            place = basis.places.get(known.digest)
+            if place is not None and place.length == known.length:
+                known.place = place
+                break
+    return known
+
+
+def _digest(tensor: torch.Tensor) -> str:
+    if is_plain(tensor):
+        view = view_bytes(tensor)
+        threads = blake3.AUTO if view.nbytes >= WORTH_THREADS_BYTES else 1
+        return blake3(view, max_threads=threads).hexdigest()
+    state = blake3()
+    for piece in pieces(tensor):
+        state.update(piece)
+    return state.hexdigest()
+
+
+def choose(places: Iterable[Place]) -> list[Pack]:
+    """Return the packs that a version may share, of those where its bytes lie. Pure.
+
+    The rule: at least :data:`LEAST_SHARE` of a pack's data, and at most
+    :data:`MAX_FOREIGN_PACKS` packs; where there would be more, the :data:`KEPT_FOREIGN_PACKS` with
+    the most bytes. What lies in the others is written again.
+    """
+    packs: dict[PackId, Pack] = {}
+    stretches: dict[PackId, set[tuple[int, int]]] = {}
+    for place in places:
+        packs.setdefault(_id(place.pack), place.pack)
+        stretches.setdefault(_id(place.pack), set()).add((place.start, place.length))
+    used = {pack: sum(length for _, length in found) for pack, found in stretches.items()}
+    fair = [
+        pack
+        for pack, length in used.items()
+        if length >= LEAST_SHARE * (packs[pack].size_bytes - packs[pack].header_bytes)
+    ]
+    fair.sort(key=lambda pack: -used[pack])
+    count = len(fair) if len(fair) <= MAX_FOREIGN_PACKS else KEPT_FOREIGN_PACKS
+    return [packs[pack] for pack in fair[:count]]
+
+
+def share(storage: Storage, known: Iterable[Known]) -> None:
+    """Settle what is shared: forget the place of whatever has to be written after all.
+
+    Raises:
+        StorageError: The storage failed.
+    """
+    known = [each for each in known if each.place is not None]
+    chosen = choose(each.place for each in known if each.place is not None)
+    shared = {_id(pack) for pack in chosen if _is_whole(storage, pack)}
+    for each in known:
+        if each.place is not None and _id(each.place.pack) not in shared:
+            each.place = None
+
+
+def _is_whole(storage: Storage, pack: Pack) -> bool:
+    """Say whether a pack is there at its recorded size."""
+    try:
+        return storage.size_bytes(pack_key(pack.save_id, pack.number)) == pack.size_bytes
+    except FileNotFoundError:
+        return False
+
+
+def _id(pack: Pack) -> PackId:
+    return pack.save_id, pack.number
