@@ -1,236 +1,162 @@
-"""Histories that retention is tried on, and the policies it is tried with."""
+"""Stores as clean-up sees them, written line by line into a dictionary with a clock of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
-from ckptstore.upkeep.keep import Keep
-from ckptstore.upkeep.pruned import Pruned
-from ckptstore.upkeep.retention import Candidate, Monitor, decide
+from ckptstore.catalog import sync
+from ckptstore.errors import StorageError
+from ckptstore.format.facts import Facts
+from ckptstore.format.journal import Entry, RetireEntry, UndeleteEntry, decode_entry, fold
+from ckptstore.format.layout import STORE_KEY, file_key, journal_key, pack_key, version_key
+from ckptstore.format.manifest import File, Head, Pack
+from ckptstore.format.store_facts import StoreFacts, encode_store
+from ckptstore.storage.base import Leftover
+from ckptstore.upkeep.collected import Collected
+from ckptstore.upkeep.collection import collect
+from tests.catalog.places import START, DictStorage, commit, make_head, note
 
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-VAL_LOSS = Monitor("val_loss", "min")
-
-
-def version(number: int, **facts: Any) -> Candidate:
-    """A checkpoint, one of an hour each, the last of them an hour old; one an epoch from 0."""
-    values: dict[str, Any] = {
-        "kind": "checkpoint",
-        "created_at": NOW - timedelta(hours=max(25 - number, 1)),
-        "epoch": number - 1,
-        "parent": number - 1 if number > 1 else None,
-    }
-    return Candidate(number, **{**values, **facts})
-
-
-def losses(*values: float | None, **facts: Any) -> list[Candidate]:
-    return [
-        version(number, metrics={"val_loss": value}, **facts)
-        for number, value in enumerate(values, 1)
-    ]
+DAY = timedelta(days=1)
+GRACE = 8 * DAY
+RUN = "digits"
 
 
-@dataclass(frozen=True)
-class Past:
-    """A run's live versions, and what is known of it besides."""
+class Bucket(DictStorage):
+    """A dictionary that also has leftovers, deletes that fail, and a hook before each request."""
 
-    candidates: Sequence[Candidate]
-    monitor: Monitor = VAL_LOSS
-    protected: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        super().__init__()
+        self.left: list[Leftover] = []
+        self.stuck: set[str] = set()
+        self.before: Callable[[str, str], None] = lambda _doing, _key: None
+        """Called with the request's name and its key or folder."""
 
+    def walk(self, folder: str) -> Any:
+        self.before("walk", folder)
+        return super().walk(folder)
 
-def _training() -> Past:
-    """One training of 24 epochs, at its best in the middle."""
-    return Past(
-        [
-            version(
-                number,
-                metrics={"val_loss": abs(number - 15) / 10 + 0.25, "val_acc": number % 7 / 10},
-                tags=("first",) if number == 1 else (),
-            )
-            for number in range(1, 25)
-        ]
-    )
+    def read_many(self, keys: Any, length: int) -> list[bytes | None]:
+        for key in keys:
+            self.before("read_many", key)
+        return super().read_many(keys, length)
 
+    def leftovers(self) -> Any:
+        self.before("leftovers", "")
+        return iter(list(self.left))
 
-def _ties() -> Past:
-    return Past(losses(0.5, 0.25, 0.25, 0.25, 0.75))
+    def clear(self, leftover: Leftover) -> None:
+        if leftover.key in self.stuck:
+            raise StorageError(f"{leftover.key} is locked")
+        if leftover in self.left:
+            self.left.remove(leftover)
 
-
-def _unusable() -> Past:
-    """NaN, infinities, no value: only NaN and no value are never the best."""
-    return Past(
-        [
-            *losses(None, float("inf"), 0.5, None, float("inf")),
-            version(6, metrics={}),
-            version(7, metrics={"val_acc": None}),
-        ]
-    )
+    def delete(self, keys: Any) -> Mapping[str, StorageError]:
+        for key in keys:
+            self.before("delete", key)
+        super().delete([key for key in keys if key not in self.stuck])
+        return {key: StorageError(f"{key} is locked") for key in keys if key in self.stuck}
 
 
-def _greatest() -> Past:
-    """A monitor of which more is better."""
-    return Past(
-        [
-            version(number, metrics={"val_acc": value})
-            for number, value in enumerate((0.0, 0.9, float("-inf"), 0.9, 0.8), 1)
-        ],
-        Monitor("val_acc", "max"),
-    )
+class History:
+    """A store with one run or several, and the verbs that change it, told apart by nothing else."""
+
+    def __init__(self, grace: timedelta = GRACE, *, in_place: bool = False) -> None:
+        self.storage = Bucket()
+        facts = StoreFacts(UUID(int=1), round(grace.total_seconds()), in_place)
+        self.storage.create(STORE_KEY, encode_store(facts))
+        self._packs = 0
+
+    def wait(self, time: timedelta) -> datetime:
+        """Let the storage's time pass."""
+        self.storage.now += time
+        return self.storage.now
+
+    def pack(self, size_bytes: int = 8) -> str:
+        """Write a pack; return its key."""
+        self._packs += 1
+        key = pack_key(UUID(int=self._packs), 0)
+        self.storage.create(key, bytes(size_bytes))
+        return key
+
+    def file(self) -> str:
+        """Write an opaque file; return its key."""
+        self._packs += 1
+        key = file_key(UUID(int=self._packs), 0)
+        self.storage.create(key, b"file")
+        return key
+
+    def next_version(self, run: str = RUN) -> int:
+        number = 1
+        while version_key(run, number) in self.storage.objects:
+            number += 1
+        return number
+
+    def commit(self, *keys: str, run: str = RUN) -> int:
+        """Create the manifest that names these packs and files; return its number."""
+        number = self.next_version(run)
+        commit(self.storage, self.head(keys, run, number))
+        return number
+
+    def head(self, keys: Iterable[str], run: str, number: int) -> Head:
+        packs = [Pack(_save_of(key), 0, 8, 8, "0" * 64) for key in keys if key.startswith("packs")]
+        files = [File(_save_of(key), 0, 4, "0" * 64) for key in keys if key.startswith("files")]
+        return make_head(run, number, packs=tuple(packs), files=tuple(files))
+
+    def save(self, *reused: str, run: str = RUN) -> tuple[int, str]:
+        """Write a pack and commit a version that names it; return its number and the pack."""
+        key = self.pack()
+        return self.commit(key, *reused, run=run), key
+
+    def retire(self, *versions: int, run: str = RUN, reason: str = "old") -> None:
+        reasons = dict.fromkeys(versions, reason)
+        self.note(RetireEntry(reasons, START, UUID(int=9)), run=run)
+
+    def undelete(self, *versions: int, run: str = RUN) -> None:
+        self.note(UndeleteEntry(versions, START, UUID(int=9)), run=run)
+
+    def note(self, entry: Entry, run: str = RUN) -> None:
+        number = 1
+        while journal_key(run, number) in self.storage.objects:
+            number += 1
+        note(self.storage, run, number, entry)
+
+    def facts(self, run: str = RUN) -> Facts:
+        entries = []
+        while (key := journal_key(run, len(entries) + 1)) in self.storage.objects:
+            entries.append((len(entries) + 1, decode_entry(self.storage.objects[key], key)))
+        return fold(Facts(), entries)
+
+    def append(self, decide: Any, run: str = RUN) -> Entry | None:
+        """Append what is decided, as :func:`ckptstore.saving.journaling.append` does."""
+        entry: Entry | None = decide(self.facts(run), START, UUID(int=10))
+        if entry is not None:
+            self.note(entry, run=run)
+        return entry
+
+    def known(self) -> dict[str, tuple[int, int]]:
+        """What a catalog that is up to date knows."""
+        found = {}
+        for path in sync.walk(self.storage):
+            entries = 0
+            while journal_key(path, entries + 1) in self.storage.objects:
+                entries += 1
+            found[path] = (self.next_version(path) - 1, entries)
+        return found
+
+    def collect(self, known: Any = None, **options: Any) -> Collected:
+        return collect(
+            self.storage,
+            single_writer=False,
+            known=self.known if known is None else known,
+            **options,
+        )
+
+    def has(self, key: str) -> bool:
+        return key in self.storage.objects
 
 
-def _packages() -> Past:
-    """Packages among checkpoints, each made of one; the last came from a live module."""
-    return Past(
-        [
-            *losses(0.9, 0.3, 0.4),
-            version(4, kind="package", epoch=None, parent=1),
-            version(5, kind="package", epoch=None, parent=2, tags=("prod", "a-b")),
-            version(6, parent=3, metrics={"val_loss": 0.6}),
-            version(7, parent=6, metrics={"val_loss": 0.7}),
-            version(8, kind="package", epoch=None, parent=7),
-            version(9, kind="package", epoch=None, parent=None),
-            version(10, parent=7, metrics={"val_loss": 0.8}),
-            version(11, parent=10, metrics={"val_loss": 0.85}),
-        ]
-    )
-
-
-def _went_back() -> Past:
-    """A training that went back to version 2, and then to version 4."""
-    return Past(
-        [
-            *losses(0.1, 0.5, 0.6, 0.7),
-            version(5, parent=2, metrics={"val_loss": 0.55}),
-            version(6, parent=5, metrics={"val_loss": 0.5}),
-            version(7, parent=4, metrics={"val_loss": 0.45}),
-        ]
-    )
-
-
-def _two_writers() -> Past:
-    """Two trainings saving into one run, in turn."""
-    return Past(
-        [
-            version(number, epoch=(number - 1) // 2, parent=number - 2 if number > 2 else None)
-            for number in range(1, 13)
-        ]
-    )
-
-
-def _damaged() -> Past:
-    """The newest and the best are damaged; one can't be read at all."""
-    return Past(
-        [
-            *losses(0.5, 0.4, 0.3, 0.35),
-            version(5, metrics={"val_loss": 0.1}, intact=False),
-            Candidate(6, "damaged", intact=False),
-            version(7, metrics={"val_loss": 0.2}, intact=False),
-        ]
-    )
-
-
-def _held() -> Past:
-    """Versions that something outside of the run holds on to."""
-    return Past(
-        losses(0.1, 0.2, 0.3, 0.4, 0.5),
-        protected={
-            2: ["this process resumed from it"],
-            4: ["parent of fork@1", "parent of fork@3"],
-        },
-    )
-
-
-def _retold() -> Past:
-    """Epochs saved twice, an epoch without number, epochs from -2: what others may have saved."""
-    epochs = (-2, -1, 0, 0, 1, 2, 2, None, 3, 4, 2)
-    return Past([version(number, epoch=epoch) for number, epoch in enumerate(epochs, 1)])
-
-
-def _clocks() -> Past:
-    """One saved by a clock that is ahead, one exactly two days ago, one a moment earlier."""
-    two_days_ago = NOW - timedelta(days=2)
-    return Past(
-        [
-            version(1, created_at=NOW + timedelta(hours=9)),
-            version(2, created_at=two_days_ago - timedelta(microseconds=1)),
-            version(3, created_at=two_days_ago),
-            version(4, created_at=NOW - timedelta(days=9)),
-        ]
-    )
-
-
-PASTS: Mapping[str, Past] = {
-    "training": _training(),
-    "ties": _ties(),
-    "unusable": _unusable(),
-    "greatest": _greatest(),
-    "packages": _packages(),
-    "went-back": _went_back(),
-    "two-writers": _two_writers(),
-    "damaged": _damaged(),
-    "held": _held(),
-    "retold": _retold(),
-    "clocks": _clocks(),
-    "empty": Past([]),
-}
-
-KEEPS: Mapping[str, Keep] = {
-    "last-1": Keep(last=1),
-    "last-3": Keep(last=3),
-    "best-2": Keep(best=2),
-    "best-by": Keep(best_by={"val_acc": "max"}),
-    "best-2-by": Keep(best=2, best_by={"val_acc": "max", "val_loss": "min"}),
-    "every-10": Keep(every_epochs=10),
-    "every-2": Keep(every_epochs=2),
-    "every-1": Keep(every_epochs=1),
-    "within-2-days": Keep(within=timedelta(days=2)),
-    "within-90-minutes": Keep(within=timedelta(minutes=90)),
-    "all-of-it": Keep(
-        last=3,
-        best=2,
-        best_by={"val_acc": "max"},
-        every_epochs=10,
-        within=timedelta(hours=6),
-        tags=True,
-    ),
-}
-
-TRIED = [
-    *(("training", keep) for keep in KEEPS if keep not in ("every-1", "within-2-days")),
-    ("ties", "best-2"),
-    ("unusable", "best-2-by"),
-    ("greatest", "best-2"),
-    ("greatest", "best-2-by"),
-    ("packages", "last-1"),
-    ("packages", "last-3"),
-    ("packages", "best-2"),
-    ("went-back", "last-1"),
-    ("went-back", "best-2"),
-    ("two-writers", "last-3"),
-    ("damaged", "last-1"),
-    ("damaged", "last-3"),
-    ("damaged", "best-2"),
-    ("damaged", "every-2"),
-    ("held", "last-1"),
-    ("retold", "every-2"),
-    ("retold", "every-1"),
-    ("clocks", "within-2-days"),
-    ("empty", "all-of-it"),
-]
-"""Pairs of a past and a policy that have a golden file."""
-
-
-def pruned(past: Past, keep: Keep) -> Pruned:
-    decisions = decide(
-        past.candidates,
-        keep,
-        run="digits",
-        monitor=past.monitor,
-        now=NOW,
-        protected=past.protected,
-    )
-    return Pruned("digits", keep, past.monitor, dry_run=True, decisions=decisions)
+def _save_of(key: str) -> UUID:
+    return UUID(key.rpartition("/")[2].removesuffix(".safetensors").rpartition("-")[0])

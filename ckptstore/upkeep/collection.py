@@ -1,0 +1,191 @@
+"""Collection: what no version has needed for longer than the grace period is deleted.
+
+The order matters. First a time is taken from the storage, then packs and files are listed, then the
+runs, then everything is read; only when all of it is known is the first byte deleted. Whatever
+can't be told ends it before that. The argument why nothing is lost is docs/explanation/clean-up.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import chain
+
+from ckptstore.catalog.stores import missing
+from ckptstore.errors import (
+    CollectionRefusedError,
+    IntegrityError,
+    NewerFormatError,
+    StorageError,
+)
+from ckptstore.format.layout import (
+    CLOCK_FOLDER,
+    FILES_FOLDER,
+    PACKS_FOLDER,
+    STORE_KEY,
+    STORE_KEY_NEWER,
+)
+from ckptstore.format.store_facts import StoreFacts, decode_store
+from ckptstore.saving.founding import found
+from ckptstore.storage.base import Leftover, Storage, Stored
+from ckptstore.upkeep.clock import storage_now
+from ckptstore.upkeep.collected import Collected
+from ckptstore.upkeep.garbage import Sorted, Tally, no_time, sort_out
+from ckptstore.upkeep.inventory import Known, Progress, read_runs
+
+# So many are deleted between two reports of progress: what one request to S3 takes.
+DELETE_BATCH = 1000
+
+
+def _say_nothing(doing: str, done: int, total: int | None) -> None: ...
+
+
+def collect(
+    storage: Storage,
+    *,
+    single_writer: bool,
+    known: Callable[[], Known],
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Collected:
+    """Delete the packs and files that no version has needed for longer than the grace period.
+
+    Safe beside saves, loads, undeletions and other collections, however slow or late any of them
+    is; one that was interrupted is finished by the next.
+
+    Args:
+        storage: Where the store is.
+        single_writer: Whether the caller promises that no other process writes, which storage that
+            can't keep two writers apart takes.
+        known: Gives the last version and journal entry that the catalog has of each run.
+        dry_run: Delete nothing, only say what would be. Even then an object is written for a
+            moment, as there is no other way to read the storage's clock.
+        progress: Told how far it is.
+
+    Raises:
+        CollectionRefusedError: It can't be told what is needed; nothing was deleted.
+        NotAStoreError: There is no store.
+        NotExclusiveError: The storage can't keep two writers apart, so that a version's manifest
+            may be lost, and *single_writer* isn't set.
+        CatalogError: The catalog can't say what it knows; nothing was deleted.
+    """
+    say = progress or _say_nothing
+    facts = _store_facts(storage)
+    found(storage, single_writer=single_writer)
+    grace = timedelta(seconds=facts.grace_s)
+    with _Refusing(storage):
+        # What the catalog knows by now, the listings that follow must have.
+        indexed = known()
+        now = storage_now(storage)
+        if now is None:
+            raise no_time("an object that was just created")
+        objects = list(_counted(storage, say))
+        leftovers = [each for each in storage.leftovers() if _is_older(each, now - grace)]
+        clocks = [each for each in storage.walk(CLOCK_FOLDER) if _is_older(each, now - grace)]
+        runs = read_runs(storage, now, indexed, in_place=facts.in_place, progress=say)
+        piles = sort_out(objects, runs, now, grace)
+    failed = {} if dry_run else _delete(storage, [*piles.deletable, *clocks], leftovers, say)
+    # A clock that nobody removed is what an interrupted collection left.
+    leftovers += [Leftover(each.key, None, each.size_bytes, each.written_at) for each in clocks]
+    return _collected(piles, leftovers, failed, now=now, facts=facts, dry_run=dry_run)
+
+
+def _store_facts(storage: Storage) -> StoreFacts:
+    """Read ``ckptstore.json`` without making one.
+
+    Raises:
+        NotAStoreError: There is none.
+        CollectionRefusedError: It is damaged, or a newer ckptstore was here.
+    """
+    try:
+        data = storage.read(STORE_KEY)
+    except FileNotFoundError:
+        why = missing(storage)
+        if isinstance(why, (IntegrityError, NewerFormatError)):
+            raise CollectionRefusedError(f"nothing was deleted: {why}") from why
+        raise why from None
+    with _Refusing(storage):
+        if storage.read_many([STORE_KEY_NEWER], 1) != [None]:
+            raise NewerFormatError(storage.url, f"it has {STORE_KEY_NEWER} beside {STORE_KEY}")
+        return decode_store(data, f"{storage.url}/{STORE_KEY}")
+
+
+class _Refusing:
+    """Whatever fails before the first deletion means that nothing is deleted, and says so."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FileNotFoundError):
+            raise CollectionRefusedError(
+                f"{error.filename or error} was listed and is gone: does somebody move or delete "
+                "files of this store? Nothing was deleted; try again once that is done"
+            ) from error
+        if isinstance(error, (StorageError, IntegrityError, NewerFormatError)):
+            raise CollectionRefusedError(
+                f"{error}\nSo it is not known what of {self._storage.url} is needed; nothing was "
+                "deleted"
+            ) from error
+
+
+def _counted(storage: Storage, say: Progress) -> Iterator[Stored]:
+    """List packs and files."""
+    listed = chain(storage.walk(PACKS_FOLDER), storage.walk(FILES_FOLDER))
+    for count, stored in enumerate(listed, 1):
+        if count % DELETE_BATCH == 0:
+            say("listing packs", count, None)
+        yield stored
+
+
+def _is_older(each: Leftover | Stored, since: datetime) -> bool:
+    """Say whether whoever wrote it must have given up. Without a time it is left where it is."""
+    return each.written_at is not None and each.written_at < since
+
+
+def _delete(
+    storage: Storage, objects: Sequence[Stored], leftovers: Sequence[Leftover], say: Progress
+) -> dict[str, str]:
+    """Delete, and go on where something can't be deleted.
+
+    Returns:
+        Why something could not be deleted, by key.
+    """
+    failed: dict[str, str] = {}
+    total = len(objects) + len(leftovers)
+    for start in range(0, len(objects), DELETE_BATCH):
+        batch = [stored.key for stored in objects[start : start + DELETE_BATCH]]
+        failed |= {key: str(error) for key, error in storage.delete(batch).items()}
+        say("deleting", start + len(batch), total)
+    for count, leftover in enumerate(leftovers, 1):
+        try:
+            storage.clear(leftover)
+        except StorageError as error:
+            failed[leftover.key] = str(error)
+        say("deleting", len(objects) + count, total)
+    return failed
+
+
+def _collected(
+    piles: Sorted,
+    leftovers: Sequence[Leftover],
+    failed: dict[str, str],
+    *,
+    now: datetime,
+    facts: StoreFacts,
+    dry_run: bool,
+) -> Collected:
+    return Collected(
+        now,
+        facts.grace_s,
+        dry_run,
+        tuple(stored for stored in piles.deletable if stored.key not in failed),
+        tuple(each for each in leftovers if each.key not in failed),
+        failed,
+        in_use=Tally.of(piles.in_use),
+        retired=Tally.of(piles.retired),
+        recent=Tally.of(piles.recent),
+    )

@@ -1,0 +1,111 @@
+"""Clocks that a test sets: the storage's, and those of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace, TracebackType
+from typing import Any, Self
+
+import pytest
+
+from ckptstore.storage.base import Leftover, Storage, Stored, Writer
+
+START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+class Clock:
+    """A clock that moves when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def pass_by(self, time: timedelta) -> None:
+        self.now += time
+
+
+class Clocked:
+    """A storage whose objects are as old as a test's clock says; the work is another's.
+
+    A large object has the time when it was begun, as in S3: that is the earliest it can be.
+    """
+
+    def __init__(self, storage: Storage, clock: Clock) -> None:
+        self._storage = storage
+        self.clock = clock
+        self.times: dict[str, datetime] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("exclusive", "in_place"):
+            setattr(self._storage, name, value)
+        else:
+            object.__setattr__(self, name, value)
+
+    def create(self, key: str, data: bytes) -> None:
+        self._storage.create(key, data)
+        self.times[key] = self.clock.now
+
+    def open_writer(self, key: str) -> Writer:
+        return _ClockedWriter(self, key, self._storage.open_writer(key))
+
+    def walk(self, folder: str) -> Iterator[Stored]:
+        for stored in self._storage.walk(folder):
+            yield stored._replace(written_at=self.times[stored.key])
+
+    def written_at(self, key: str) -> datetime:
+        self._storage.written_at(key)
+        return self.times[key]
+
+    def leftovers(self) -> Iterator[Leftover]:
+        for leftover in self._storage.leftovers():
+            yield leftover._replace(written_at=self.times.get(leftover.key, START))
+
+
+class _ClockedWriter:
+    def __init__(self, storage: Clocked, key: str, writer: Writer) -> None:
+        self._storage, self._key, self._writer = storage, key, writer
+        self._begun = storage.clock.now
+
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.__exit__(kind, error, trace)
+        self._storage.times[self._key] = self._begun
+
+    def write(self, data: memoryview) -> None:
+        self._writer.write(data)
+
+
+class ProcessClocks:
+    """The two clocks by which this process measures how long something took.
+
+    Attributes:
+        wall_s: What ``time.time()`` says.
+        monotonic_s: What ``time.monotonic()`` says.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.wall_s = 1_000_000.0
+        self.monotonic_s = 1_000.0
+        clocks = SimpleNamespace(time=lambda: self.wall_s, monotonic=lambda: self.monotonic_s)
+        monkeypatch.setattr("ckptstore.saving.moment.time", clocks)
+
+    def pass_by(self, time: timedelta) -> None:
+        self.wall_s += time.total_seconds()
+        self.monotonic_s += time.total_seconds()
+
+
+def pass_by(clocks: Sequence[Clock | ProcessClocks], time: timedelta) -> None:
+    """Let time pass for several clocks."""
+    for clock in clocks:
+        clock.pass_by(time)
