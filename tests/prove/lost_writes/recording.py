@@ -1,0 +1,138 @@
+"""Record what ckptstore asks of the disk, with a mark where each call of its user returned."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ckptstore import Store
+from ckptstore.errors import DurabilityError
+from tests.prove.calls import Call, Calls
+from tests.prove.lost_writes.disk import Link, Make, Operation, Rename, Sync, Unlink, Write
+from tests.prove.states import RUN, entries, opened, quietly, save, tags_of
+
+STORE = "store"
+Step = Callable[[Store], Any]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the user of a store may rely on by then."""
+
+    versions: dict[int, int] = field(default_factory=dict)
+    """The epoch of each version whose save had returned."""
+    tags: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Operations, and after how many of them what was known."""
+
+    operations: list[Operation]
+    known: list[tuple[int, Known]]
+    """Ascending; what was known once so many operations were done."""
+    syncs: int
+    """How many of them were fsyncs that somebody waited for."""
+    failed: int
+    """How many steps raised a DurabilityError."""
+    in_place: bool
+    """Whether files were created in place."""
+
+    def at(self, count: int) -> tuple[Known, Known]:
+        """Return what was known after *count* operations, and what the step under way makes it."""
+        before = [known for done, known in self.known if done <= count]
+        after = [known for done, known in self.known if done > count]
+        return before[-1], (after or before[-1:])[0]
+
+
+class _Recorder:
+    def __init__(self, failing: int | None) -> None:
+        self.operations: list[Operation] = []
+        self.syncs = 0
+        self._failing = failing
+
+    def __call__(self, call: Call, do: Callable[..., Any]) -> Any:
+        if call.name in {"fsync", "fdatasync"}:
+            return self._sync(call)
+        result = do()
+        path = call.path
+        if call.name == "mkdir" or call.creates:
+            self.operations.append(Make(path, folder=call.name == "mkdir"))
+        elif call.name == "write":
+            self.operations.append(Write(path, bytes(call.arguments[1][:result])))
+        elif call.name == "link":
+            self.operations.append(Link(path, call.to))
+        elif call.name == "unlink":
+            self.operations.append(Unlink(path))
+        elif call.name in {"rename", "replace"}:
+            self.operations.append(Rename(path, call.to))
+        elif call.name in {"pwrite", "ftruncate", "rmdir"}:
+            raise AssertionError(f"{call.name} is not modelled: ckptstore never used it")
+        return result
+
+    def _sync(self, call: Call) -> None:
+        self.syncs += 1
+        failed = self.syncs == self._failing
+        self.operations.append(Sync(call.path, failed))
+        if failed:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def record(folder: Path, steps: Sequence[Step], *, failing: int | None = None) -> Recorded:
+    """Do steps on a store that does not exist yet, and record the operations.
+
+    Args:
+        folder: An empty folder; the store is made in it.
+        steps: What its user does, one call each. A save's ``epoch`` tells what it saved.
+        failing: The number of the fsync that fails with EIO, counted from 1.
+    """
+    recorder = _Recorder(failing)
+    store, known, failed = opened(folder / STORE), [(0, Known())], 0
+    with quietly(), Calls(folder, recorder):
+        for step in steps:
+            try:
+                done = step(store)
+            except DurabilityError:
+                failed += 1
+                continue
+            last = known[-1][1]
+            versions, tags = dict(last.versions), dict(last.tags)
+            if done is not None:
+                versions[done.version] = done.epoch
+            tags |= _tags(done, step)
+            known.append((len(recorder.operations), Known(versions, tags)))
+    found, _ = entries(store)
+    last = known[-1][1]
+    assert last.versions.items() <= {each.version: each.epoch for each in found}.items()
+    assert failed or last.tags == tags_of(found)
+    store.close()
+    in_place = store._storage.in_place
+    return Recorded(recorder.operations, known, recorder.syncs, failed, in_place)
+
+
+def _tags(done: Any, step: Step) -> dict[str, int]:
+    return dict.fromkeys(done.tags, done.version) if done is not None else step.tags  # type: ignore[attr-defined] # set by `tagging`
+
+
+def saving(epoch: int, **options: Any) -> Step:
+    """Return the step that saves an epoch."""
+    return lambda store: save(store, epoch, **options)
+
+
+def packaging(version: int) -> Step:
+    """Return the step that makes a package of a version."""
+    return lambda store: store.save_package(f"{RUN}@{version}")
+
+
+def tagging(name: str, version: int) -> Step:
+    """Return the step that sets a tag."""
+
+    def step(store: Store) -> None:
+        store.tag(f"{RUN}@{version}", name)
+
+    step.tags = {name: version}  # type: ignore[attr-defined] # read by `record`
+    return step
