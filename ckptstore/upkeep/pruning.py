@@ -1,0 +1,174 @@
+"""Pruning: a run's versions are looked at, decided on, and retired with one journal entry.
+
+Retiring deletes nothing. What was retired stays in the history, can be undeleted for half the grace
+period, and is deleted by a collection after all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from ckptstore.catalog.index import Catalog
+from ckptstore.catalog.later import Child
+from ckptstore.catalog.live import LiveVersion
+from ckptstore.errors import ArgumentError
+from ckptstore.format.facts import Facts, Mode, Settings
+from ckptstore.format.journal import Entry, RetireEntry
+from ckptstore.format.layout import STORE_KEY, journal_key, run_path
+from ckptstore.format.store_facts import decode_store
+from ckptstore.saving.journaling import Decide
+from ckptstore.storage.base import Storage
+from ckptstore.upkeep.clock import storage_now
+from ckptstore.upkeep.keep import Keep
+from ckptstore.upkeep.pruned import Pruned
+from ckptstore.upkeep.retention import Candidate, Monitor, decide, rule
+
+Append = Callable[[Decide], Entry | None]
+"""Appends what is decided to the run's journal: :func:`ckptstore.saving.journaling.append`."""
+
+
+def prune(
+    catalog: Catalog,
+    storage: Storage,
+    run: str,
+    keep: Keep | None,
+    *,
+    resumed: Collection[int] = (),
+    given: tuple[str | None, Mode | None] = (None, None),
+    now: datetime,
+    append: Append | None,
+) -> Pruned:
+    """Retire what of a run is not kept: all of it with one journal entry, or none.
+
+    It is decided against the journal as it stands when the entry is made. Whatever was tagged, or
+    became a parent, before the entry got its number stays.
+
+    Args:
+        catalog: Knows what the run holds.
+        storage: Where it is.
+        run: The run, as it is spelled.
+        keep: What to keep; None means what the run's settings say.
+        resumed: The versions of this run that this process resumed from.
+        given: Monitor and mode that the caller set; they go before the recorded ones.
+        now: The time from which ``within`` counts.
+        append: Appends to the run's journal. None makes it a dry run, which writes nothing.
+
+    Returns:
+        What was decided of every version that was live, newest first.
+
+    Raises:
+        ArgumentError: *keep* is None, and the run's settings don't say.
+        IntegrityError: A journal, or what the settings say to keep, is damaged. Nothing was
+            retired; and so for the others:
+        NewerFormatError: A newer ckptstore made a version, a journal entry, or the settings.
+        StorageError: The storage failed.
+    """
+    look = _Look(catalog, storage, run, keep, resumed, given, now, is_dry=append is None)
+    if append is None:
+        catalog.sync(look.path)
+        return look.decided(catalog.facts(look.path))
+    decided: list[Pruned] = []
+
+    def retire(facts: Facts, time: datetime, writer: UUID) -> Entry | None:
+        # Asked again whenever another process was faster: the last answer is what was recorded.
+        decided[:] = [look.decided(facts)]
+        why = rule(decided[0].keep, decided[0].monitor)
+        reasons = dict.fromkeys(sorted(decided[0].retired), why)
+        return RetireEntry(reasons, time, writer) if reasons else None
+
+    append(retire)
+    return decided[0]
+
+
+class _Look:
+    """How the versions of one run are looked at, as often as it takes."""
+
+    def __init__(  # noqa: PLR0917 - made in one place
+        self,
+        catalog: Catalog,
+        storage: Storage,
+        run: str,
+        keep: Keep | None,
+        resumed: Collection[int],
+        given: tuple[str | None, Mode | None],
+        now: datetime,
+        *,
+        is_dry: bool,
+    ) -> None:
+        self.path = run_path(run)
+        self._catalog = catalog
+        self._storage = storage
+        self._run = run
+        self._keep = keep
+        self._resumed = resumed
+        self._given = given
+        self._now = now
+        self._is_dry = is_dry
+
+    def decided(self, facts: Facts) -> Pruned:
+        """Decide on what the catalog knows; the run must be synced."""
+        settings = facts.settings or Settings()
+        monitor = Monitor(self._given[0] or settings.monitor, self._given[1] or settings.mode)
+        keep = self._keep or self._recorded(settings)
+        live = self._catalog.live(self.path)
+        protected = {version: ["this process resumed from it"] for version in self._resumed}
+        present = {each.version for each in live}
+        for version, children in self._catalog.children(self.path).items():
+            if version in present:
+                protected.setdefault(version, []).extend(self._held_by(children))
+        decisions = decide(
+            [self._candidate(each) for each in live],
+            keep,
+            run=self._run,
+            monitor=monitor,
+            now=self._now,
+            protected=protected,
+        )
+        return Pruned(self._run, keep, monitor, self._is_dry, decisions)
+
+    def _recorded(self, settings: Settings) -> Keep:
+        if settings.keep is None:
+            raise ArgumentError(
+                f"run {self._run!r} has no record of what to keep: say it, as in "
+                f"prune(Keep(last=3, best=2)), or record it with store.run({self._run!r}, keep=…)"
+            )
+        where = f"{self._storage.url}: what the settings of run {self._run!r} say to keep"
+        return Keep.from_json(settings.keep, where)
+
+    def _candidate(self, version: LiveVersion) -> Candidate:
+        parent = version.parent
+        return Candidate(
+            version.version,
+            version.kind,
+            created_at=version.created_at,
+            epoch=version.epoch,
+            metrics=version.metrics,
+            tags=version.tags,
+            parent=parent[1] if parent is not None and parent[0] == self.path else None,
+            intact=version.intact,
+        )
+
+    def _held_by(self, children: Collection[Child]) -> Iterator[str]:
+        """Yield the reasons why a version's children in other runs keep it."""
+        for child in children:
+            path = run_path(child.run)
+            self._catalog.sync(path)
+            found = self._catalog.save_state(path, child.save_id)
+            if found is None and self._may_still_come(child):
+                yield f"parent of a version that is being saved into {child.run}"
+            elif found is not None and found.is_live:
+                yield f"parent of {child.run}@{found.version}"
+
+    def _may_still_come(self, child: Child) -> bool:
+        """Say whether a child that is not there was announced less than the grace period ago."""
+        key = journal_key(self.path, child.entry)
+        announced = self._storage.written_at(key)
+        # A dry run writes nothing, not even the object that tells the storage's time.
+        now = self._now if self._is_dry else storage_now(self._storage)
+        if announced is None or now is None:
+            return True
+        where = f"{self._storage.url}/{STORE_KEY}"
+        grace_s = decode_store(self._storage.read(STORE_KEY), where).grace_s
+        return now - announced <= timedelta(seconds=grace_s)
