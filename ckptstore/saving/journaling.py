@@ -46,10 +46,12 @@ def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Ent
     """
     for _ in range(MAX_LOST_RACES):
         catalog.sync(path)
+        # Before the facts: another process may index an entry into the same catalog meanwhile, and
+        # this number must not follow one that nothing was decided against.
+        _, number = catalog.next_numbers(path)
         entry = decide(catalog.facts(path), datetime.now(UTC), uuid7())
         if entry is None:
             return None
-        _, number = catalog.next_numbers(path)
         key = journal_key(path, number)
         if create_once(storage, key, encode_entry(entry), str(entry.writer)):
             catalog.sync(path)
