@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar, Unpack
 
+from ckptstore.errors import RetiredError
 from ckptstore.format.facts import VersionFacts
 from ckptstore.format.fields import format_time
 from ckptstore.format.manifest import File, Head, Pack, Parent
@@ -43,6 +44,22 @@ class Record:
     def tags(self) -> tuple[str, ...]:
         """The tags that point at it, sorted."""
         return self.facts.tags
+
+
+def check_live(ref: str, facts: VersionFacts) -> None:
+    """Refuse a version that is retired.
+
+    Raises:
+        RetiredError: It is; the message says when, by which rule, and what to do.
+    """
+    retired = facts.retired
+    if retired is not None:
+        raise RetiredError(
+            ref,
+            format_time(retired.time),
+            retired.reason,
+            f"store.undelete({ref!r}) brings it back while its data are there, or take another",
+        )
 
 
 class LoadOptions(TypedDict, total=False):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import getpass
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
+from typing import Any
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
 from ckptstore.catalog.index import Catalog
+from ckptstore.entry import check_live
 from ckptstore.errors import SecondWriterError, StorageError
-from ckptstore.format.facts import Facts, Settings
+from ckptstore.format.facts import LATE, Facts, Settings, VersionFacts
 from ckptstore.format.journal import (
     ChildEntry,
     Entry,
+    LogEntry,
+    NoteEntry,
     RetireEntry,
     SettingsEntry,
     TagEntry,
@@ -36,7 +44,8 @@ def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Ent
         storage: Where the journal is.
         catalog: Knows what the journal adds up to.
         path: The run's path.
-        decide: Gives the entry, or None if none is needed.
+        decide: Gives the entry, or None if none is needed. The facts it gets have all that is known
+            of each version, its tags too; who wrote the entry is filled in.
 
     Returns:
         The entry that was created, or None.
@@ -46,12 +55,14 @@ def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Ent
     """
     for _ in range(MAX_LOST_RACES):
         catalog.sync(path)
-        # Before the facts: another process may index an entry into the same catalog meanwhile, and
-        # this number must not follow one that nothing was decided against.
+        # The number first: what another thread indexes in between is then in the facts as well, or
+        # the number is found to be taken.
         _, number = catalog.next_numbers(path)
-        entry = decide(catalog.facts(path), datetime.now(UTC), uuid7())
+        facts = replace(catalog.facts(path), versions=_Versions(catalog, path))
+        entry = decide(facts, datetime.now(UTC), uuid7())
         if entry is None:
             return None
+        entry = replace(entry, by=author())
         key = journal_key(path, number)
         if create_once(storage, key, encode_entry(entry), str(entry.writer)):
             catalog.sync(path)
@@ -77,20 +88,69 @@ def set_settings(over: Callable[[Settings | None], Settings]) -> Decide:
     return decide
 
 
-def set_tag(tag: str, version: int | None) -> Decide:
-    """Return the decision that a tag point at a version, or be taken away where that is None."""
+def set_tag(tag: str, version: int | None, ref: str = "") -> Decide:
+    """Return the decision that a tag point at a version, or be taken away where that is None.
+
+    Args:
+        tag: The tag.
+        version: The version's number.
+        ref: The version as it is named in a message.
+
+    Returns:
+        A decision that raises :class:`~ckptstore.errors.RetiredError` if the version is retired: a
+        tag keeps what it points at, and that could be gone already.
+    """
 
     def decide(facts: Facts, time: datetime, writer: UUID) -> Entry | None:
-        return None if facts.tags.get(tag) == version else TagEntry(tag, version, time, writer)
+        if facts.tags.get(tag) == version:
+            return None
+        if version is not None and (known := facts.versions.get(version)) is not None:
+            check_live(ref or f"version {version}", known)
+        return TagEntry(tag, version, time, writer)
 
     return decide
 
 
-def retire(reasons: Mapping[int, str]) -> Decide:
-    """Return the decision that these versions be retired, each for its reason."""
+def log_metrics(version: int, metrics: Mapping[str, Any]) -> Decide:
+    """Return the decision that these metrics, encoded, be recorded of a version."""
+
+    def decide(facts: Facts, time: datetime, writer: UUID) -> Entry | None:
+        known = facts.versions.get(version, VersionFacts()).metrics
+        if all(_same(known.get(name), value) for name, value in metrics.items()):
+            return None
+        return LogEntry(version, None, None, metrics, time, writer)
+
+    return decide
+
+
+def log_epoch(epoch: int | None, step: int | None, metrics: Mapping[str, Any]) -> Decide:
+    """Return the decision that these metrics, encoded, be recorded of what has no version."""
 
     def decide(_: Facts, time: datetime, writer: UUID) -> Entry | None:
-        return RetireEntry(reasons, time, writer)
+        return LogEntry(None, epoch, step, metrics, time, writer)
+
+    return decide
+
+
+def set_note(version: int, text: str | None) -> Decide:
+    """Return the decision that a version have this note, or none where that is None."""
+
+    def decide(facts: Facts, time: datetime, writer: UUID) -> Entry | None:
+        known = facts.versions.get(version, VersionFacts())
+        return None if known.note == text else NoteEntry(version, text, time, writer)
+
+    return decide
+
+
+def retire_late(version: int) -> Decide:
+    """Return the decision that a version committed too late be retired, for good.
+
+    It is recorded even if somebody retired it meanwhile: that it can't be undeleted must be known.
+    """
+
+    def decide(_: Facts, time: datetime, writer: UUID) -> Entry | None:
+        reason = f"{LATE}committed after half the grace period since it was begun"
+        return RetireEntry({version: reason}, time, writer)
 
     return decide
 
@@ -102,3 +162,38 @@ def add_child(version: int, run: str, save_id: UUID) -> Decide:
         return ChildEntry(version, run, save_id, time, writer)
 
     return decide
+
+
+@cache
+def author() -> str | None:
+    """Return who this process runs as, ``user@host``, None if either is unknown."""
+    try:
+        name = f"{getpass.getuser()}@{socket.gethostname()}"
+    except (ImportError, KeyError, OSError):  # a user that the machine has no entry of
+        return None
+    return name.encode(errors="replace").decode()
+
+
+class _Versions(Mapping[int, VersionFacts]):
+    """What is known of a run's versions, looked up as it is asked for."""
+
+    def __init__(self, catalog: Catalog, path: str) -> None:
+        self._catalog = catalog
+        self._path = path
+
+    def __getitem__(self, version: int) -> VersionFacts:
+        facts = self._catalog.version_facts(self._path, version)
+        if facts is None:
+            raise KeyError(version)
+        return facts
+
+    def __iter__(self) -> Iterator[int]:
+        return (record.version for record in self._catalog.history([self._path]))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _same(known: object, value: object) -> bool:
+    """Say whether two encoded metrics are written alike: 1 and 1.0 are not."""
+    return repr(known) == repr(value)

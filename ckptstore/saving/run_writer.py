@@ -23,6 +23,7 @@ from ckptstore.errors import (
     SettingsWarning,
     warn,
 )
+from ckptstore.format.journal import Entry as JournalEntry
 from ckptstore.format.layout import (
     VERSION_FILE,
     check_tag,
@@ -35,7 +36,14 @@ from ckptstore.format.manifest import Head, Parent, encode_head, encode_manifest
 from ckptstore.saving.bases import Bases
 from ckptstore.saving.commit import create_next
 from ckptstore.saving.founding import found
-from ckptstore.saving.journaling import add_child, append, retire, set_settings, set_tag
+from ckptstore.saving.journaling import (
+    Decide,
+    add_child,
+    append,
+    retire_late,
+    set_settings,
+    set_tag,
+)
 from ckptstore.saving.lineage import Lineage
 from ckptstore.saving.moment import Moment
 from ckptstore.saving.reuse import Basis
@@ -261,8 +269,7 @@ class RunWriter:
     def _take_back(self, head: Head) -> None:
         error = self._late(f"{head.ref} was retired again")
         with noting(f"{head.ref} was committed too late, and could not be retired: load another"):
-            reason = "committed later than half the grace period after it was begun"
-            append(self._storage, self._catalog, self.path, retire({head.version: reason}))
+            append(self._storage, self._catalog, self.path, retire_late(head.version))
         raise error
 
     def _late(self, what: str) -> LateCommitError:
@@ -321,12 +328,24 @@ class RunWriter:
         """Point a tag at a version, or take it away where that is None.
 
         Raises:
+            RetiredError: The version is retired.
             InvalidNameError: *tag* is no name for a tag. A journal that held it would be damaged.
         """
         check_tag(tag)
+        self.append(set_tag(tag, version, f"{self.run}@{version}"))
+
+    def append(self, decide: Decide) -> JournalEntry | None:
+        """Append what *decide* makes of the run's journal as it stands.
+
+        Returns:
+            The entry that was created, None if none was needed.
+
+        Raises:
+            StorageError: It could not be created, or the storage can't keep two writers apart.
+        """
         with self._lock:
             found(self._storage, single_writer=self._single_writer)
-            append(self._storage, self._catalog, self.path, set_tag(tag, version))
+            return append(self._storage, self._catalog, self.path, decide)
 
     def _first_number(self) -> int:
         listing = self._storage.list_folder(versions_folder(self.path))
