@@ -256,6 +256,20 @@ def test_a_child_that_may_still_come_keeps_its_parent_for_the_grace_period(place
     assert place.prune().kept == [5, 2]
 
 
+def test_a_child_that_came_since_its_run_was_indexed_is_found(place):
+    announce(place, 1, 71)
+    place.commit(1, "fork", save_id=UUID(int=70))
+    assert place.catalog.discover() == ["digits", "fork"]
+    place.commit(2, "fork", save_id=UUID(int=71))
+    assert place.reasons(1) == ("parent of fork@2",)
+
+
+def test_a_dry_run_makes_no_object_to_tell_the_time(place, monkeypatch):
+    announce(place, 1, 71)
+    monkeypatch.setattr(place.storage, "create", None)
+    assert place.reasons(1) == ("parent of a version that is being saved into fork",)
+
+
 def test_the_clock_of_who_announced_a_child_does_not_count(place):
     early = ChildEntry(1, "fork", UUID(int=71), START - timedelta(days=400), WRITER)
     place.note(early)
