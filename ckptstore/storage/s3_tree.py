@@ -49,8 +49,9 @@ class S3Tree:
         while True:
             page = self._storage.run("list", folder, self._objects, prefix, place)
             for each in page.get("Contents", []):
-                # Some consoles make a "new folder" an object whose name ends like that.
-                if not each["Key"].endswith("/"):
+                # Some consoles make a "new folder" an object whose name ends like that. What is not
+                # below the prefix is another's, should a service forget to leave it out.
+                if each["Key"].startswith(prefix) and not each["Key"].endswith("/"):
                     yield Stored(
                         each["Key"].removeprefix(self._prefix),
                         int(each["Size"]),

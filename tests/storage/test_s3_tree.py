@@ -221,6 +221,17 @@ def test_a_service_that_had_that_listing_a_page_ago_has_it(storage, monkeypatch)
         list(storage.leftovers())
 
 
+@pytest.mark.usefixtures("requests")
+def test_what_a_service_lists_of_other_stores_is_not_ours(storage, monkeypatch):
+    names = ("some/prefix/packs/00/1", "some/prefix-2/packs/00/1", "packs/00/1")
+    objects = {"Contents": [{"Key": name, "Size": 1} for name in names]}
+    answers(monkeypatch, "list_objects_v2", objects)
+    answers(monkeypatch, "list_multipart_uploads", {"Uploads": [upload(name) for name in names]})
+
+    assert keys_below(storage) == ["packs/00/1"]
+    assert [leftover.key for leftover in storage.leftovers()] == ["packs/00/1"]
+
+
 # ---------------------------------------------------------------------------------- deleting
 
 
