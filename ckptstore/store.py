@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from ckptstore.catalog.index import Catalog
-from ckptstore.catalog.lookup import Lookup, check_monitor, intact_head
-from ckptstore.entry import Checkpoint, Entry, LoadOptions, Model, Package, Record
-from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
+from ckptstore.catalog.lookup import check_monitor
+from ckptstore.entry import Checkpoint, Entry, LoadOptions, Model, Package
+from ckptstore.format.layout import Ref, check_run, parse_ref
 from ckptstore.history import History
+from ckptstore.keeping import Keeping
+from ckptstore.later_facts import LaterFacts
+from ckptstore.opened import Mode
 from ckptstore.run import Run
-from ckptstore.saving.lineage import Lineage
-from ckptstore.source import Source
-from ckptstore.storage.opening import open_storage
 
 if TYPE_CHECKING:
     import torch
 
     from ckptstore.loading.resume import Resumed
-    from ckptstore.saving.run_writer import RunWriter
     from ckptstore.saving.settings import GivenSettings
 
-Mode = Literal["min", "max"]
-Monitor = tuple[str | None, Mode | None]
 
-
-class Store:
+class Store(LaterFacts, Keeping):
     """A root folder or prefix with all its runs, versions and their catalog.
 
     Opening creates nothing: the first save does. A store can be used from several threads, after a
@@ -53,59 +45,6 @@ class Store:
         ArgumentError: *monitor* or *mode* is not usable, or the URL is none.
         MissingPackageError: The filesystem's package or the database's driver is not installed.
     """
-
-    def __init__(
-        self,
-        url: str | os.PathLike[str],
-        *,
-        catalog: str | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-        run: str = "default",
-        monitor: str | None = None,
-        mode: Mode | None = None,
-        single_writer: bool = False,
-    ) -> None:
-        self._default_run = check_run(run)
-        check_monitor(monitor, mode)
-        self._monitor: Monitor = (monitor, mode)
-        self._single_writer = single_writer
-        self._storage = open_storage(url, storage_options)
-        self._catalog = Catalog(catalog, self._storage)
-        self._lookup = Lookup(self._catalog, self._storage.url)
-        self._writers: dict[str, RunWriter] = {}
-        self._lineage = Lineage()
-        self._source = Source(self._storage, self._writer, storage_options)
-        self._options: dict[str, Any] = {"catalog": catalog, "storage_options": storage_options}
-        self._options |= {"run": run, "monitor": monitor, "mode": mode}
-        self._options |= {"single_writer": single_writer}
-
-    @property
-    def url(self) -> str:
-        """Where the store is, without credentials."""
-        return self._storage.url
-
-    def __repr__(self) -> str:
-        return f"Store({self.url!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Go to another process, as workers of a DataLoader need: it opens the store anew."""
-        return functools.partial(type(self), self.url, **self._options), ()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the database and of connections. The store can be used again afterwards."""
-        self._catalog.close()
-        self._storage.close()
 
     def run(
         self,
@@ -250,40 +189,6 @@ class Store:
         how = {"part": part, "model_config": model_config, "tags": tags}
         return self._save_package(run, given, source, told, parent, **how)
 
-    def tag(self, ref: str | int | Checkpoint | Package, name: str) -> None:
-        """Point a tag at a version, from wherever it pointed before.
-
-        Args:
-            ref: The version, or its ref.
-            name: The tag: letters, digits and ``. _ = + , -``; no number, ``best`` or ``latest``.
-
-        Raises:
-            InvalidNameError: *name* is no name for a tag, or *ref* is none.
-            NotFoundError: There is no such version.
-            IntegrityError: The version's manifest or the run's journal is damaged.
-            NewerFormatError: A newer ckptstore made the store, the version or the journal.
-            StorageError: The storage failed.
-        """
-        entry = ref if isinstance(ref, Entry) else self.get(ref)
-        self._writer(entry.run).tag(name, entry.version)
-
-    def untag(self, name: str, *, run: str | None = None) -> None:
-        """Take a tag away; nothing happens if there is none of that name.
-
-        Args:
-            name: The tag.
-            run: The run it belongs to; the only run there is if None.
-
-        Raises:
-            InvalidNameError: *name* is no name for a tag.
-            NotFoundError: No such run, or several and none was named.
-            IntegrityError: The run's journal is damaged.
-            NewerFormatError: A newer ckptstore made the store or the journal.
-            StorageError: The storage failed.
-        """
-        path = self._lookup.one_path(run)
-        self._writer(self._catalog.run_name(path) or path).tag(name, None)
-
     # ------------------------------------------------------------ looking up
 
     def best(
@@ -326,20 +231,6 @@ class Store:
             StorageError: The storage failed.
         """
         return self._checkpoint(self._lookup.latest(self._lookup.one_path(run), "checkpoint"))
-
-    def get(self, ref: str | int) -> Checkpoint | Package:
-        """Return a version by its ref: ``digits@7``, ``digits@best``, ``digits@prod``, ``@latest``.
-
-        Raises:
-            InvalidNameError: It is no ref.
-            VersionNotFoundError: There is no such version.
-            RunNotFoundError: No such run, or several and none was named.
-            NotAStoreError: There is no store.
-            IntegrityError: Its manifest is damaged.
-            NewerFormatError: A newer ckptstore made it.
-            StorageError: The storage failed.
-        """
-        return self._get(parse_ref(ref), self._monitor)
 
     def runs(self) -> list[str]:
         """Return the names of all runs, sorted.
@@ -575,14 +466,6 @@ class Store:
         head, names = save_package(self._storage, writer, given, entry, **how)
         return Package(head, self._source, names)
 
-    def _best(
-        self, run: str | None, metric: str | None, mode: Mode | None, monitor: Monitor
-    ) -> Checkpoint:
-        return self._checkpoint(self._lookup.best(run, metric=metric, mode=mode, given=monitor))
-
-    def _get(self, ref: Ref, monitor: Monitor) -> Checkpoint | Package:
-        return self._entry(self._lookup.by_ref(ref, given=monitor))
-
     def _load_package(
         self,
         factory: Callable[..., torch.nn.Module],
@@ -596,36 +479,3 @@ class Store:
         package = self._entry(self._lookup.by_ref(ref, "package", monitor))
         loaded = load_package(package, factory, device=device, model_config=model_config)
         return Package(package.head, self._source, package.tags, loaded=loaded)
-
-    def _writer(self, run: str) -> RunWriter:
-        from ckptstore.saving.run_writer import RunWriter
-
-        made = RunWriter(
-            self._storage, self._catalog, run, self._lineage, single_writer=self._single_writer
-        )
-        writer = self._writers.setdefault(run_path(run), made)
-        writer.spell(run)
-        return writer
-
-    def _given(
-        self, config: Mapping[str, Any] | None, monitor: str | None, mode: Mode | None
-    ) -> GivenSettings:
-        from ckptstore.saving.settings import given_settings
-
-        return given_settings(config, monitor or self._monitor[0], mode or self._monitor[1])
-
-    def _parent(self, parent: Checkpoint | Package | str | None) -> Any:
-        from ckptstore.format.manifest import parent_of
-
-        if parent is None:
-            return None
-        entry = parent if isinstance(parent, Entry) else self.get(parent)
-        return parent_of(entry.head)
-
-    def _checkpoint(self, record: Record) -> Checkpoint:
-        return Checkpoint(intact_head(record), self._source, record.tags)
-
-    def _entry(self, record: Record) -> Checkpoint | Package:
-        head = intact_head(record)
-        kind = Checkpoint if head.kind == "checkpoint" else Package
-        return kind(head, self._source, record.tags)

@@ -199,5 +199,5 @@ class FailingWriter:
 
 def store_on(storage: Storage, **options: Any) -> Store:
     """Return a store on a storage of the test's own making, its index in memory."""
-    with mock.patch("ckptstore.store.open_storage", return_value=storage):
+    with mock.patch("ckptstore.opened.open_storage", return_value=storage):
         return Store(storage.url, **{"catalog": "sqlite://", **options})

@@ -16,6 +16,7 @@ from typing import Any
 
 from ckptstore import Checkpoint, History, Package, Resumed, Run, Store, errors, remember_init
 from ckptstore.entry import Audit, Entry, LoadOptions, Overridden
+from ckptstore.opened import Opened
 from tests.docs.pages import ROOT
 
 API = ROOT / "docs" / "reference" / "api.md"
@@ -53,10 +54,10 @@ def api() -> str:
     pieces = [START]
     for title, subject in SUBJECTS.items():
         pieces.append(f"## {title}\n\n{markdown(subject.__doc__)}")
-        tree = class_node(subject)
         if subject is Store:  # the only one that is made by hand
-            pieces.append(constructor(tree))
-        pieces += list(members(tree, title))
+            pieces.append(constructor(class_node(Opened), "Store"))
+        for each in (subject, *shared(subject)):
+            pieces += list(members(class_node(each), title))
     pieces.append(f"## remember_init\n\n{markdown(remember_init.__doc__)}")
     return "\n\n".join(piece.strip() for piece in pieces) + "\n"
 
@@ -83,10 +84,19 @@ def class_node(subject: Any) -> ast.ClassDef:
     return node
 
 
-def constructor(tree: ast.ClassDef) -> str:
+def shared(subject: Any) -> list[Any]:
+    """The classes a class is put together from that have no section of their own."""
+    return [
+        base
+        for base in inspect.getmro(subject)[1:]
+        if base.__module__.startswith("ckptstore.") and base not in SUBJECTS.values()
+    ]
+
+
+def constructor(tree: ast.ClassDef, name: str) -> str:
     made = next(node for node in tree.body if getattr(node, "name", "") == "__init__")
     assert isinstance(made, ast.FunctionDef)
-    return f"```py\n{signature(made, name=tree.name)}\n```"
+    return f"```py\n{signature(made, name=name)}\n```"
 
 
 def members(tree: ast.ClassDef, title: str) -> Iterator[str]:

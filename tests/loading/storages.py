@@ -113,7 +113,7 @@ class Watched:
 
 def store_on(storage: Any, **options: Any) -> Store:
     """Return a store whose bytes go through *storage*."""
-    with mock.patch("ckptstore.store.open_storage", return_value=storage):
+    with mock.patch("ckptstore.opened.open_storage", return_value=storage):
         return Store(storage.url, **options)
 
 

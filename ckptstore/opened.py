@@ -1,0 +1,138 @@
+"""A store that is open: its storage, its catalog, and this process's hold on its runs."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from ckptstore.catalog.index import Catalog
+from ckptstore.catalog.lookup import Lookup, check_monitor, intact_head
+from ckptstore.entry import Checkpoint, Entry, Package, Record
+from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
+from ckptstore.saving.lineage import Lineage
+from ckptstore.source import Source
+from ckptstore.storage.opening import open_storage
+
+if TYPE_CHECKING:
+    from ckptstore.saving.run_writer import RunWriter
+    from ckptstore.saving.settings import GivenSettings
+
+Mode = Literal["min", "max"]
+Monitor = tuple[str | None, Mode | None]
+
+
+class Opened:
+    """What all verbs of a store work with; :class:`ckptstore.Store` describes its arguments."""
+
+    def __init__(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        catalog: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        run: str = "default",
+        monitor: str | None = None,
+        mode: Mode | None = None,
+        single_writer: bool = False,
+    ) -> None:
+        self._default_run = check_run(run)
+        check_monitor(monitor, mode)
+        self._monitor: Monitor = (monitor, mode)
+        self._single_writer = single_writer
+        self._storage = open_storage(url, storage_options)
+        self._catalog = Catalog(catalog, self._storage)
+        self._lookup = Lookup(self._catalog, self._storage.url)
+        self._writers: dict[str, RunWriter] = {}
+        self._lineage = Lineage()
+        self._source = Source(self._storage, self._writer, storage_options)
+        self._options: dict[str, Any] = {"catalog": catalog, "storage_options": storage_options}
+        self._options |= {"run": run, "monitor": monitor, "mode": mode}
+        self._options |= {"single_writer": single_writer}
+
+    @property
+    def url(self) -> str:
+        """Where the store is, without credentials."""
+        return self._storage.url
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process, as workers of a DataLoader need: it opens the store anew."""
+        return functools.partial(type(self), self.url, **self._options), ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database and of connections. The store can be used again afterwards."""
+        self._catalog.close()
+        self._storage.close()
+
+    def get(self, ref: str | int) -> Checkpoint | Package:
+        """Return a version by its ref: ``digits@7``, ``digits@best``, ``digits@prod``, ``@latest``.
+
+        Raises:
+            InvalidNameError: It is no ref.
+            VersionNotFoundError: There is no such version.
+            RunNotFoundError: No such run, or several and none was named.
+            NotAStoreError: There is no store.
+            IntegrityError: Its manifest is damaged.
+            NewerFormatError: A newer ckptstore made it.
+            StorageError: The storage failed.
+        """
+        return self._get(parse_ref(ref), self._monitor)
+
+    # ------------------------------------------------------------ how
+
+    def _best(
+        self, run: str | None, metric: str | None, mode: Mode | None, monitor: Monitor
+    ) -> Checkpoint:
+        return self._checkpoint(self._lookup.best(run, metric=metric, mode=mode, given=monitor))
+
+    def _get(self, ref: Ref, monitor: Monitor) -> Checkpoint | Package:
+        return self._entry(self._lookup.by_ref(ref, given=monitor))
+
+    def _writer(self, run: str) -> RunWriter:
+        from ckptstore.saving.run_writer import RunWriter
+
+        made = RunWriter(
+            self._storage, self._catalog, run, self._lineage, single_writer=self._single_writer
+        )
+        writer = self._writers.setdefault(run_path(run), made)
+        writer.spell(run)
+        return writer
+
+    def _given(
+        self, config: Mapping[str, Any] | None, monitor: str | None, mode: Mode | None
+    ) -> GivenSettings:
+        from ckptstore.saving.settings import given_settings
+
+        return given_settings(config, monitor or self._monitor[0], mode or self._monitor[1])
+
+    def _parent(self, parent: Checkpoint | Package | str | None) -> Any:
+        from ckptstore.format.manifest import parent_of
+
+        if parent is None:
+            return None
+        entry = parent if isinstance(parent, Entry) else self.get(parent)
+        return parent_of(entry.head)
+
+    def _checkpoint(self, record: Record) -> Checkpoint:
+        return Checkpoint(intact_head(record), self._source, record.tags)
+
+    def _entry(self, record: Record) -> Checkpoint | Package:
+        head = intact_head(record)
+        kind = Checkpoint if head.kind == "checkpoint" else Package
+        return kind(head, self._source, record.tags)
