@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
     Select,
-    TextClause,
     and_,
     bindparam,
     exists,
@@ -24,13 +23,11 @@ from ckptstore.catalog.applying import FACT_COLUMNS
 from ckptstore.catalog.rows import read_facts
 from ckptstore.catalog.sync import Known
 from ckptstore.catalog.tables import (
-    DAMAGED,
     LIVE,
     UNSETTLED,
     UNSETTLED_ENTRY,
     ChildRow,
     JournalRow,
-    MetricRow,
     RunRow,
     TagRow,
     VersionRow,
@@ -38,7 +35,7 @@ from ckptstore.catalog.tables import (
 from ckptstore.entry import Record
 from ckptstore.format.facts import Facts, Mode, Settings, VersionFacts
 from ckptstore.format.layout import version_key
-from ckptstore.format.manifest import KINDS, decode_head
+from ckptstore.format.manifest import decode_head
 
 if TYPE_CHECKING:
     RecordRow = Row[str, int, str | None, str | None]
@@ -70,11 +67,6 @@ LAST = select(
 )
 """The last version and journal entry of a run, and whether any of either is not settled."""
 
-SAME_VERSION = and_(
-    VersionRow.store == MetricRow.store,
-    VersionRow.path == MetricRow.path,
-    VersionRow.version == MetricRow.version,
-)
 NEWER = and_(text(UNSETTLED), VersionRow.kind == "newer", text(LIVE))
 HEAD_OF = select(VersionRow.head).where(
     VersionRow.store == bindparam("store"),
@@ -88,24 +80,6 @@ RECORDS = select(
     VersionRow.damage,
     *(VersionRow.__table__.c[name] for name in FACT_COLUMNS),
 ).where(VersionRow.kind != "void")
-
-
-class Damaged(NamedTuple):
-    """A version that is known to be damaged."""
-
-    path: str
-    version: int
-    kind: str
-    """``damaged`` where its manifest can't be read."""
-
-
-class Best(NamedTuple):
-    """The best version of some runs, by what decides between two."""
-
-    value: float
-    created_at: str
-    path: str
-    version: int
 
 
 class Reader:
@@ -159,7 +133,7 @@ class Reader:
     def present(self, paths: Sequence[str]) -> list[str]:
         """Return those of *paths* that have a version or a journal entry, sorted."""
         found: set[str] = set()
-        for some in _chunks(paths):
+        for some in chunks(paths):
             for column, kind, table in (
                 (VersionRow.path, VersionRow.kind, VersionRow),
                 (JournalRow.path, JournalRow.kind, JournalRow),
@@ -243,82 +217,11 @@ class Reader:
         """
         rows = self.connection.execute(
             self._records([path])
-            .where(VersionRow.version < before, *_of_kind(kind), *_intact(without))
+            .where(VersionRow.version < before, *_of_kind(kind), *intact(without))
             .order_by(VersionRow.version.desc())
             .limit(limit)
         ).all()
         return self._decode(rows)
-
-    def best(
-        self,
-        paths: Sequence[str],
-        metric: str,
-        mode: Mode,
-        kind: str | None,
-        without: Collection[str] = (),
-    ) -> Best | None:
-        """Return the best live version; ties go to the earlier one.
-
-        Within a run the lower number is the earlier; between runs, ``created_at`` decides.
-
-        Args:
-            paths: The runs.
-            metric: The metric's name.
-            mode: ``min`` or ``max``.
-            kind: Only these; None for all.
-            without: Save ids of versions that are left out.
-        """
-        self.refuse_newer(paths)
-        found = [
-            best
-            for some in _chunks(paths)
-            if (best := self._best_of(some, metric, mode, kind, without)) is not None
-        ]
-        sign = 1 if mode == "min" else -1
-        return min(found, key=lambda best: (sign * best.value, *best[1:]), default=None)
-
-    def metric_names(self, paths: Sequence[str], kind: str | None) -> list[str]:
-        """Return the names of all metrics of live versions of that kind, sorted."""
-        names: set[str] = set()
-        for some in _chunks(paths):
-            names.update(
-                self.connection.scalars(
-                    select(MetricRow.name)
-                    .join(VersionRow, SAME_VERSION)
-                    .where(*self._measured(some, kind), *_intact())
-                    .distinct()
-                )
-            )
-        return sorted(names)
-
-    def damaged(self, paths: Sequence[str], also: Collection[str] = ()) -> list[Damaged]:
-        """Return the live versions that are known to be damaged, ascending by path and number.
-
-        Args:
-            paths: The runs.
-            also: Save ids of versions that count as damaged too.
-        """
-        known: TextClause | ColumnElement[bool] = text(DAMAGED)
-        if also:
-            known = or_(known, VersionRow.save_id.in_(also))
-        return [
-            Damaged(*row)
-            for some in _chunks(paths)
-            for row in self.connection.execute(
-                select(
-                    VersionRow.path,
-                    VersionRow.version,
-                    VersionRow.kind,
-                )
-                .where(
-                    VersionRow.store == self.store,
-                    VersionRow.path.in_(some),
-                    text(LIVE),
-                    known,
-                )
-                .order_by(VersionRow.path, VersionRow.version)
-            )
-        ]
 
     def history(self, paths: Sequence[str], *, kind: str | None, limit: int | None) -> list[Record]:
         """Return versions, retired and damaged ones too, ascending by path and number.
@@ -330,7 +233,7 @@ class Reader:
         """
         self.refuse_newer(paths)
         rows: list[RecordRow] = []
-        for some in _chunks(paths):
+        for some in chunks(paths):
             query = self._records(some).where(*_of_kind(kind))
             if limit is not None:
                 if len(paths) > 1:
@@ -373,7 +276,7 @@ class Reader:
         """Return what was recorded later about the version of each row."""
         tags: dict[tuple[str, int], list[str]] = {}
         children: dict[tuple[str, int], list[tuple[str, str]]] = {}
-        for some in _chunks(sorted({row.path for row in rows})):
+        for some in chunks(sorted({row.path for row in rows})):
             for path, tag, version in self._tags(some):
                 tags.setdefault((path, version), []).append(tag)
             versions = [row.version for row in rows]
@@ -403,59 +306,16 @@ class Reader:
             .order_by(TagRow.path, TagRow.tag)
         ).all()
 
-    def _best_of(
-        self,
-        paths: Sequence[str],
-        metric: str,
-        mode: Mode,
-        kind: str | None,
-        without: Collection[str],
-    ) -> Best | None:
-        usable = (*self._measured(paths, kind), *_intact(without), MetricRow.name == metric)
-        # Null, which is NaN, is neither the least nor the greatest, and equals nothing.
-        extreme = func.min(MetricRow.value) if mode == "min" else func.max(MetricRow.value)
-        value = self.connection.scalar(
-            select(extreme).join(VersionRow, SAME_VERSION).where(*usable)
-        )
-        if value is None:
-            return None
-        first = (
-            select(MetricRow.path, func.min(MetricRow.version).label("version"))
-            .join(VersionRow, SAME_VERSION)
-            .where(*usable, MetricRow.value == value)
-            .group_by(MetricRow.path)
-            .subquery()
-        )
-        row = self.connection.execute(
-            select(VersionRow.created_at, VersionRow.path, VersionRow.version)
-            .join(
-                first,
-                and_(VersionRow.path == first.c.path, VersionRow.version == first.c.version),
-            )
-            .where(VersionRow.store == self.store)
-            .order_by(VersionRow.created_at, VersionRow.path)
-            .limit(1)
-        ).one()
-        return Best(value, row.created_at or "", row.path, row.version)
-
-    def _measured(self, paths: Sequence[str], kind: str | None) -> list[ColumnElement[bool]]:
-        kinds = KINDS if kind is None else (kind,)
-        return [
-            MetricRow.store == self.store,
-            MetricRow.path.in_(paths),
-            VersionRow.kind.in_(kinds),
-        ]
-
     def refuse_newer(self, paths: Sequence[str]) -> None:
         """Raise if a live version was made by a newer ckptstore: nobody can say what it holds."""
-        for some in _chunks(paths):
+        for some in chunks(paths):
             self._decode(self.connection.execute(self._records(some).where(NEWER)).all())
 
     def _where(self, path: str, version: int) -> str:
         return f"{self._url}/{version_key(path, version)}"
 
 
-def _intact(without: Collection[str] = ()) -> list[ColumnElement[bool]]:
+def intact(without: Collection[str] = ()) -> list[ColumnElement[bool]]:
     """Return the conditions for versions that are live and not known to be damaged."""
     return [
         text(LIVE),
@@ -472,7 +332,8 @@ def _of_kind(kind: str | None) -> list[ColumnElement[bool]]:
     return [] if kind is None else [VersionRow.kind.in_((kind, "damaged", "newer"))]
 
 
-def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
+def chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut a list of runs into as many as one statement takes."""
     return (paths[at : at + PATHS_AT_ONCE] for at in range(0, len(paths), PATHS_AT_ONCE))
 
 

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from ckptstore.catalog.index import Catalog
-from ckptstore.catalog.queries import Best, Reader
+from ckptstore.catalog.queries import Reader
+from ckptstore.catalog.ranking import Best, best
 from ckptstore.catalog.sync import Known
 from ckptstore.format.facts import Facts
 from ckptstore.format.layout import version_key
@@ -120,10 +121,10 @@ def test_best_says_what_decided(storage, reader):
     commit_many(storage, "digits", {1: {"m": 4}, 2: {"m": 2}, 3: {"m": 2}, 4: {"m": NAN}})
 
     with reader() as read:
-        assert read.best(["digits"], "m", "min", "checkpoint") == Best(
+        assert best(read, ["digits"], "m", "min", kind="checkpoint") == Best(
             2.0, "2026-01-31T12:02:00.000000Z", "digits", 2
         )
-        assert read.best(["digits"], "M", "min", "checkpoint") is None
+        assert best(read, ["digits"], "M", "min", kind="checkpoint") is None
 
 
 def test_best_passes_over_versions_of_no_kind(storage, reader):
@@ -133,8 +134,8 @@ def test_best_passes_over_versions_of_no_kind(storage, reader):
     with reader() as read:
         read.connection.exec_driver_sql("UPDATE versions SET kind = 'damaged' WHERE version = 1")
 
-        assert read.best(["digits"], "m", "min", None).version == 2
-        assert read.best(["digits"], "m", "min", "checkpoint").version == 2
+        assert best(read, ["digits"], "m", "min", kind=None).version == 2
+        assert best(read, ["digits"], "m", "min", kind="checkpoint").version == 2
 
 
 def test_more_runs_than_a_statement_takes_are_compared(storage, catalog, monkeypatch):
