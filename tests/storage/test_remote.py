@@ -243,3 +243,23 @@ def test_what_cannot_be_deleted_is_named_and_the_rest_is_gone(storage, monkeypat
 
 def test_nothing_is_known_to_be_left_of_interrupted_writes(storage):
     assert list(storage.leftovers()) == []
+
+
+def test_a_filesystem_that_remembers_its_listings_is_asked_afresh(storage, monkeypatch):
+    remembered: dict[str, Any] = {}
+    ls = OddFilesystem.ls
+
+    def remembering(self, path, **options):
+        if path not in remembered:
+            remembered[path] = ls(self, path, **options)
+        return remembered[path]
+
+    monkeypatch.setattr(OddFilesystem, "ls", remembering)
+    monkeypatch.setattr(OddFilesystem, "invalidate_cache", lambda _self: remembered.clear())
+    storage.create("runs/a", b"")
+    assert keys_below(storage) == ["runs/a"]
+
+    storage.create("runs/b", b"")
+
+    assert keys_below(storage) == ["runs/a", "runs/b"]
+    assert storage.list_folder("runs") == Listing((), ("a", "b"))
