@@ -38,10 +38,10 @@ class Pruned:
         return [each.candidate.version for each in self.decisions if not each.stays]
 
     def __repr__(self) -> str:
-        return f"<Pruned {self._summary()}>"
+        return f"<Pruned {self.summary()}>"
 
     def __str__(self) -> str:
-        return "\n".join([*aligned(*self.table()), self._summary()])
+        return "\n".join([*aligned(*self.table()), self.summary()])
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return the columns' names and one row a version, as text that is safe to print."""
@@ -86,7 +86,8 @@ class Pruned:
             for each in [decision.candidate]
         ]
 
-    def _summary(self) -> str:
+    def summary(self) -> str:
+        """Return one line that says how many stay, and by which rule the others don't."""
         would = "would be retired" if self.dry_run else "retired"
         return plain(
             f"{self.run}: {len(self.kept)} kept, {len(self.retired)} {would} "

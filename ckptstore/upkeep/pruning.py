@@ -82,6 +82,18 @@ def prune(
     return decided[0]
 
 
+def named_runs(run: str | None) -> str:
+    """Return the run or glob that is to be pruned.
+
+    Raises:
+        ArgumentError: None was named. What else is about the only run there is would, once there is
+            a second, retire versions of a run that nobody thought of.
+    """
+    if run is None:
+        raise ArgumentError("prune() takes run=: the run to prune, or a glob such as 'sweep/*'")
+    return run
+
+
 class _Look:
     """How the versions of one run are looked at, as often as it takes."""
 
@@ -132,7 +144,8 @@ class _Look:
         if settings.keep is None:
             raise ArgumentError(
                 f"run {self._run!r} has no record of what to keep: say it, as in "
-                f"prune(Keep(last=3, best=2)), or record it with store.run({self._run!r}, keep=…)"
+                "keep=Keep(last=3, best=2), or record it with the run, as in "
+                f"store.run({self._run!r}, keep=Keep(last=3, best=2))"
             )
         where = f"{self._storage.url}: what the settings of run {self._run!r} say to keep"
         return Keep.from_json(settings.keep, where)

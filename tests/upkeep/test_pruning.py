@@ -29,7 +29,7 @@ from ckptstore.format.layout import journal_key, version_key
 from ckptstore.format.manifest import Parent
 from ckptstore.saving.journaling import append, set_tag
 from ckptstore.upkeep.keep import Keep
-from ckptstore.upkeep.pruning import prune
+from ckptstore.upkeep.pruning import named_runs, prune
 from tests.catalog.places import (
     START,
     DictStorage,
@@ -203,7 +203,7 @@ def test_what_is_said_goes_before_what_is_recorded(place):
 
 
 def test_without_a_policy_nothing_is_retired(place):
-    with pytest.raises(ArgumentError, match=r"'digits' has no record .*prune\(Keep\(last=3"):
+    with pytest.raises(ArgumentError, match=r"'digits' has no record .*keep=Keep\(last=3"):
         place.prune(None)
     assert place.journal() == []
 
@@ -389,3 +389,9 @@ def test_a_run_without_versions_has_nothing_to_prune():
     place = Place()
     assert place.prune().decisions == []
     assert place.journal() == []
+
+
+def test_a_run_has_to_be_named():
+    assert named_runs("sweep/*") == "sweep/*"
+    with pytest.raises(ArgumentError, match=r"run=: the run to prune, or a glob"):
+        named_runs(None)
