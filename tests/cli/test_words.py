@@ -19,6 +19,7 @@ REGION = """storage_options={'client_kwargs': {'region_name': 'eu-west-1'}}"""
         ("catalog= takes the URL", "--catalog takes the URL"),
         ("name another place with catalog=", "name another place with --catalog"),
         ("name one, as run=… or in a ref", "name one, as RUN or in a ref"),
+        ("as in keep=Keep(last=3, best=2), or", "as in --last 3 --best 2, or"),
         (f"e.g. {REGION}", """e.g. --option client_kwargs='{"region_name": "eu-west-1"}'"""),
         (
             "or pass storage_options={'key': …, 'secret': …}",
