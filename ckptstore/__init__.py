@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from ckptstore.run import Run as Run
     from ckptstore.state.init_args import remember_init as remember_init
     from ckptstore.store import Store as Store
+    from ckptstore.upkeep.keep import Keep as Keep
 
 # Imported when first used: a command line should not wait for torch, nor a script for SQLAlchemy.
 _PLACES = {
     "Checkpoint": "ckptstore.entry",
     "CkptStoreError": "ckptstore.errors",
     "History": "ckptstore.history",
+    "Keep": "ckptstore.upkeep.keep",
     "Package": "ckptstore.entry",
     "Resumed": "ckptstore.loading.resume",
     "Run": "ckptstore.run",
@@ -44,6 +46,7 @@ __all__ = [
     "Checkpoint",
     "CkptStoreError",
     "History",
+    "Keep",
     "Package",
     "Resumed",
     "Run",

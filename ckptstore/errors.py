@@ -31,6 +31,7 @@
     CkptStoreWarning (UserWarning)
     ├── CatalogWarning             the index is behind; it catches up at the next sync
     ├── FallbackWarning            a damaged version was passed over
+    ├── RetentionWarning           a run could not be pruned after a save
     ├── RunWarning                 a save went into a run this process did not start
     ├── SettingsWarning            a run's recorded settings were changed
     └── StateWarning               what was handed over cannot be restored as one might expect
@@ -243,6 +244,10 @@ class CatalogWarning(CkptStoreWarning):
 
 class FallbackWarning(CkptStoreWarning):
     """A damaged version was passed over."""
+
+
+class RetentionWarning(CkptStoreWarning):
+    """A run could not be pruned after a save; the version is saved, and the next save tries."""
 
 
 class RunWarning(CkptStoreWarning):

@@ -1,9 +1,229 @@
-"""The verbs that keep a store in order: retention, clean-up, checks, copies."""
+"""The verbs that keep a store in order: retention, clean-up, checks."""
 
 from __future__ import annotations
 
-from ckptstore.opened import Opened
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ckptstore.entry import Checkpoint, Entry, Package
+from ckptstore.errors import ArgumentError, CkptStoreError, RetentionWarning, warn
+from ckptstore.format.layout import parse_ref, run_path
+from ckptstore.opened import Monitor, Opened
+
+if TYPE_CHECKING:
+    from ckptstore.saving.run_writer import RunWriter
+    from ckptstore.upkeep.collected import Collected
+    from ckptstore.upkeep.findings import Report
+    from ckptstore.upkeep.keep import Keep
+    from ckptstore.upkeep.pruned import Pruned
 
 
 class Keeping(Opened):
-    """Retention, clean-up, checks, copies."""
+    """Retention, clean-up, checks."""
+
+    def prune(
+        self, keep: Keep | None = None, *, run: str | None = None, dry_run: bool = False
+    ) -> list[Pruned]:
+        """Retire the versions of one or several runs that are not kept.
+
+        Retiring deletes nothing: what was retired stays in the history, can be undeleted for half
+        the store's grace period, and is deleted by :meth:`collect` after all of it.
+
+        Args:
+            keep: What to keep; None means what each run's settings say.
+            run: A run, or a glob over runs (``sweep/*``). It must be named.
+            dry_run: Retire nothing, and print what would be, with the reasons, as a table.
+
+        Returns:
+            What was decided of each run's live versions, and why.
+
+        Raises:
+            ArgumentError: *run* is missing, or *keep* is and a run's settings don't say.
+            RunNotFoundError: No such run, or none that the glob matches.
+            NotAStoreError: There is no store.
+            IntegrityError: A journal is damaged. Nothing of that run was retired.
+            NewerFormatError: A newer ckptstore made a version, a journal or what it says to keep.
+            StorageError: The storage failed.
+        """
+        if run is None:
+            raise ArgumentError(
+                "store.prune() needs run=: a run, or a glob over runs such as 'sweep/*'; "
+                "'*' means every run whose name has no '/'"
+            )
+        paths = self._lookup.paths(run)
+        return [self._prune(self._writer_at(path), keep, self._monitor, dry_run) for path in paths]
+
+    def undelete(self, ref: str | int | Checkpoint | Package) -> Checkpoint | Package:
+        """Make a retired version live again. Nothing happens if it is live.
+
+        That is possible for half the store's grace period after it was retired, by the storage's
+        own clock.
+
+        Args:
+            ref: The version, or its ref.
+
+        Returns:
+            The version as it is now.
+
+        Raises:
+            RetiredError: It was retired longer ago than that.
+            LateCommitError: It became too late meanwhile; the version is retired again.
+            IntegrityError: Its manifest is damaged, or some of its data are gone.
+            NotFoundError: There is no such version.
+            CollectionRefusedError: The run's journal has a hole or is damaged.
+            StorageError: The storage failed, or doesn't say when something was written.
+        """
+        from ckptstore.upkeep.undeletion import undelete
+
+        entry = ref if isinstance(ref, Entry) else self.get(ref)
+        writer = self._writer(entry.run)
+        undelete(self._storage, entry.run, entry.version, writer.append)
+        return self.get(entry.ref)
+
+    def collect(
+        self,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[str, int, int | None], None] | None = None,
+    ) -> Collected:
+        """Delete the packs and files that no live version has needed for a whole grace period.
+
+        Safe beside trainings, loads, undeletions and other collections. Leftovers of interrupted
+        saves, unfinished uploads included, go as well. Versions and journals stay for ever.
+
+        Args:
+            dry_run: Delete nothing, only say what would be deleted and how many bytes that frees.
+            progress: Called with what is being done, how much of it is done, and how much there is
+                or None.
+
+        Returns:
+            What was deleted, and what could not be, by key.
+
+        Raises:
+            CollectionRefusedError: It can't be told what is needed; nothing was deleted.
+            NotAStoreError: There is no store.
+            NotExclusiveError: The storage can't keep two writers apart, and ``single_writer`` isn't
+                set.
+            StorageError: The storage failed; a rerun finishes.
+        """
+        from ckptstore.upkeep.collection import collect
+
+        return collect(
+            self._storage,
+            single_writer=self._single_writer,
+            known=self._catalog.indexed_counts,
+            dry_run=dry_run,
+            progress=progress,
+        )
+
+    def verify(
+        self,
+        ref: str | int | None = None,
+        *,
+        deep: bool = True,
+        repair: bool = False,
+        progress: Callable[[int, int, str], object] | None = None,
+    ) -> Report:
+        """Check that everything is what was saved: structure, digests, numbers, the catalog.
+
+        Args:
+            ref: A version (``digits@7``), a run (``digits``), a glob over runs, or None: the whole
+                store, with what belongs to no version.
+            deep: Read every byte; else structure, sizes and headers alone.
+            repair: Do what is safe: record which versions are damaged, so that no process picks
+                them, retire those whose manifests can't be read, and bring the catalog up to date.
+                Nothing is removed.
+            progress: Called with the bytes read so far, the bytes to read, and what is being read.
+
+        Returns:
+            All that was found, and what was done about it; ``.ok`` says whether all is well.
+
+        Raises:
+            NotFoundError: There is no store, or nothing that *ref* names.
+            InvalidNameError: *ref* is no name.
+            NewerFormatError: A newer ckptstore made the store.
+            StorageError: The storage failed.
+        """
+        from ckptstore.upkeep.verify import verify
+
+        def append(path: str, decide: Callable[..., Any]) -> object:
+            return self._writer_at(path).append(decide)
+
+        report = verify(
+            self._storage,
+            self._catalog,
+            ref=ref,
+            deep=deep,
+            append=append if repair else None,
+            progress=progress,
+        )
+        for finding in report.findings:
+            if finding.severity == "damage" and finding.ref is not None and "@" in finding.ref:
+                self._pass_over(finding.ref, finding.message)
+        return report
+
+    def reindex(self) -> list[str]:
+        """Forget all that the catalog knows of this store and index it again.
+
+        Returns:
+            The names of its runs.
+
+        Raises:
+            NotAStoreError: There is no store.
+            CatalogError: The database failed.
+            IntegrityError: A run's journal or ``ckptstore.json`` is damaged.
+            StorageError: The storage failed.
+        """
+        return [self._catalog.run_name(path) or path for path in self._catalog.reindex()]
+
+    # ------------------------------------------------------------ how
+
+    def _prune(
+        self,
+        writer: RunWriter,
+        keep: Keep | None,
+        monitor: Monitor,
+        dry_run: bool,  # noqa: FBT001 - the store's own keyword, handed on
+    ) -> Pruned:
+        from ckptstore.upkeep.pruning import prune
+
+        done = prune(
+            self._catalog,
+            self._storage,
+            writer.run,
+            keep,
+            resumed=writer.resumed_from,
+            given=monitor,
+            now=datetime.now(UTC),
+            append=None if dry_run else writer.append,
+        )
+        if dry_run:
+            print(done)  # noqa: T201 - what a dry run is for
+        return done
+
+    def _apply_keep(self, writer: RunWriter) -> None:
+        """Prune a run that a version was just committed to, if its settings say what to keep.
+
+        The version is saved by then, so a failure is a warning; the next save tries again.
+        """
+        try:
+            if writer.keeps:
+                self._prune(writer, None, (None, None), dry_run=False)
+        except CkptStoreError as error:
+            warn(
+                f"the version is saved; run {writer.run!r} could not be pruned, and the next save "
+                f"tries again: {error}",
+                RetentionWarning,
+            )
+
+    def _pass_over(self, ref: str, damage: str) -> None:
+        """Leave a version that a check found damaged out of what this process picks."""
+        run, number = parse_ref(ref)
+        if run is not None and isinstance(number, int):
+            record = self._catalog.version(run_path(run), number)
+            if record is not None and record.head is not None:
+                self._catalog.pass_over(record.head, damage)
+
+    def _writer_at(self, path: str) -> RunWriter:
+        return self._writer(self._catalog.run_name(path) or path)

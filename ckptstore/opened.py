@@ -47,7 +47,7 @@ class Opened:
         self._lookup = Lookup(self._catalog, self._storage.url)
         self._writers: dict[str, RunWriter] = {}
         self._lineage = Lineage()
-        self._source = Source(self._storage, self._writer, storage_options)
+        self._source = Source(self._storage, self._catalog, self._writer, storage_options)
         self._options: dict[str, Any] = {"catalog": catalog, "storage_options": storage_options}
         self._options |= {"run": run, "monitor": monitor, "mode": mode}
         self._options |= {"single_writer": single_writer}
@@ -115,11 +115,16 @@ class Opened:
         return writer
 
     def _given(
-        self, config: Mapping[str, Any] | None, monitor: str | None, mode: Mode | None
+        self,
+        config: Mapping[str, Any] | None = None,
+        monitor: str | None = None,
+        mode: Mode | None = None,
+        keep: Mapping[str, Any] | None = None,
     ) -> GivenSettings:
         from ckptstore.saving.settings import given_settings
 
-        return given_settings(config, monitor or self._monitor[0], mode or self._monitor[1])
+        monitor, mode = monitor or self._monitor[0], mode or self._monitor[1]
+        return given_settings(config, monitor, mode, keep)
 
     def _parent(self, parent: Checkpoint | Package | str | None) -> Any:
         from ckptstore.format.manifest import parent_of
@@ -130,9 +135,9 @@ class Opened:
         return parent_of(entry.head)
 
     def _checkpoint(self, record: Record) -> Checkpoint:
-        return Checkpoint(intact_head(record), self._source, record.tags)
+        return Checkpoint(intact_head(record), self._source, record.facts)
 
     def _entry(self, record: Record) -> Checkpoint | Package:
         head = intact_head(record)
         kind = Checkpoint if head.kind == "checkpoint" else Package
-        return kind(head, self._source, record.tags)
+        return kind(head, self._source, record.facts)

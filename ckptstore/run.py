@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ckptstore.loading.resume import Resumed
     from ckptstore.saving.settings import GivenSettings
     from ckptstore.store import Store
+    from ckptstore.upkeep.keep import Keep
+    from ckptstore.upkeep.pruned import Pruned
 
 
 class Run:
@@ -171,6 +173,16 @@ class Run:
     def untag(self, name: str) -> None:
         """Take a tag away. See :meth:`ckptstore.Store.untag`."""
         self._store.untag(name, run=self.name)
+
+    def prune(self, keep: Keep | None = None, *, dry_run: bool = False) -> Pruned:
+        """Retire what is not kept; None means as recorded. See :meth:`ckptstore.Store.prune`."""
+        store = self._store
+        return store._prune(store._writer(self.name), keep, self._monitor, dry_run)  # noqa: SLF001 - a run is part of its store
+
+    def undelete(self, ref: str | int | Checkpoint | Package) -> Checkpoint | Package:
+        """Make a retired version live again. See :meth:`ckptstore.Store.undelete`."""
+        entry = ref if isinstance(ref, (Checkpoint, Package)) else self.get(ref)
+        return self._store.undelete(entry)
 
     def _ref(self, ref: str | int) -> Ref:
         if isinstance(ref, str) and ref and "@" not in ref:

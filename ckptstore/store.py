@@ -13,12 +13,14 @@ from ckptstore.keeping import Keeping
 from ckptstore.later_facts import LaterFacts
 from ckptstore.opened import Mode
 from ckptstore.run import Run
+from ckptstore.upkeep.keep import keep_json
 
 if TYPE_CHECKING:
     import torch
 
     from ckptstore.loading.resume import Resumed
     from ckptstore.saving.settings import GivenSettings
+    from ckptstore.upkeep.keep import Keep
 
 
 class Store(LaterFacts, Keeping):
@@ -54,6 +56,7 @@ class Store(LaterFacts, Keeping):
         config: Mapping[str, Any] | None = None,
         monitor: str | None = None,
         mode: Mode | None = None,
+        keep: Keep | None = None,
     ) -> Run:
         """Return a run: the same verbs, bound to its name and settings. Creates nothing.
 
@@ -64,6 +67,8 @@ class Store(LaterFacts, Keeping):
                 and in the run's settings.
             monitor: As for the store; recorded in the run's settings at the first save.
             mode: ``"min"`` or ``"max"``; needed with a monitor.
+            keep: What to keep of the run: recorded in its settings at the first save, and applied
+                after each save, whichever process makes it.
 
         Raises:
             InvalidNameError: *name* is outside the grammar.
@@ -74,7 +79,7 @@ class Store(LaterFacts, Keeping):
             self,
             check_run(name),
             model_config=model_config,
-            given=self._given(config, monitor, mode),
+            given=self._given(config, monitor, mode, keep_json(keep)),
         )
 
     # ------------------------------------------------------------ saving
@@ -135,7 +140,7 @@ class Store(LaterFacts, Keeping):
         """
         return self._save(
             self._default_run if run is None else run,
-            self._given(None, None, None),
+            self._given(),
             parts_and_metrics,
             model=model,
             optimizer=optimizer,
@@ -185,7 +190,7 @@ class Store(LaterFacts, Keeping):
                 has no such part.
             CkptStoreError: As :meth:`save`.
         """
-        told, given = (preprocessing, class_names, sample), self._given(None, None, None)
+        told, given = (preprocessing, class_names, sample), self._given()
         how = {"part": part, "model_config": model_config, "tags": tags}
         return self._save_package(run, given, source, told, parent, **how)
 
@@ -425,7 +430,7 @@ class Store(LaterFacts, Keeping):
             return Resumed(None, None)
         head = done.opened.head
         writer.resumed(parent_of(head))
-        return Resumed(Checkpoint(head, self._source, done.tags), done.audit, done.extra)
+        return Resumed(Checkpoint(head, self._source, done.facts), done.audit, done.extra)
 
     # ------------------------------------------------------------ how
 
@@ -441,16 +446,18 @@ class Store(LaterFacts, Keeping):
     ) -> Checkpoint:
         from ckptstore.saving.checkpoint import save_checkpoint
 
+        writer = self._writer(run)
         head, tags = save_checkpoint(
             self._storage,
-            self._writer(run),
+            writer,
             given,
             keywords=keywords,
             parent=self._parent(parent),
             with_rng=rng,
             **options,
         )
-        return Checkpoint(head, self._source, tags)
+        self._apply_keep(writer)
+        return Checkpoint(head, self._source, VersionFacts(tags))
 
     def _save_package(
         self, run: str | None, given: GivenSettings, source: Any, told: Any, parent: Any, **how: Any
@@ -464,7 +471,8 @@ class Store(LaterFacts, Keeping):
         writer = self._writer(own if run is None else run)
         how |= {"held": held.head(), "preprocessing": held.state(), "parent": self._parent(parent)}
         head, names = save_package(self._storage, writer, given, entry, **how)
-        return Package(head, self._source, names)
+        self._apply_keep(writer)
+        return Package(head, self._source, VersionFacts(names))
 
     def _load_package(
         self,
@@ -478,4 +486,4 @@ class Store(LaterFacts, Keeping):
 
         package = self._entry(self._lookup.by_ref(ref, "package", monitor))
         loaded = load_package(package, factory, device=device, model_config=model_config)
-        return Package(package.head, self._source, package.tags, loaded=loaded)
+        return Package(package.head, self._source, package.facts, loaded=loaded)

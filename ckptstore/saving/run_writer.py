@@ -33,7 +33,7 @@ from ckptstore.format.layout import (
     versions_folder,
 )
 from ckptstore.format.manifest import Head, Parent, encode_head, encode_manifest, parent_of
-from ckptstore.saving.bases import Bases
+from ckptstore.saving.bases import LOOK_S, Bases
 from ckptstore.saving.commit import create_next
 from ckptstore.saving.founding import found
 from ckptstore.saving.journaling import (
@@ -106,6 +106,9 @@ class RunWriter:
         self._grace_s = 0
         self._bases = Bases(storage, catalog)
         self._saved: dict[str, Parent] = {}
+        self._keeps: tuple[bool, Moment] | None = None
+        self.resumed_from: set[int] = set()
+        """The versions of this run that this process restored."""
         self._lock = threading.RLock()
         _writers.add(self)
 
@@ -136,7 +139,22 @@ class RunWriter:
     def resumed(self, parent: Parent) -> None:
         """Take note that this process goes on from *parent*, so that saves belong to it."""
         self._parent = self._lineage.restored = parent
+        self.resumed_from.add(parent.version)
         self._mine = True
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the run's settings say what to keep; another process may have said so.
+
+        Raises:
+            CkptStoreError: The journal could not be read.
+        """
+        if self._keeps is None or self._keeps[1].elapsed_s() >= LOOK_S:
+            looked = Moment.now()
+            self._catalog.sync(self.path)
+            settings = self._catalog.settings(self.path)
+            self._keeps = (settings is not None and settings.keep is not None, looked)
+        return self._keeps[0]
 
     def once(self, messages: Callable[[], Sequence[str]]) -> Sequence[str]:
         """Return the messages the first time a save asks, none later."""
@@ -296,7 +314,7 @@ class RunWriter:
                 SettingsWarning,
             )
         else:
-            self._recorded = given
+            self._recorded, self._keeps = given, None
 
     def _record(self, given: GivenSettings) -> None:
         with self._lock:
@@ -389,6 +407,8 @@ class RunWriter:
             RunWarning,
         )
         self._next = self._start = self._last = self._parent = self._recorded = None
+        self._keeps = None
+        self.resumed_from.clear()
         self._saved.clear()
         self._bases.forget()
         self._mine = True

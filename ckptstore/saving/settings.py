@@ -17,6 +17,8 @@ class GivenSettings:
     monitor: str | None = None
     mode: Mode | None = None
     config: Any = None
+    keep: Mapping[str, Any] | None = None
+    """What retention keeps, as its own JSON."""
 
     def over(self, recorded: Settings | None) -> Settings:
         """Return these settings where they were given, else the recorded or default ones."""
@@ -25,11 +27,15 @@ class GivenSettings:
             self.monitor if self.monitor is not None else base.monitor,
             self.mode if self.mode is not None else base.mode,
             self.config if self.config is not None else base.config,
+            self.keep if self.keep is not None else base.keep,
         )
 
 
 def given_settings(
-    config: Mapping[str, Any] | None, monitor: str | None, mode: Mode | None
+    config: Mapping[str, Any] | None,
+    monitor: str | None,
+    mode: Mode | None,
+    keep: Mapping[str, Any] | None = None,
 ) -> GivenSettings:
     """Return the settings a caller named.
 
@@ -37,10 +43,11 @@ def given_settings(
         UnsupportedValueError: A value of *config* can't be kept.
         ArgumentError: *config* is no dict with string keys.
     """
-    return GivenSettings(monitor, mode, encode_config(config, "config"))
+    return GivenSettings(monitor, mode, encode_config(config, "config"), keep)
 
 
 def shown(settings: Settings) -> str:
     """Return settings for people."""
     config = "" if settings.config is None else ", config=…"
-    return f"monitor={settings.monitor!r}, mode={settings.mode!r}{config}"
+    keep = "" if settings.keep is None else f", keep={dict(settings.keep)!r}"
+    return f"monitor={settings.monitor!r}, mode={settings.mode!r}{config}{keep}"

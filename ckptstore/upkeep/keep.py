@@ -117,6 +117,19 @@ class Keep:
             raise IntegrityError(f"{where}: what it says to keep is damaged: {error}") from error
 
 
+def keep_json(keep: object) -> dict[str, Any] | None:
+    """Return ``keep=`` as a run's settings record it; None stays None.
+
+    Raises:
+        ArgumentError: It is no :class:`Keep`.
+    """
+    if keep is None:
+        return None
+    if not isinstance(keep, Keep):
+        raise ArgumentError(f"keep= takes a Keep, e.g. Keep(last=3, best=2), not {keep!r:.80}")
+    return keep.to_json()
+
+
 def duration(span: timedelta) -> str:
     """Return a span of time for people: ``2 days``, ``36 hours``, ``90.5 seconds``."""
     seconds = span.total_seconds()
