@@ -6,13 +6,14 @@ through the store that made it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, TypeVar, Unpack
 
 from ckptstore.errors import RetiredError
-from ckptstore.format.facts import VersionFacts
+from ckptstore.format.facts import Retired, VersionFacts
 from ckptstore.format.fields import format_time
 from ckptstore.format.manifest import File, Head, Pack, Parent
 from ckptstore.format.untree import decode
@@ -117,6 +118,11 @@ class Source(Protocol):
     def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Audit:
         """Put an entry's state into live objects."""
 
+    def log(
+        self, entry: Entry, metrics: Mapping[str, Any] | None, values: Mapping[str, Any]
+    ) -> VersionFacts:
+        """Record later metrics of an entry, and return what is known of it then."""
+
     def write_json(
         self, path: str, value: object, storage_options: Mapping[str, Any] | None
     ) -> None:
@@ -126,11 +132,11 @@ class Source(Protocol):
 class Entry:
     """A version: a checkpoint or a package. Two are equal if they are the same save."""
 
-    def __init__(self, head: Head, source: Source, tags: Sequence[str] = ()) -> None:
+    def __init__(self, head: Head, source: Source, facts: VersionFacts = NOTHING_LATER) -> None:
         self.head = head
         self._source = source
-        self.tags: tuple[str, ...] = tuple(tags)
-        """The tags that pointed at it when it was looked up."""
+        self.facts = facts
+        """What was recorded about it after it was saved, as of when it was looked up."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Entry) and (self.head.save_id, self.ref) == (
@@ -180,10 +186,30 @@ class Entry:
 
     @property
     def metrics(self) -> dict[str, float | int]:
-        """Its metrics by name."""
+        """Its metrics by name; one that was logged later goes before the one it was saved with."""
         return {
-            name: decode(value, f"{self.ref}, metrics") for name, value in self.head.metrics.items()
+            name: decode(value, f"{self.ref}, metrics") for name, value in self._metrics().items()
         }
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that pointed at it when it was looked up, sorted."""
+        return self.facts.tags
+
+    @property
+    def note(self) -> str | None:
+        """What somebody noted about it: :meth:`ckptstore.Store.note`."""
+        return self.facts.note
+
+    @property
+    def retired(self) -> Retired | None:
+        """When and why it was retired, None if it is live."""
+        return self.facts.retired
+
+    @property
+    def damage(self) -> str | None:
+        """What a check found wrong with its data, None if nothing is known to be."""
+        return self.facts.damage
 
     @property
     def config(self) -> dict[str, Any] | None:
@@ -259,7 +285,12 @@ class Entry:
             "tags": list(self.tags),
             "epoch": head.epoch,
             "step": head.step,
-            "metrics": dict(head.metrics),
+            "metrics": self._metrics(),
+            "note": self.note,
+            "retired": None
+            if self.retired is None
+            else {"at": format_time(self.retired.time), "reason": self.retired.reason},
+            "damage": self.damage,
             "config": head.config,
             "size_bytes": self.size_bytes,
             "parts": {
@@ -290,6 +321,27 @@ class Entry:
         """
         self._source.write_json(path, self.metadata, storage_options)
 
+    def log(self, metrics: Mapping[str, Any] | None = None, **values: Any) -> Self:
+        """Record metrics that came later, e.g. ``checkpoint.log(test_acc=0.98)``.
+
+        They stand in the run's journal, for every process to see: ``best`` goes by them too, and
+        one of a name that was there before takes its place.
+
+        Args:
+            metrics: Metrics by any name.
+            **values: Metrics by name: real numbers, as for ``save``. None is absent.
+
+        Returns:
+            The version as it is known now.
+
+        Raises:
+            ArgumentError: Something is no metric, or nothing was given.
+            IntegrityError: The run's journal is damaged, or the version is gone.
+            NewerFormatError: A newer ckptstore made the store or the journal.
+            StorageError: The storage failed.
+        """
+        return self._known(self._source.log(self, metrics, values))
+
     def state(self, part: str, device: str | torch.device = "cpu") -> Any:
         """Return a part's state as it was saved: a state dict, or whatever ``state_dict()`` gave.
 
@@ -299,6 +351,7 @@ class Entry:
 
         Raises:
             VersionNotFoundError: There is no such part.
+            RetiredError: The version is retired.
             IntegrityError: Some of its bytes are not what was saved.
             StorageError: The storage failed.
         """
@@ -311,6 +364,15 @@ class Entry:
     ) -> Model:
         """Build a part's module, in eval mode on its device. See :meth:`ckptstore.Store.load`."""
         return self._source.load(self, ModelClass, **options)
+
+    def _metrics(self) -> dict[str, Any]:
+        return {**self.head.metrics, **self.facts.metrics}
+
+    def _known(self, facts: VersionFacts) -> Self:
+        """Return this version with what is known of it now."""
+        made = copy.copy(self)
+        made.facts = facts
+        return made
 
 
 class Checkpoint(Entry):
@@ -340,6 +402,7 @@ class Checkpoint(Entry):
 
         Raises:
             VersionNotFoundError: A part was not saved.
+            RetiredError: The version is retired.
             MismatchError: Something does not fit; it lists every mismatch.
             IntegrityError: Some bytes are not what was saved.
         """
@@ -354,11 +417,11 @@ class Package(Entry):
         self,
         head: Head,
         source: Source,
-        tags: Sequence[str] = (),
+        facts: VersionFacts = NOTHING_LATER,
         *,
         loaded: LoadedPackage | None = None,
     ) -> None:
-        super().__init__(head, source, tags)
+        super().__init__(head, source, facts)
         self._loaded = loaded
 
     @property

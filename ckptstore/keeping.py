@@ -217,13 +217,13 @@ class Keeping(Opened):
                 RetentionWarning,
             )
 
-    def _pass_over(self, ref: str, damage: str) -> None:
+    def _pass_over(self, ref: str, _: str) -> None:
         """Leave a version that a check found damaged out of what this process picks."""
         run, number = parse_ref(ref)
         if run is not None and isinstance(number, int):
             record = self._catalog.version(run_path(run), number)
             if record is not None and record.head is not None:
-                self._catalog.pass_over(record.head, damage)
+                self._catalog.pass_over(record.head.save_id)
 
     def _writer_at(self, path: str) -> RunWriter:
         return self._writer(self._catalog.run_name(path) or path)

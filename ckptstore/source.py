@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from ckptstore.entry import Audit, Entry, LoadOptions, Model
-from ckptstore.errors import ArgumentError
+from ckptstore.catalog.index import Catalog
+from ckptstore.entry import Audit, Entry, LoadOptions, Model, check_live
+from ckptstore.errors import ArgumentError, CkptStoreError, IntegrityError
+from ckptstore.format.facts import VersionFacts
+from ckptstore.format.layout import run_path
 from ckptstore.storage.base import Storage
 from ckptstore.storage.opening import parse
 from ckptstore.storage.redaction import Options
@@ -16,7 +20,7 @@ from ckptstore.storage.writing import write_file
 if TYPE_CHECKING:
     import torch
 
-    from ckptstore.loading.manifest import OpenManifest
+    from ckptstore.manifest import OpenManifest
     from ckptstore.saving.run_writer import RunWriter
 
 
@@ -25,6 +29,7 @@ class Source:
 
     Args:
         storage: Where the store is.
+        catalog: Knows what was recorded about an entry since it was looked up.
         writer: Gives a run as this process writes it, so that what is restored becomes the parent
             of what is saved next.
         storage_options: What the storage was opened with, for other files on the same service.
@@ -33,10 +38,12 @@ class Source:
     def __init__(
         self,
         storage: Storage,
+        catalog: Catalog,
         writer: Callable[[str], RunWriter],
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._storage = storage
+        self._catalog = catalog
         self._writer = writer
         self._storage_options = Options(storage_options or {})
 
@@ -47,22 +54,24 @@ class Source:
         from ckptstore.loading.load import load_module
 
         check_options(options)
-        # It is the very object that *factory* returned.
-        return cast("Model", load_module(self._open(entry), factory, **options).module)
+        with self._opened(entry) as opened:
+            # It is the very object that *factory* returned.
+            return cast("Model", load_module(opened, factory, **options).module)
 
     def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:
         """Return the state of one of an entry's parts; :meth:`Entry.state` calls this."""
         from ckptstore.loading.load import load_state
 
-        return load_state(self._open(entry), part, device=device)
+        with self._opened(entry) as opened:
+            return load_state(opened, part, device=device)
 
     def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Audit:
         """Put an entry's state into live objects; :meth:`Checkpoint.restore` calls this."""
         from ckptstore.format.manifest import parent_of
         from ckptstore.loading.resume import restore
 
-        opened = self._open(entry)
-        audit = restore(opened, parts, with_rng=rng)
+        with self._opened(entry) as opened:
+            audit = restore(opened, parts, with_rng=rng)
         self._writer(entry.run).resumed(parent_of(opened.head))
         return audit
 
@@ -75,10 +84,73 @@ class Source:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         write_file(path, text.encode(), storage_options=storage_options)
 
-    def _open(self, entry: Entry) -> OpenManifest:
-        from ckptstore.loading.manifest import open_manifest
+    def log(
+        self, entry: Entry, metrics: Mapping[str, Any] | None, values: Mapping[str, Any]
+    ) -> VersionFacts:
+        """Record later metrics of an entry; :meth:`Entry.log` calls this."""
+        from ckptstore.saving.journaling import log_metrics
+        from ckptstore.saving.late_metrics import late_metrics
 
-        return open_manifest(self._storage, entry.run, entry.version, save_id=entry.head.save_id)
+        encoded = late_metrics(metrics, values)
+        self._known(entry)
+        self._writer(entry.run).append(log_metrics(entry.version, encoded))
+        return self._known(entry)
+
+    def note(self, entry: Entry, text: str | None) -> VersionFacts:
+        """Record a note about an entry, or take it away."""
+        from ckptstore.saving.journaling import set_note
+
+        self._known(entry)
+        self._writer(entry.run).append(set_note(entry.version, text))
+        return self._known(entry)
+
+    @contextmanager
+    def _opened(self, entry: Entry) -> Iterator[OpenManifest]:
+        """Open an entry's manifest to read what it names.
+
+        Raises:
+            RetiredError: It is retired, and was not undeleted since it was looked up.
+        """
+        from ckptstore.manifest import open_manifest
+
+        if entry.retired is not None:
+            check_live(entry.ref, self._known(entry))
+        try:
+            yield open_manifest(self._storage, entry.run, entry.version, save_id=entry.head.save_id)
+        except IntegrityError as error:
+            self._explain(entry, error)
+            raise
+
+    def _explain(self, entry: Entry, error: IntegrityError) -> None:
+        """See whether what is missing was retired meanwhile; else remember that it is damaged.
+
+        Raises:
+            RetiredError: It was.
+        """
+        try:
+            known = self._known(entry)
+        except CkptStoreError:
+            return  # the store itself is gone, say: the first error is the better one
+        check_live(entry.ref, known)
+        if error.ref is not None:
+            self._catalog.pass_over(entry.head.save_id)
+
+    def _known(self, entry: Entry) -> VersionFacts:
+        """Return what is known of an entry now.
+
+        Raises:
+            IntegrityError: It is gone, or another one has its place.
+        """
+        path = run_path(entry.run)
+        self._catalog.sync(path)
+        record = self._catalog.version(path, entry.version)
+        if record is None or record.head is None or record.head.save_id != entry.head.save_id:
+            raise IntegrityError(
+                f"{self._storage.url}: {entry.ref} is gone, or is not the save {entry.save_id} any "
+                "more; look it up again",
+                ref=entry.ref,
+            )
+        return record.facts
 
 
 def check_options(options: Mapping[str, object]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from ckptstore.catalog.lookup import check_monitor
 from ckptstore.entry import Checkpoint, Entry, LoadOptions, Model, Package
+from ckptstore.format.facts import VersionFacts
 from ckptstore.format.layout import Ref, check_run, parse_ref
 from ckptstore.history import History
 from ckptstore.keeping import Keeping
@@ -425,6 +426,7 @@ class Store(LaterFacts, Keeping):
             writer.run,
             {"model": model, "optimizer": optimizer, **parts},
             with_rng=rng,
+            on_damage=self._catalog.pass_over,
         )
         if done is None:
             return Resumed(None, None)

@@ -12,6 +12,7 @@ import pytest
 
 from ckptstore import Checkpoint, History, Package, Store
 from ckptstore.errors import MissingPackageError
+from ckptstore.format.facts import VersionFacts
 from ckptstore.format.layout import version_key
 from ckptstore.format.manifest import Head, PartInfo
 from ckptstore.format.tree import encode
@@ -34,7 +35,7 @@ def entry(version, *, kind="checkpoint", tags=(), **changes):
         **changes,
     )
     made = Checkpoint if kind == "checkpoint" else Package
-    return made(head, None, tags)
+    return made(head, None, VersionFacts(tuple(tags)))
 
 
 @pytest.fixture

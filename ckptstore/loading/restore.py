@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from ckptstore.entry import Audit, Overridden
+from ckptstore.entry import NOTHING_LATER, Audit, Overridden
 from ckptstore.errors import MismatchError
+from ckptstore.format.facts import VersionFacts
 from ckptstore.loading.fit import Fit, mismatch, overrides, passed_over, prefixes
 from ckptstore.loading.load import load_state
 from ckptstore.loading.mismatches import fit_module, kind_problems, optimizer_problems
@@ -32,8 +33,8 @@ class Loaded:
     states: Mapping[str, Any]
     parameters: Mapping[str, Groups | None]
     """Parameters of each optimizer by name, as they were saved."""
-    tags: tuple[str, ...] = ()
-    """The tags that pointed at the version when it was looked up."""
+    facts: VersionFacts = NOTHING_LATER
+    """What was recorded about the version later, as of when it was looked up."""
 
 
 def fetch_states(

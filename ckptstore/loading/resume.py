@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
 import torch
 
@@ -18,6 +19,7 @@ from ckptstore.errors import (
     StorageError,
     warn,
 )
+from ckptstore.format.facts import VersionFacts
 from ckptstore.loading.restore import (
     EXTRA_PART,
     RNG_PART,
@@ -36,6 +38,9 @@ from ckptstore.text import plain
 # What rank 0 sends instead of a version's number.
 NOTHING = 0
 FAILED = -1
+OnDamage = Callable[[UUID], object]
+"""Is told the save id of a version that turned out to be damaged."""
+NOBODY: OnDamage = bool
 
 
 class Resumed:
@@ -90,7 +95,8 @@ class Done:
     audit: Audit
     extra: Any
     """What was saved as ``extra=``, None if nothing was."""
-    tags: tuple[str, ...]
+    facts: VersionFacts
+    """What was recorded about it later, as of when it was looked up."""
 
 
 def resume(
@@ -100,6 +106,7 @@ def resume(
     parts: Mapping[str, Any],
     *,
     with_rng: bool,
+    on_damage: OnDamage = NOBODY,
 ) -> Done | None:
     """Restore the newest intact checkpoint.
 
@@ -112,6 +119,7 @@ def resume(
         run: The run's name.
         parts: The objects to restore into, by part.
         with_rng: Whether to put the process's random generators back, last.
+        on_damage: Is told each version that turned out to be damaged.
 
     Returns:
         The version and what was done, or None if the run has no checkpoint.
@@ -123,9 +131,13 @@ def resume(
     """
     parts = only_parts(parts, "resume")
     if _several_ranks():
-        done = _resume_together(storage, newest_first, run, parts, with_rng=with_rng)
+        done = _resume_together(
+            storage, newest_first, run, parts, with_rng=with_rng, on_damage=on_damage
+        )
     else:
-        loaded = _newest_intact(storage, newest_first(), list(parts), with_rng=with_rng)
+        loaded = _newest_intact(
+            storage, newest_first(), list(parts), with_rng=with_rng, on_damage=on_damage
+        )
         done = None if loaded is None else _finish(make_plan(loaded, parts))
     if done is not None and _is_training(parts) and done.audit.not_asked_for:
         left = ", ".join(repr(plain(name)) for name in done.audit.not_asked_for)
@@ -152,7 +164,7 @@ def restore(opened: OpenManifest, parts: Mapping[str, Any], *, with_rng: bool) -
 def _finish(plan: Plan, agree: Callable[[bool], object] = bool) -> Done:
     opened = plan.loaded.opened
     audit = replace(apply(plan, agree), environment=differences(opened.head.environment))
-    return Done(opened, audit, plan.loaded.states.get(EXTRA_PART), plan.loaded.tags)
+    return Done(opened, audit, plan.loaded.states.get(EXTRA_PART), plan.loaded.facts)
 
 
 def _everything(opened: OpenManifest, names: list[str], *, with_rng: bool) -> Loaded:
@@ -161,7 +173,12 @@ def _everything(opened: OpenManifest, names: list[str], *, with_rng: bool) -> Lo
 
 
 def _newest_intact(
-    storage: Storage, records: Iterable[Record], names: list[str], *, with_rng: bool
+    storage: Storage,
+    records: Iterable[Record],
+    names: list[str],
+    *,
+    with_rng: bool,
+    on_damage: OnDamage,
 ) -> Loaded | None:
     """Return the newest version whose parts all hold, with a warning for each one passed over."""
     damaged: list[str] = []
@@ -177,6 +194,7 @@ def _newest_intact(
             loaded = _everything(opened, names, with_rng=with_rng)
         except IntegrityError as error:
             damaged.append(f"{ref}: {error}")
+            on_damage(record.head.save_id)
             continue
         if damaged:
             listed = "".join(f"\n  - {line}" for line in damaged)
@@ -184,7 +202,7 @@ def _newest_intact(
                 f"resuming from {ref}; newer versions are damaged and were passed over:{listed}",
                 FallbackWarning,
             )
-        return replace(loaded, tags=record.tags)
+        return replace(loaded, facts=record.facts)
     if damaged:
         listed = "".join(f"\n  - {line}" for line in damaged)
         raise IntegrityError(f"no checkpoint to resume from is intact:{listed}")
@@ -198,6 +216,7 @@ def _resume_together(
     parts: Mapping[str, Any],
     *,
     with_rng: bool,
+    on_damage: OnDamage,
 ) -> Done | None:
     error: CkptStoreError | None = None
     loaded: Loaded | None = None
@@ -207,7 +226,9 @@ def _resume_together(
     # they wait for this rank.
     try:
         if torch.distributed.get_rank() == 0:
-            loaded = _newest_intact(storage, newest_first(), list(parts), with_rng=with_rng)
+            loaded = _newest_intact(
+                storage, newest_first(), list(parts), with_rng=with_rng, on_damage=on_damage
+            )
             choice = loaded.opened.head.version if loaded else NOTHING
     except CkptStoreError as caught:
         error = caught
