@@ -72,6 +72,22 @@ class Parent:
 
 
 @dataclass(frozen=True)
+class CopiedFrom:
+    """The version of another store that this one is a copy of."""
+
+    store_id: UUID
+    """The other store's."""
+    version: Parent
+    """As it is named there."""
+    origin: UUID
+    """The save id of the version that all copies go back to: by it copies are known again, however
+    often they were copied."""
+    copied_at: datetime
+    parent: Parent | None = None
+    """The parent that the version has there, as it is named there."""
+
+
+@dataclass(frozen=True)
 class Head:
     """Line 1 of a manifest: all that is known of a version except its trees and tensors."""
 
@@ -96,11 +112,18 @@ class Head:
     packs: Sequence[Pack] = ()
     files: Sequence[File] = ()
     parts: Sequence[PartInfo] = ()
+    copied_from: CopiedFrom | None = None
+    """None where it was saved into this store itself."""
 
     @property
     def ref(self) -> str:
         """The version's ref, e.g. ``digits@7``."""
         return f"{self.run}@{self.version}"
+
+    @property
+    def origin(self) -> UUID:
+        """The save id of what this is, or is a copy of; the same for all copies of a version."""
+        return self.save_id if self.copied_from is None else self.copied_from.origin
 
 
 def parent_of(head: Head) -> Parent:
@@ -125,6 +148,7 @@ def encode_head(head: Head) -> bytes:
             "version": head.version,
             "kind": head.kind,
             "parent": _parent_json(head.parent),
+            **_copied_json(head.copied_from),
             "started_at": format_time(head.started_at),
             "created_at": format_time(head.created_at),
             "epoch": head.epoch,
@@ -227,6 +251,7 @@ def decode_head(line: bytes, where: str) -> Head:
         packs=tuple(_decode_pack(item, where) for item in fields.items("packs")),
         files=tuple(_decode_file(item, where) for item in fields.items("files")),
         parts=parts,
+        copied_from=_decode_copied(fields),
     )
 
 
@@ -296,12 +321,39 @@ def _parent_json(parent: Parent | None) -> dict[str, Any] | None:
     return {"run": parent.run, "version": parent.version, "save": str(parent.save_id)}
 
 
+def _copied_json(copied: CopiedFrom | None) -> dict[str, Any]:
+    if copied is None:
+        return {}
+    value = {
+        "store": str(copied.store_id),
+        **(_parent_json(copied.version) or {}),
+        "origin": str(copied.origin),
+        "copied_at": format_time(copied.copied_at),
+        "parent": _parent_json(copied.parent),
+    }
+    return {"copied_from": value}
+
+
 def _decode_parent(fields: Fields) -> Parent | None:
-    if fields.get("parent") is None:
+    return None if fields.get("parent") is None else _decode_named(fields.fields("parent"))
+
+
+def _decode_copied(fields: Fields) -> CopiedFrom | None:
+    if fields.get("copied_from") is None:
         return None
-    parent = fields.fields("parent")
+    copied = fields.fields("copied_from")
+    return CopiedFrom(
+        copied.uuid("store"),
+        _decode_named(copied),
+        copied.uuid("origin"),
+        copied.time("copied_at"),
+        _decode_parent(copied),
+    )
+
+
+def _decode_named(fields: Fields) -> Parent:
     try:
-        run = check_run(parent.text("run"))
+        run = check_run(fields.text("run"))
     except InvalidNameError as error:
-        raise IntegrityError(f"{parent.where}: {error}") from error
-    return Parent(run, parent.number("version", least=1), parent.uuid("save"))
+        raise IntegrityError(f"{fields.where}: {error}") from error
+    return Parent(run, fields.number("version", least=1), fields.uuid("save"))

@@ -10,7 +10,16 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ckptstore.format.digest import digest
-from ckptstore.format.manifest import KINDS, PART_KINDS, File, Head, Pack, Parent, PartInfo
+from ckptstore.format.manifest import (
+    KINDS,
+    PART_KINDS,
+    CopiedFrom,
+    File,
+    Head,
+    Pack,
+    Parent,
+    PartInfo,
+)
 from ckptstore.format.part import Chunk, Part, Tensor, encode_part
 from ckptstore.format.tree import encode
 from tests.format.trees import floats, ints, states, texts
@@ -28,14 +37,16 @@ packs = st.builds(
     st.integers(0, 2**40),
     digests,
 )
+named = st.builds(Parent, runs, st.integers(1, 9), st.uuids())
+copies = st.builds(CopiedFrom, st.uuids(), named, st.uuids(), times, st.none() | named)
 metrics = st.dictionaries(texts, (floats | ints).map(lambda value: encode(value, "x")), max_size=3)
 
 
 @st.composite
 def versions(draw: st.DrawFn) -> tuple[Head, list[bytes], list[Part]]:
     """Return a head, its parts' lines, and what those say."""
-    named = draw(st.lists(packs, min_size=1, max_size=3))
-    parts = [draw(parts_in(named)) for _ in range(draw(st.integers(0, 2)))]
+    places = draw(st.lists(packs, min_size=1, max_size=3))
+    parts = [draw(parts_in(places)) for _ in range(draw(st.integers(0, 2)))]
     lines = [encode_part(part) for part in parts]
     infos = [
         PartInfo(
@@ -56,14 +67,14 @@ def versions(draw: st.DrawFn) -> tuple[Head, list[bytes], list[Part]]:
         kind=draw(st.sampled_from(KINDS)),
         started_at=draw(times),
         created_at=draw(times),
-        parent=draw(st.none() | st.builds(Parent, runs, st.integers(1, 9), st.uuids())),
+        parent=draw(st.none() | named),
         epoch=draw(st.none() | st.integers(-5, 2**62 - 1)),
         step=draw(st.none() | st.integers(-5, 2**62 - 1)),
         metrics=draw(metrics),
         config=draw(st.none() | trees),
         package=draw(st.none() | st.just({"class_names": ["a"]})),
         environment=draw(st.dictionaries(texts, texts, max_size=2)),
-        packs=tuple(named),
+        packs=tuple(places),
         files=tuple(
             draw(
                 st.lists(
@@ -73,6 +84,7 @@ def versions(draw: st.DrawFn) -> tuple[Head, list[bytes], list[Part]]:
             )
         ),
         parts=tuple(infos),
+        copied_from=draw(st.none() | copies),
     )
     return head, lines, parts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from ckptstore.errors import IntegrityError, NewerFormatError
 from ckptstore.format import manifest
 from ckptstore.format.digest import digest, dump_line
 from ckptstore.format.manifest import (
+    CopiedFrom,
     Head,
     Pack,
     Parent,
@@ -225,3 +227,68 @@ def test_parts_are_found_by_their_place():
 def test_a_version_is_named_as_a_parent():
     assert HEAD.ref == "digits@7"
     assert parent_of(HEAD) == Parent("digits", 7, SAVE)
+
+
+# ------------------------------------------------------------------------------ copies
+
+COPY = replace(
+    HEAD,
+    copied_from=CopiedFrom(
+        uuid.UUID(int=1),
+        Parent("digits", 9, uuid.UUID(int=2)),
+        uuid.UUID(int=3),
+        NOON,
+        Parent("other", 3, SAVE),
+    ),
+)
+
+
+def test_a_copy_says_of_what_and_when():
+    assert json.loads(encode_head(COPY))["copied_from"] == {
+        "store": str(uuid.UUID(int=1)),
+        "run": "digits",
+        "version": 9,
+        "save": str(uuid.UUID(int=2)),
+        "origin": str(uuid.UUID(int=3)),
+        "copied_at": "2026-01-31T12:00:00.000000Z",
+        "parent": {"run": "other", "version": 3, "save": str(SAVE)},
+    }
+    assert decode_head(encode_head(COPY), "x").copied_from == COPY.copied_from
+
+
+def test_what_is_no_copy_says_nothing_of_one():
+    assert b"copied_from" not in encode_head(HEAD)
+
+
+def test_all_copies_of_a_version_have_its_save_id_as_their_origin():
+    assert HEAD.origin == SAVE
+    assert COPY.origin == uuid.UUID(int=3)
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("store", "x"),
+        ("store", None),
+        ("run", "../up"),
+        ("run", None),
+        ("version", 0),
+        ("save", 7),
+        ("origin", None),
+        ("copied_at", "yesterday"),
+        ("parent", []),
+        ("parent", {"run": "a", "version": True, "save": str(SAVE)}),
+    ],
+)
+def test_a_copy_that_is_badly_described_is_refused(member, value):
+    said = json.loads(encode_head(COPY))
+    said["copied_from"][member] = value
+    with pytest.raises(IntegrityError, match="copied_from"):
+        decode_head(dump_line(said), "x")
+
+
+def test_what_is_copied_from_must_be_an_object():
+    said = json.loads(encode_head(COPY))
+    said["copied_from"] = "elsewhere"
+    with pytest.raises(IntegrityError, match=r"'copied_from' should be an object"):
+        decode_head(dump_line(said), "x")
