@@ -30,6 +30,7 @@
 
     CkptStoreWarning (UserWarning)
     ├── CatalogWarning             the index is behind; it catches up at the next sync
+    ├── CopyWarning                the other store's own tag, note or settings were left there
     ├── FallbackWarning            a damaged version was passed over
     ├── RetentionWarning           a run could not be pruned after a save
     ├── RunWarning                 a save went into a run this process did not start
@@ -240,6 +241,10 @@ class CkptStoreWarning(UserWarning):
 
 class CatalogWarning(CkptStoreWarning):
     """The index is behind; it catches up at the next sync."""
+
+
+class CopyWarning(CkptStoreWarning):
+    """A copy left a tag, a note or settings as the other store has them."""
 
 
 class FallbackWarning(CkptStoreWarning):

@@ -62,7 +62,8 @@ def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Ent
         entry = decide(facts, datetime.now(UTC), uuid7())
         if entry is None:
             return None
-        entry = replace(entry, by=author())
+        # A copy of an entry says who wrote the original.
+        entry = replace(entry, by=entry.by or author())
         key = journal_key(path, number)
         if create_once(storage, key, encode_entry(entry), str(entry.writer)):
             catalog.sync(path)

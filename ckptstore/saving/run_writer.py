@@ -271,7 +271,7 @@ class RunWriter:
             )
             committed = head(number)
             self._next = number + 1
-            if committed.kind == "checkpoint":
+            if committed.kind == "checkpoint" and committed.copied_from is None:
                 self._mine = True
                 self._parent = parent_of(committed)
             key, line = version_key(self.path, number), encode_head(committed)
