@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeVar
 from uuid import UUID
 
-from ckptstore.catalog import later, live, ranking
+from ckptstore.catalog import identity, later, live, ranking
+from ckptstore.catalog.identity import Identity
 from ckptstore.catalog.later import Child, Counts, TagMove
 from ckptstore.catalog.live import LiveVersion, SaveState
 from ckptstore.catalog.queries import Reader
 from ckptstore.catalog.ranking import Damaged
 from ckptstore.entry import Record
 from ckptstore.format.facts import Facts, Mode, Settings, VersionFacts
+from ckptstore.format.journal import Entry as JournalEntry
 from ckptstore.format.journal import LogEntry
 
 PAGE = 16
@@ -178,6 +180,24 @@ class Asking(ABC):
         return self._read(
             [path], lambda reader: later.logged(reader.connection, reader.store, path)
         )
+
+    def journal(
+        self, path: str, kinds: Collection[str], after: int = 0
+    ) -> list[tuple[int, JournalEntry]]:
+        """Return a run's journal entries of these kinds above a number, with their numbers."""
+        return self._read(
+            [path],
+            lambda reader: later.entries(reader.connection, reader.store, path, kinds, after),
+        )
+
+    def identities(self, path: str, after: int = 0) -> list[Identity]:
+        """Return which save each version above a number is; retired ones too, ascending."""
+
+        def find(reader: Reader) -> list[Identity]:
+            reader.refuse_newer([path])
+            return identity.identities(reader.connection, reader.store, path, after)
+
+        return self._read([path], find)
 
     def indexed_counts(self) -> dict[str, Counts]:
         """Return how much is indexed of each run of this store, by path."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -104,11 +104,25 @@ def indexed_counts(connection: Connection, store: str) -> dict[str, Counts]:
     }
 
 
-def _entries(connection: Connection, store: str, path: str, kind: str) -> Iterator[Entry]:
-    rows = connection.scalars(
-        select(JournalRow.entry)
-        .where(JournalRow.store == store, JournalRow.path == path, JournalRow.kind == kind)
+def entries(
+    connection: Connection, store: str, path: str, kinds: Collection[str], after: int = 0
+) -> list[tuple[int, Entry]]:
+    """Return a run's journal entries of these kinds above a number, with their numbers, in order."""
+    rows = connection.execute(
+        select(JournalRow.number, JournalRow.entry)
+        .where(
+            JournalRow.store == store,
+            JournalRow.path == path,
+            JournalRow.number > after,
+            JournalRow.kind.in_(kinds),
+        )
         .order_by(JournalRow.number)
     )
     where = f"the catalog's journal of run {path!r}"
-    return (decode_entry(text.encode(), where) for text in rows if text is not None)
+    return [
+        (number, decode_entry(text.encode(), where)) for number, text in rows if text is not None
+    ]
+
+
+def _entries(connection: Connection, store: str, path: str, kind: str) -> Iterator[Entry]:
+    return (entry for _, entry in entries(connection, store, path, (kind,)))
