@@ -82,18 +82,6 @@ def prune(
     return decided[0]
 
 
-def named_runs(run: str | None) -> str:
-    """Return the run or glob that is to be pruned.
-
-    Raises:
-        ArgumentError: None was named. What else is about the only run there is would, once there is
-            a second, retire versions of a run that nobody thought of.
-    """
-    if run is None:
-        raise ArgumentError("prune() takes run=: the run to prune, or a glob such as 'sweep/*'")
-    return run
-
-
 class _Look:
     """How the versions of one run are looked at, as often as it takes."""
 
@@ -135,6 +123,7 @@ class _Look:
             keep,
             run=self._run,
             monitor=monitor,
+            recorded=Monitor(settings.monitor, settings.mode) if facts.settings else None,
             now=self._now,
             protected=protected,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -64,6 +64,7 @@ def decide(
     run: str,
     monitor: Monitor,
     now: datetime,
+    recorded: Monitor | None = None,
     protected: Mapping[int, Sequence[str]] = NOTHING,
 ) -> list[Decision]:
     """Say what *keep* keeps of a run's live versions, and why.
@@ -82,7 +83,9 @@ def decide(
         candidates: The live versions, each once, in any order.
         keep: What to keep.
         run: The run's name, for the reasons.
-        monitor: The run's monitor.
+        monitor: What "best" means to whoever asks.
+        recorded: What it means to everybody else, if that is something else: the best by either
+            stays.
         now: The time from which ``within`` counts.
         protected: Further versions that stay, each with its reasons.
 
@@ -99,7 +102,7 @@ def decide(
     }
     for kind in KINDS:
         own = [each for each in newest_first if each.kind == kind]
-        for version, reason in _protections(own, monitor):
+        for version, reason in _protections(own, dict.fromkeys([monitor, recorded or monitor])):
             reasons[version].append(reason)
         for version, reason in _policies(own, keep, monitor, now):
             reasons[version].append(reason)
@@ -127,7 +130,7 @@ def rule(keep: Keep, monitor: Monitor) -> str:
 Reasons = list[tuple[int, str]]
 
 
-def _protections(newest_first: Sequence[Candidate], monitor: Monitor) -> Reasons:
+def _protections(newest_first: Sequence[Candidate], monitors: Iterable[Monitor]) -> Reasons:
     found: Reasons = []
     for each in newest_first:
         if each.intact:
@@ -135,6 +138,7 @@ def _protections(newest_first: Sequence[Candidate], monitor: Monitor) -> Reasons
             break
     found += [
         (each.version, f"best by {monitor.metric} (the run's monitor)")
+        for monitor in monitors
         for each in _best(newest_first, monitor, 1)
     ]
     return found

@@ -29,7 +29,7 @@ from ckptstore.format.layout import journal_key, version_key
 from ckptstore.format.manifest import Parent
 from ckptstore.saving.journaling import append, set_tag
 from ckptstore.upkeep.keep import Keep
-from ckptstore.upkeep.pruning import named_runs, prune
+from ckptstore.upkeep.pruning import prune
 from tests.catalog.places import (
     START,
     DictStorage,
@@ -170,6 +170,15 @@ def test_the_recorded_monitor_says_what_is_best(place):
 
 def test_a_monitor_that_was_given_goes_before_the_recorded_one(place):
     place.note(settings_entry("accuracy", "max"))
+    assert place.prune(given=("val_loss", "max")).kept == [5, 1]
+
+
+def test_the_best_by_the_recorded_monitor_stays_whatever_was_given(place):
+    place.note(settings_entry("val_loss", "min"))
+    assert place.prune(Keep(best=2), given=("val_loss", "max")).kept == [5, 3, 2, 1]
+
+
+def test_where_no_monitor_is_recorded_the_given_one_is_the_runs(place):
     assert place.prune(given=("val_loss", "max")).kept == [5, 1]
 
 
@@ -389,9 +398,3 @@ def test_a_run_without_versions_has_nothing_to_prune():
     place = Place()
     assert place.prune().decisions == []
     assert place.journal() == []
-
-
-def test_a_run_has_to_be_named():
-    assert named_runs("sweep/*") == "sweep/*"
-    with pytest.raises(ArgumentError, match=r"run=: the run to prune, or a glob"):
-        named_runs(None)
