@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, overload
 
 from ckptstore.entry import Entry
@@ -18,16 +20,37 @@ LEFT, RIGHT = (
 )
 
 
+@dataclass(frozen=True)
+class Logged:
+    """Metrics of an epoch or step of which no weights were kept."""
+
+    run: str
+    epoch: int | None
+    step: int | None
+    metrics: Mapping[str, float | int]
+    created_at: datetime
+    """When they were logged, in UTC."""
+    by: str | None
+    """By whom, as ``user@host``; None if that is not known."""
+
+
 class History(Sequence[Entry]):
-    """Versions by run and number; indexing and slicing work as on a list.
+    """Versions by run and number, retired ones too; indexing and slicing work as on a list.
 
     Attributes:
         damaged: Refs of versions whose manifests can't be read, with what is wrong.
+        logged: What was logged of epochs without weights, in the order it was recorded in each run.
     """
 
-    def __init__(self, entries: Sequence[Entry], damaged: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        damaged: Sequence[tuple[str, str]] = (),
+        logged: Sequence[Logged] = (),
+    ) -> None:
         self._entries = list(entries)
         self.damaged = tuple(damaged)
+        self.logged = tuple(logged)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -40,7 +63,7 @@ class History(Sequence[Entry]):
 
     def __getitem__(self, index: int | slice) -> Entry | History:
         if isinstance(index, slice):
-            return History(self._entries[index], self.damaged)
+            return History(self._entries[index], self.damaged, self.logged)
         return self._entries[index]
 
     def __iter__(self) -> Iterator[Entry]:
@@ -76,7 +99,7 @@ class History(Sequence[Entry]):
             for row in rows[-SHOWN_ROWS:]
         )
         notes = [_earlier(len(rows))] if len(rows) > SHOWN_ROWS else []
-        notes += [self._damage_note().strip()] if self.damaged else []
+        notes += [note] if (note := self._damage_note().strip()) else []
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" + "".join(
             f"<p>{html.escape(note)}</p>" for note in notes
         )
@@ -107,6 +130,9 @@ class History(Sequence[Entry]):
                     for name in names
                 },
                 "tags": ", ".join(entry.tags),
+                "note": entry.note,
+                "retired": None if entry.retired is None else entry.retired.time,
+                "damage": entry.damage,
                 "parent": entry.parent,
                 "size_bytes": entry.size_bytes,
                 "new_bytes": entry.new_bytes,
@@ -116,7 +142,8 @@ class History(Sequence[Entry]):
             for entry in self._entries
         ]
         frame = pd.DataFrame(rows, columns=list(rows[0]) if rows else sorted(TAKEN))
-        return frame.astype({"epoch": "Int64", "step": "Int64"}).set_index("ref")
+        kinds = {"epoch": "Int64", "step": "Int64", "retired": "datetime64[us, UTC]"}
+        return frame.astype(kinds).set_index("ref")
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return the columns' names and one row a version, as text that is safe to print."""
@@ -124,6 +151,7 @@ class History(Sequence[Entry]):
         several_kinds = len({_kind(entry) for entry in self._entries}) > 1
         steps = any(entry.step is not None for entry in self._entries)
         tagged = any(entry.tags for entry in self._entries)
+        retired = any(entry.retired for entry in self._entries)
         columns = [
             name
             for name in COLUMNS
@@ -131,6 +159,7 @@ class History(Sequence[Entry]):
         ]
         header = [*columns, *(plain(name) for name in names)]
         header += [*(["tags"] if tagged else []), "size", "created (UTC)"]
+        header += ["retired"] if retired else []
         rows = []
         for entry in self._entries:
             facts = {
@@ -146,6 +175,7 @@ class History(Sequence[Entry]):
                     *([", ".join(entry.tags)] if tagged else []),
                     size(entry.size_bytes),
                     entry.created_at.strftime("%Y-%m-%d %H:%M:%S"),
+                    *([plain(entry.retired.reason) if entry.retired else ""] if retired else []),
                 ]
             )
         return header, rows
@@ -157,17 +187,15 @@ class History(Sequence[Entry]):
         return list(names)
 
     def _damage_note(self) -> str:
-        if not self.damaged:
-            return ""
-        return f"\n{len(self.damaged)} damaged version(s): " + ", ".join(
-            ref for ref, _ in self.damaged
-        )
+        refs = [entry.ref for entry in self._entries if entry.damage is not None]
+        refs += [ref for ref, _ in self.damaged]
+        return f"\n{len(refs)} damaged version(s): {', '.join(refs)}" if refs else ""
 
 
 TAKEN = frozenset(
     {
         "ref", "run", "version", "kind", "epoch", "step", "tags", "parent", "size_bytes",
-        "new_bytes", "torch_version", "created_at",
+        "new_bytes", "torch_version", "created_at", "note", "retired", "damage",
     }
 )  # fmt: skip
 

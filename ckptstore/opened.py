@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.catalog.lookup import Lookup, check_monitor, intact_head
-from ckptstore.entry import Checkpoint, Entry, Package, Record
+from ckptstore.entry import Checkpoint, Entry, LoadOptions, Model, Package, Record
+from ckptstore.errors import FallbackWarning, IntegrityError, warn
 from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
 from ckptstore.saving.lineage import Lineage
 from ckptstore.source import Source
@@ -100,6 +101,37 @@ class Opened:
         self, run: str | None, metric: str | None, mode: Mode | None, monitor: Monitor
     ) -> Checkpoint:
         return self._checkpoint(self._lookup.best(run, metric=metric, mode=mode, given=monitor))
+
+    def _load_best(
+        self,
+        factory: Callable[..., Model],
+        run: str | None,
+        metric: str | None,
+        mode: Mode | None,
+        monitor: Monitor,
+        *,
+        fallback: bool,
+        options: LoadOptions,
+    ) -> Model:
+        """Build the best checkpoint's module, or with *fallback* that of the best intact one."""
+        damaged: list[str] = []
+        for record in self._lookup.best_first(run, metric=metric, mode=mode, given=monitor):
+            checkpoint = self._checkpoint(record)
+            try:
+                model = checkpoint.load(factory, **options)
+            except IntegrityError as error:
+                if not fallback or error.ref is None:
+                    raise
+                damaged.append(f"\n  - {checkpoint.ref}: {error}")
+                continue
+            if damaged:
+                warn(
+                    f"loaded {checkpoint.ref}; better versions are damaged and were passed over:"
+                    f"{''.join(damaged)}",
+                    FallbackWarning,
+                )
+            return model
+        raise IntegrityError(f"no checkpoint that could be the best is intact:{''.join(damaged)}")
 
     def _get(self, ref: Ref, monitor: Monitor) -> Checkpoint | Package:
         return self._entry(self._lookup.by_ref(ref, given=monitor))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
+from ckptstore.catalog.later import TagMove
 from ckptstore.entry import Checkpoint, LoadOptions, Model, Package
 from ckptstore.format.layout import Ref, parse_ref
 from ckptstore.history import History
@@ -107,10 +108,13 @@ class Run:
         *,
         metric: str | None = None,
         mode: Literal["min", "max"] | None = None,
+        fallback: bool = False,
         **options: Unpack[LoadOptions],
     ) -> Model:
         """Build the best checkpoint's module. See :meth:`ckptstore.Store.load_best`."""
-        return self.best(metric=metric, mode=mode).load(ModelClass, **options)
+        return self._store._load_best(  # noqa: SLF001 - a run is part of its store
+            ModelClass, self.name, metric, mode, self._monitor, fallback=fallback, options=options
+        )
 
     def load_latest(
         self,
@@ -183,6 +187,51 @@ class Run:
         """Make a retired version live again. See :meth:`ckptstore.Store.undelete`."""
         entry = ref if isinstance(ref, (Checkpoint, Package)) else self.get(ref)
         return self._store.undelete(entry)
+
+    def tags(self) -> dict[str, str]:
+        """Return this run's tags. See :meth:`ckptstore.Store.tags`."""
+        return self._store.tags(self.name)
+
+    def tag_history(self, name: str | None = None) -> list[TagMove]:
+        """Return how a tag moved. See :meth:`ckptstore.Store.tag_history`."""
+        return self._store.tag_history(name, run=self.name)
+
+    def note(self, ref: str | int | Checkpoint | Package, text: str | None) -> Checkpoint | Package:
+        """Note something about a version. See :meth:`ckptstore.Store.note`."""
+        return self._store.note(
+            ref if isinstance(ref, (Checkpoint, Package)) else self.get(ref), text
+        )
+
+    def log(
+        self,
+        metrics: Mapping[str, Any] | None = None,
+        *,
+        epoch: int | None = None,
+        step: int | None = None,
+        **values: Any,
+    ) -> None:
+        """Record metrics of an epoch or step of which no weights are kept.
+
+        ::
+
+            run.log(epoch=epoch, train_loss=loss)
+
+        They stand in the run's journal and in its history's ``logged``; ``best`` looks at versions
+        alone. To record metrics of a version, call its own ``log``.
+
+        Args:
+            metrics: Metrics by any name.
+            epoch: A whole number.
+            step: A whole number.
+            **values: Metrics by name: real numbers, as for ``save``. None is absent.
+
+        Raises:
+            ArgumentError: Something is no metric, or neither *epoch* nor *step* was given.
+            IntegrityError: The run's journal or ``ckptstore.json`` is damaged.
+            NewerFormatError: A newer ckptstore made the store or the journal.
+            StorageError: The storage failed.
+        """
+        self._store._log_epoch(self.name, epoch, step, metrics, values)  # noqa: SLF001 - a run is part of its store
 
     def _ref(self, ref: str | int) -> Ref:
         if isinstance(ref, str) and ref and "@" not in ref:

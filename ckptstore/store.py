@@ -247,13 +247,14 @@ class Store(LaterFacts, Keeping):
         return [self._catalog.run_name(path) or path for path in self._catalog.discover()]
 
     def history(self, run: str | None = None) -> History:
-        """Return versions, damaged ones apart, by run and number.
+        """Return versions by run and number, retired ones too; damaged ones are apart.
 
         Args:
             run: A run, a glob, or None: all runs.
 
         Returns:
-            Intact versions of both kinds as a sequence; the damaged ones are in ``.damaged``.
+            Versions of both kinds as a sequence. Those whose manifests can't be read are in
+            ``.damaged``, and epochs that were logged without weights in ``.logged``.
 
         Raises:
             RunNotFoundError: No such run, or none that the glob matches.
@@ -262,15 +263,15 @@ class Store(LaterFacts, Keeping):
             NewerFormatError: A newer ckptstore made one of the versions.
             StorageError: The storage failed.
         """
-        records = self._catalog.history(self._lookup.every_path(run))
+        paths = self._lookup.every_path(run)
+        records = self._catalog.history(paths)
         damaged = [
             (f"{record.path}@{record.version}", record.damage)
             for record in records
             if record.damage
         ]
-        return History(
-            [self._entry(record) for record in records if record.head is not None], damaged
-        )
+        entries = [self._entry(record) for record in records if record.head is not None]
+        return History(entries, damaged, self._logged(paths))
 
     # ------------------------------------------------------------ loading
 
@@ -281,17 +282,20 @@ class Store(LaterFacts, Keeping):
         run: str | None = None,
         metric: str | None = None,
         mode: Mode | None = None,
+        fallback: bool = False,
         **options: Unpack[LoadOptions],
     ) -> Model:
         """Build the best checkpoint's module: :meth:`best`, then :meth:`load`.
 
-        Nothing is ever put in the place of a best version that is damaged.
+        Nothing is put in the place of a best version that is damaged, unless *fallback* says so.
 
         Args:
             ModelClass: The module's class, or any callable that builds it.
             run: A run, a glob over runs (``sweep/*``), or None: the only run there is.
             metric: None means the run's monitor.
             mode: ``"min"`` or ``"max"``; needed for a metric other than the monitor.
+            fallback: Take the best version that is intact, with a warning that names those passed
+                over; only damage is passed over, no other failure.
             **options: ``device``, ``part``, ``model_config``, ``mmap`` and ``build``: see
                 :class:`ckptstore.entry.LoadOptions`.
 
@@ -301,7 +305,9 @@ class Store(LaterFacts, Keeping):
         Raises:
             CkptStoreError: As :meth:`best` and :meth:`load`.
         """
-        return self.best(run=run, metric=metric, mode=mode).load(ModelClass, **options)
+        return self._load_best(
+            ModelClass, run, metric, mode, self._monitor, fallback=fallback, options=options
+        )
 
     def load_latest(
         self,

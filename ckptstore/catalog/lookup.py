@@ -12,6 +12,7 @@ from ckptstore.errors import (
     IntegrityError,
     MetricNotFoundError,
     NotAStoreError,
+    NotFoundError,
     RunNotFoundError,
     VersionNotFoundError,
     warn,
@@ -163,7 +164,23 @@ class Lookup:
         kind: str = "checkpoint",
         given: tuple[str | None, Mode | None] = (None, None),
     ) -> Record:
-        """Return the version with the best value of a metric.
+        """Return the live version with the best value of a metric: the first of these.
+
+        Raises:
+            CkptStoreError: As :meth:`best_first`.
+        """
+        return next(self.best_first(run, metric=metric, mode=mode, kind=kind, given=given))
+
+    def best_first(
+        self,
+        run: str | None,
+        *,
+        metric: str | None = None,
+        mode: Mode | None = None,
+        kind: str = "checkpoint",
+        given: tuple[str | None, Mode | None] = (None, None),
+    ) -> Iterator[Record]:
+        """Yield live versions, the best by a metric first; at least one.
 
         Args:
             run: A run, a glob or None, as :meth:`paths` takes it.
@@ -182,21 +199,26 @@ class Lookup:
         if metric is None or mode is None:
             metric, mode = self._completed(paths, metric, mode, given)
         self._warn_of_damage(paths, metric)
-        found = self._catalog.best(paths, metric, mode, kind)
-        if found is None:
-            names = self._catalog.metric_names(paths, kind)
-            if self._catalog.history(paths, kind=kind, limit=1):
-                raise MetricNotFoundError(
-                    f"{self._where}: no {kind} has a usable value of {metric!r}; metrics recorded: "
-                    f"{', '.join(map(repr, names)) or 'none'}"
-                )
-            runs = ", ".join(map(repr, self._names(paths)))
-            raise VersionNotFoundError(
-                f"{self._where}: run {runs} has no {kind}"
-                if len(paths) == 1
-                else f"{self._where}: none of the runs {runs} has a {kind}"
+        found = self._catalog.best_first(paths, metric, mode, kind)
+        first = next(found, None)
+        if first is None:
+            raise self._no_best(paths, metric, kind)
+        yield first
+        yield from found
+
+    def _no_best(self, paths: Sequence[str], metric: str, kind: str) -> NotFoundError:
+        names = self._catalog.metric_names(paths, kind)
+        if any(self._catalog.latest(path, kind) for path in paths):
+            return MetricNotFoundError(
+                f"{self._where}: no {kind} has a usable value of {metric!r}; metrics recorded: "
+                f"{', '.join(map(repr, names)) or 'none'}"
             )
-        return found
+        runs = ", ".join(map(repr, self._names(paths)))
+        return VersionNotFoundError(
+            f"{self._where}: run {runs} has no {kind}"
+            if len(paths) == 1
+            else f"{self._where}: none of the runs {runs} has a {kind}"
+        )
 
     def checkpoints(self, path: str) -> Iterator[Record]:
         """Return a run's checkpoints, newest first, damaged ones too; none if there is no run."""
