@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ckptstore.entry import Checkpoint, Entry, Package
 from ckptstore.errors import ArgumentError, CkptStoreError, RetentionWarning, warn
-from ckptstore.format.layout import parse_ref, run_path
 from ckptstore.opened import Monitor, Opened
 
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ class Keeping(Opened):
         def append(path: str, decide: Callable[..., Any]) -> object:
             return self._writer_at(path).append(decide)
 
-        report = verify(
+        return verify(
             self._storage,
             self._catalog,
             ref=ref,
@@ -158,10 +157,6 @@ class Keeping(Opened):
             append=append if repair else None,
             progress=progress,
         )
-        for finding in report.findings:
-            if finding.severity == "damage" and finding.ref is not None and "@" in finding.ref:
-                self._pass_over(finding.ref, finding.message)
-        return report
 
     def reindex(self) -> list[str]:
         """Forget all that the catalog knows of this store and index it again.
@@ -216,14 +211,6 @@ class Keeping(Opened):
                 f"tries again: {error}",
                 RetentionWarning,
             )
-
-    def _pass_over(self, ref: str, _: str) -> None:
-        """Leave a version that a check found damaged out of what this process picks."""
-        run, number = parse_ref(ref)
-        if run is not None and isinstance(number, int):
-            record = self._catalog.version(run_path(run), number)
-            if record is not None and record.head is not None:
-                self._catalog.pass_over(record.head.save_id)
 
     def _writer_at(self, path: str) -> RunWriter:
         return self._writer(self._catalog.run_name(path) or path)

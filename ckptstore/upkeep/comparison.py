@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from ckptstore.catalog.index import Catalog
@@ -59,7 +59,13 @@ class Until:
         return match is None or int(match[1]) <= last
 
 
-def compare(storage: Storage, catalog: Catalog, path: str, last: tuple[int, int]) -> str | None:
+def compare(
+    storage: Storage,
+    catalog: Catalog,
+    path: str,
+    last: tuple[int, int],
+    unreadable: Collection[int] = (),
+) -> str | None:
     """Say how the catalog differs from the storage in what it says of a run, None if it doesn't.
 
     Args:
@@ -67,6 +73,8 @@ def compare(storage: Storage, catalog: Catalog, path: str, last: tuple[int, int]
         catalog: The catalog; it is not synced.
         path: The run's path.
         last: The numbers of the last version and the last journal entry in the storage.
+        unreadable: Versions whose manifests are damaged or missing: what the catalog remembers of
+            them from before that is no mistake.
 
     Raises:
         CatalogError: The database failed.
@@ -91,7 +99,7 @@ def compare(storage: Storage, catalog: Catalog, path: str, last: tuple[int, int]
         anew = fresh.rows(path)
     finally:
         fresh.close()
-    differing = list(_differences(mine, anew))
+    differing = list(_differences(mine, anew, unreadable))
     if not differing or _is_behind(mine, anew):
         return None
     named = "; ".join(differing[:MOST_NAMED])
@@ -105,11 +113,13 @@ def _last_of(rows: Rows) -> tuple[int, int]:
     return max(versions, default=0), max(entries, default=0)
 
 
-def _differences(mine: Rows, anew: Rows) -> Iterator[str]:
+def _differences(mine: Rows, anew: Rows, unreadable: Collection[int]) -> Iterator[str]:
     for table in mine:
         for key in sorted({*mine[table], *anew[table]}, key=repr):
             row, other = mine[table].get(key), anew[table].get(key)
             name = " ".join(map(str, (table, *key)))
+            if (row or other or {}).get("version") in unreadable:
+                continue
             if row is None:
                 yield f"{name} is missing"
             elif other is None:

@@ -55,7 +55,7 @@ def note_leftovers(storage: Storage, note: Note) -> None:
                 "note",
                 None,
                 leftover.key,
-                f"{what}{room}, of {_time(leftover.written_at)}: a write under way or one that was "
+                f"{what}{room}, written {_time(leftover.written_at)}: a write under way or one that was "
                 "interrupted left it; collect() removes it once it is older than the store's "
                 "grace period",
             )

@@ -10,6 +10,7 @@ import errno
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from ckptstore.errors import (
     CkptStoreError,
@@ -53,6 +54,7 @@ class Surveyed:
     ref: str
     path: str
     number: int
+    save_id: UUID
     packs: Sequence[Pack]
     files: Sequence[File]
 
@@ -211,7 +213,7 @@ class Surveyor:
             head = opened.head
             survey.name = head.run if survey.name == survey.path else survey.name
             survey.versions[number] = Surveyed(
-                head.ref, survey.path, number, head.packs, head.files
+                head.ref, survey.path, number, head.save_id, head.packs, head.files
             )
 
     def _unreadable(self, survey: Survey) -> None:

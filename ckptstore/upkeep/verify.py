@@ -161,12 +161,15 @@ class _Check:
         """Compare the catalog with the storage, run by run."""
         if self._store is None:
             return
-        there = {survey.path: (survey.last, max(survey.journal, default=0)) for survey in surveys}
+        there = {survey.path: survey for survey in surveys}
         try:
             indexed = [] if not is_whole else self._catalog.indexed()
             for path in sorted({*there, *indexed}):
                 try:
-                    said = compare(self._storage, self._catalog, path, there.get(path, (0, 0)))
+                    survey = there.get(path, Survey(path, path))
+                    last = (survey.last, max(survey.journal, default=0))
+                    lost = {*range(1, survey.last + 1)} - {*survey.versions}
+                    said = compare(self._storage, self._catalog, path, last, lost)
                 except CatalogError:
                     raise
                 except IntegrityError:
@@ -194,23 +197,31 @@ class _Check:
                 self._retire(survey, number, damage)
         for number, version in survey.versions.items():
             found = contents.damages.found.get((survey.path, number), [])
-            known = survey.of(number).damage
             if survey.is_retired(number):
                 self._judge_retired(found, is_gone=number in gone)
-            elif found and known is not None:
-                for finding in found:
-                    message = f"{finding.message}; it is recorded as damaged already"
-                    self._note(replace(finding, message=message))
-            elif found:
-                decide = mark(number, found[0].message)
-                outcome = "recorded as damaged, so that nobody takes it for the best or the latest"
-                self.cases += [Case(each, survey.path, decide, outcome) for each in found]
-            elif known is not None and self._deep:
-                message = f"was recorded as damaged ({known}), and is whole"
-                key = version_key(survey.path, number)
-                case = Finding("mended", "note", version.ref, key, message)
-                decide, outcome = mark(number, None), "recorded as whole again"
-                self.cases.append(Case(case, survey.path, decide, outcome))
+            else:
+                self._judge_live(survey, version, found)
+
+    def _judge_live(self, survey: Survey, version: Surveyed, found: Sequence[Finding]) -> None:
+        """Let damage be recorded, and that it is gone."""
+        known, number = survey.of(version.number).damage, version.number
+        if found:
+            # This process picks it no more, whether or not that can be written down for all.
+            self._catalog.pass_over(version.save_id)
+        if found and known is not None:
+            for finding in found:
+                message = f"{finding.message}; it is recorded as damaged already"
+                self._note(replace(finding, message=message))
+        elif found:
+            decide = mark(number, found[0].message)
+            outcome = "recorded as damaged, so that nobody takes it for the best or the latest"
+            self.cases += [Case(each, survey.path, decide, outcome) for each in found]
+        elif known is not None and self._deep:
+            message = f"was recorded as damaged ({known}), and is whole"
+            key = version_key(survey.path, number)
+            mended = Finding("mended", "note", version.ref, key, message)
+            outcome = "recorded as whole again"
+            self.cases.append(Case(mended, survey.path, mark(number, None), outcome))
 
     def _judge_retired(self, found: Sequence[Finding], *, is_gone: bool) -> None:
         """Note what is wrong with a retired version, unless it is being collected or was."""
