@@ -1,0 +1,268 @@
+"""What is killed: each operation, what must be there before it, and what it acknowledges.
+
+An operation runs in a child. As soon as a verb of ckptstore returned, it says what that verb
+promised, as a fact that the independent reader then holds against the storage:
+
+    ("version", run, number, content)   a version of that run, its weights all equal to *content*
+    ("tag", run, tag, number)           where a tag points; None: it was taken away
+    ("metric", run, number, name, value)
+    ("retired", run, number)            its data may go
+    ("live", run, number)               it was undeleted
+    ("copied", run, number, content)    as "version", in the other store
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+from ckptstore import Checkpoint, Store
+from ckptstore.format.layout import CLOCK_FOLDER
+from ckptstore.storage.local import LocalStorage
+from ckptstore.storage.remote import RemoteStorage
+
+RUN = "digits"
+Fact = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class World:
+    """Where an operation works, and whom it tells."""
+
+    url: str
+    catalog: str
+    other_url: str
+    other_catalog: str
+    acknowledge: Callable[[Fact], None]
+
+    def store(self) -> Store:
+        """Open the store, as a process that knows nothing of it."""
+        return Store(self.url, catalog=self.catalog, run=RUN)
+
+    def other_store(self) -> Store:
+        """Open the store that is copied to."""
+        return Store(self.other_url, catalog=self.other_catalog, run=RUN)
+
+    def saved(self, entry: Any, content: float) -> Any:
+        """Say that a version is there."""
+        self.acknowledge(("version", entry.run, entry.version, content))
+        return entry
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation and the state it starts from.
+
+    Attributes:
+        prepare: Makes that state; nothing is killed there.
+        run: The operation. Run again after it was killed it must succeed.
+        needs: The verb of :class:`~ckptstore.Store` without which there is no such operation.
+        in_months: It runs when everything that is there is older than the grace period.
+    """
+
+    name: str
+    prepare: Callable[[World], None]
+    run: Callable[[World], None]
+    needs: str = "save"
+    in_months: bool = False
+
+
+class Net(torch.nn.Module):
+    """A backbone that stays what it is, and a head whose weights all equal *content*."""
+
+    def __init__(self, content: float) -> None:
+        super().__init__()
+        self.backbone = torch.nn.Parameter(torch.full((8, 4), 7.0), requires_grad=False)
+        self.head = torch.nn.Parameter(torch.full((4,), content))
+
+
+def save(world: World, store: Store, content: float, *, run: str = RUN, **options: Any) -> Any:
+    """Save a checkpoint whose weights and momentum are *content*."""
+    model = Net(content)
+    optimizer = torch.optim.SGD([model.head], lr=0.0, momentum=0.9)
+    model.head.grad = torch.full((4,), content)
+    optimizer.step()
+    options = {"run": run, "epoch": int(content), "val_loss": 1 / content, **options}
+    return world.saved(store.save(model, optimizer, rng=False, **options), content)
+
+
+def nothing(_: World) -> None:
+    """Start where nothing is."""
+
+
+def saved(*contents: float) -> Callable[[World], None]:
+    """Start from versions with these contents."""
+
+    def prepare(world: World) -> None:
+        with world.store() as store:
+            for content in contents:
+                save(world, store, content)
+
+    return prepare
+
+
+# ------------------------------------------------------------------------------------- the verbs
+
+
+def save_one(world: World) -> None:
+    with world.store() as store:
+        save(world, store, 5.0)
+
+
+def resume_and_save_two(world: World) -> None:
+    """The next versions of a training: what did not change is reused."""
+    with world.store() as store:
+        model = Net(0.0)
+        optimizer = torch.optim.SGD([model.head], lr=0.0, momentum=0.9)
+        store.resume(model, optimizer, rng=False)
+        for content in (5.0, 6.0):
+            save(world, store, content)
+
+
+def save_a_child(world: World) -> None:
+    """The first version of a run that goes on from another run's."""
+    with world.store() as store:
+        parent = store.get(f"{RUN}@1")
+        save(world, store, 5.0, run="tuned", parent=parent)
+
+
+def save_with_settings_and_tags(world: World) -> None:
+    with world.store() as store:
+        run = store.run(RUN, config={"lr": 0.1}, monitor="val_acc", mode="max")
+        model = Net(5.0)
+        entry = run.save(model, val_acc=0.5, tags=["new", "prod"], rng=False)
+        world.saved(entry, 5.0)
+        world.acknowledge(("tag", RUN, "new", entry.version))
+        world.acknowledge(("tag", RUN, "prod", entry.version))
+
+
+def save_package(world: World) -> None:
+    with world.store() as store:
+        package = store.save_package(
+            f"{RUN}@1",
+            preprocessing={"mean": [0.5] * 4, "std": [2.0] * 4},
+            class_names=["cat", "dog", "cow", "hen"],
+            tags=["prod"],
+        )
+        world.saved(package, 1.0)
+        world.acknowledge(("tag", RUN, "prod", package.version))
+
+
+def tag(world: World) -> None:
+    with world.store() as store:
+        for name, number in (("prod", 1), ("prod", 2), ("old", 1)):
+            store.tag(f"{RUN}@{number}", name)
+            world.acknowledge(("tag", RUN, name, number))
+        store.untag("old", run=RUN)
+        world.acknowledge(("tag", RUN, "old", None))
+
+
+def log(world: World) -> None:
+    with world.store() as store:
+        entry: Any = store.get(f"{RUN}@1")
+        entry.log(test_acc=0.5)
+        world.acknowledge(("metric", RUN, 1, "test_acc", 0.5))
+
+
+def prune(world: World) -> None:
+    from ckptstore import Keep
+
+    with world.store() as store:
+        store.prune(Keep(last=1), run=RUN)
+        for number in (1, 2, 3):
+            if number != 1:  # the best is kept by the run's monitor, and the newest
+                continue
+            world.acknowledge(("retired", RUN, number))
+
+
+def saved_and_pruned(world: World) -> None:
+    saved(1.0, 2.0, 3.0, 4.0)(world)
+    prune(world)
+
+
+def undelete(world: World) -> None:
+    with world.store() as store:
+        store.undelete(f"{RUN}@1")
+        world.acknowledge(("live", RUN, 1))
+
+
+def collect(world: World) -> None:
+    with world.store() as store:
+        store.collect()
+
+
+def saved_twice_and_tagged(world: World) -> None:
+    saved(1.0, 2.0)(world)
+    tag(world)
+
+
+def copy_to(world: World) -> None:
+    with world.store() as store, world.other_store() as other:
+        store.copy_to(other)
+    world.acknowledge(("copied", RUN, 1, 1.0))
+    world.acknowledge(("copied", RUN, 2, 2.0))
+
+
+def migrate(world: World) -> None:
+    from ckptstore.catalog.migrate import migrate as bring_up_to_date
+
+    bring_up_to_date(world.catalog)
+
+
+def reindex(world: World) -> None:
+    with world.store() as store:
+        store._catalog.reindex()
+
+
+OPERATIONS = {
+    each.name: each
+    for each in (
+        Operation("save, the first", nothing, save_one),
+        Operation("save, a new process", saved(1.0), save_one),
+        Operation("resume, save two", saved(1.0, 2.0), resume_and_save_two),
+        Operation("save, a child of another run", saved(1.0), save_a_child),
+        Operation("save, settings and tags", saved(1.0), save_with_settings_and_tags),
+        Operation("save_package", saved(1.0), save_package),
+        Operation("tag", saved(1.0, 2.0), tag),
+        Operation("migrate", saved(1.0), migrate),
+        Operation("reindex", saved_twice_and_tagged, reindex),
+    )
+}
+
+
+def available() -> list[Operation]:
+    """Return the operations that this ckptstore has."""
+    return [each for each in OPERATIONS.values() if hasattr(Store, each.needs)]
+
+
+@contextmanager
+def months_later() -> Iterator[None]:
+    """Have the storage's clock show a time long after everything that is there was written.
+
+    Collection reads that clock off an object it writes, and nowhere else.
+    """
+    kinds: list[Any] = [
+        kind for kind in (LocalStorage, RemoteStorage, *RemoteStorage.__subclasses__())
+        if "written_at" in vars(kind)
+    ]
+    real = [kind.written_at for kind in kinds]
+
+    def shifted(read: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+        def written_at(storage: Any, key: str) -> Any:
+            time = read(storage, key)
+            return time + timedelta(days=90) if key.startswith(f"{CLOCK_FOLDER}/") else time
+
+        return written_at
+
+    for kind, read in zip(kinds, real, strict=True):
+        kind.written_at = shifted(read)
+    try:
+        yield
+    finally:
+        for kind, read in zip(kinds, real, strict=True):
+            kind.written_at = read
