@@ -122,7 +122,7 @@ class Opened:
             except IntegrityError as error:
                 if not fallback or error.ref is None:
                     raise
-                damaged.append(f"\n  - {checkpoint.ref}: {error}")
+                damaged.append(f"\n  - {error}")
                 continue
             if damaged:
                 warn(

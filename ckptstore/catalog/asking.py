@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 from uuid import UUID
 
@@ -80,10 +81,19 @@ class Asking(ABC):
 
     def newest_first(self, path: str, kind: str | None) -> Iterator[Record]:
         """Yield versions as :meth:`latest` would name them if the newer ones were not there."""
-        before, size = 2**63 - 1, 1
-        while page := self._page(path, kind, before, size):
-            yield from page
-            before, size = page[-1].version, PAGE
+        yield from self._paged(path, kind, lambda: self._found_damaged)
+
+    def newest_with_damaged(self, path: str, kind: str | None) -> Iterator[Record]:
+        """Yield live versions, newest first; those that are known to be damaged have no head."""
+        for record in self._paged(path, kind, lambda: None):
+            damage = record.facts.damage
+            if (
+                damage is None
+                and record.head is not None
+                and self.is_passed_over(record.head.save_id)
+            ):
+                damage = "found damaged before, by this process"
+            yield record if damage is None else replace(record, head=None, damage=damage)
 
     def best(
         self, paths: Sequence[str], metric: str, mode: Mode, kind: str | None = "checkpoint"
@@ -203,10 +213,23 @@ class Asking(ABC):
         """Return how much is indexed of each run of this store, by path."""
         return self._read([], lambda reader: later.indexed_counts(reader.connection, reader.store))
 
-    def _page(self, path: str, kind: str | None, before: int, size: int) -> list[Record]:
+    def _paged(
+        self, path: str, kind: str | None, without: Callable[[], Collection[str] | None]
+    ) -> Iterator[Record]:
+        before, size = 2**63 - 1, 1
+        while page := self._page(path, kind, before, size, without()):
+            yield from page
+            before, size = page[-1].version, PAGE
+
+    def _page(
+        self,
+        path: str,
+        kind: str | None,
+        before: int,
+        size: int,
+        without: Collection[str] | None,
+    ) -> list[Record]:
         return self._read(
             [path],
-            lambda reader: reader.newest(
-                path, kind, before=before, limit=size, without=self._found_damaged
-            ),
+            lambda reader: reader.newest(path, kind, before=before, limit=size, without=without),
         )

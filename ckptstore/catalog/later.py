@@ -107,7 +107,7 @@ def indexed_counts(connection: Connection, store: str) -> dict[str, Counts]:
 def entries(
     connection: Connection, store: str, path: str, kinds: Collection[str], after: int = 0
 ) -> list[tuple[int, Entry]]:
-    """Return a run's journal entries of these kinds above a number, with their numbers, in order."""
+    """Return a run's journal entries of these kinds above a number, with their own, in order."""
     rows = connection.execute(
         select(JournalRow.number, JournalRow.entry)
         .where(

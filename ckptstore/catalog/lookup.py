@@ -136,18 +136,17 @@ class Lookup:
             IntegrityError: The newest version's manifest is damaged.
         """
         found = self._catalog.latest(path, kind)
+        passed = [each for each in self._catalog.damaged([path]) if each.kind == kind]
         if found is None:
+            listed = ", ".join(f"{each.path}@{each.version}" for each in passed)
             raise VersionNotFoundError(
                 f"{self._where}: run {self._catalog.run_name(path) or path!r} has no {kind}"
+                + (f" but {listed}, known to be damaged" if passed else "")
             )
         intact_head(found)
-        passed = [
-            each
-            for each in self._catalog.damaged([path])
-            if each.version > found.version and each.kind == kind
-        ]
-        if passed:
-            listed = ", ".join(f"{each.path}@{each.version}" for each in passed)
+        newer = [f"{path}@{each.version}" for each in passed if each.version > found.version]
+        if newer:
+            listed = ", ".join(newer)
             warn(
                 f"{found.path}@{found.version} is taken for the latest, without {listed}: known "
                 "to be damaged",
@@ -226,7 +225,7 @@ class Lookup:
             self._catalog.sync(path)
         except NotAStoreError:
             return iter(())
-        return self._catalog.newest_first(path, "checkpoint")
+        return self._catalog.newest_with_damaged(path, "checkpoint")
 
     def _completed(
         self,

@@ -202,22 +202,24 @@ class Reader:
         *,
         before: int,
         limit: int,
-        without: Collection[str] = (),
+        without: Collection[str] | None = (),
     ) -> list[Record]:
         """Return the newest live versions with numbers below *before*, the newest first.
 
-        What an unreadable one was is unknown, so it counts as any kind.
+        What one with an unreadable manifest was is unknown, so it counts as any kind.
 
         Args:
             path: The run.
             kind: Only these; None for all.
             before: A version's number.
             limit: At most so many.
-            without: Save ids of versions that are left out.
+            without: Save ids of versions that are left out, beside those whose data are known to be
+                damaged; None leaves out neither.
         """
+        chosen = [text(LIVE)] if without is None else intact(without)
         rows = self.connection.execute(
             self._records([path])
-            .where(VersionRow.version < before, *_of_kind(kind), *intact(without))
+            .where(VersionRow.version < before, *_of_kind(kind), *chosen)
             .order_by(VersionRow.version.desc())
             .limit(limit)
         ).all()
