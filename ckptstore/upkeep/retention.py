@@ -124,7 +124,7 @@ def rule(keep: Keep, monitor: Monitor) -> str:
         wanted.append(f"the last of epochs that are multiples of {keep.every_epochs}")
     if keep.within is not None:
         wanted.append(f"those created within {duration(keep.within)}")
-    return f"not among {', '.join(wanted)}"
+    return f"the policy keeps {', '.join(wanted)}"
 
 
 Reasons = list[tuple[int, str]]

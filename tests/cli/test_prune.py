@@ -40,7 +40,7 @@ def test_prune_shows_what_it_did(typed, place):
     assert lines[0][:3] == ["ref", "epoch", "val_loss"]
     assert [line[0] for line in lines[1:5]] == [f"sweep/a@{number}" for number in (4, 3, 2, 1)]
     assert lines[2][-1] == "retire"
-    assert done.stdout.endswith("sweep/a: 2 kept, 2 retired (not among the last)\n")
+    assert done.stdout.endswith("sweep/a: 2 kept, 2 retired (the policy keeps the last)\n")
     assert live(place) == [2, 4]
     assert live(place, "sweep/b") == [1, 2, 3, 4]
 
@@ -48,7 +48,7 @@ def test_prune_shows_what_it_did(typed, place):
 def test_a_dry_run_shows_the_same_and_retires_nothing(typed, place):
     dry = typed("prune", place, "sweep/a", "--last", 1, "--dry-run").stdout
     assert live(place) == [1, 2, 3, 4]
-    assert dry.endswith("sweep/a: 2 kept, 2 would be retired (not among the last)\n")
+    assert dry.endswith("sweep/a: 2 kept, 2 would be retired (the policy keeps the last)\n")
     assert dry.count("decision") == 1
     assert typed("prune", place, "sweep/a", "--last", 1).stdout.replace("2 retired", "") == (
         dry.replace("2 would be retired", "")

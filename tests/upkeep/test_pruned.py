@@ -15,7 +15,7 @@ def test_kept_and_retired_are_numbers_newest_first():
 
 
 def test_repr_is_a_line_and_print_a_table():
-    assert repr(TIES) == "<Pruned digits: 2 kept, 3 would be retired (not among the last)>"
+    assert repr(TIES) == "<Pruned digits: 2 kept, 3 would be retired (the policy keeps the last)>"
     lines = str(TIES).splitlines()
     assert lines[0].split() == [
         "ref",
@@ -27,11 +27,11 @@ def test_repr_is_a_line_and_print_a_table():
         "reasons",
     ]
     assert lines[2].split()[-1] == "retire"
-    assert lines[-1] == "digits: 2 kept, 3 would be retired (not among the last)"
+    assert lines[-1] == "digits: 2 kept, 3 would be retired (the policy keeps the last)"
 
 
 def test_what_was_done_is_told_from_what_would_be():
-    assert "3 retired (not among the last)" in str(replace(TIES, dry_run=False))
+    assert "3 retired (the policy keeps the last)" in str(replace(TIES, dry_run=False))
 
 
 def test_the_table_shows_names_as_text():

@@ -104,7 +104,7 @@ def test_everything_is_retired_with_one_entry_that_says_why(place):
     assert pruned.kept == [5, 4, 2]
     assert not pruned.dry_run
     (entry,) = place.journal()
-    assert entry.reasons == {1: "not among the last 2", 3: "not among the last 2"}
+    assert entry.reasons == {1: "the policy keeps the last 2", 3: "the policy keeps the last 2"}
     assert [each.version for each in place.catalog.live("digits")] == [2, 4, 5]
 
 

@@ -163,16 +163,16 @@ def test_within_counts_to_the_microsecond():
 @pytest.mark.parametrize(
     ("keep", "words"),
     [
-        (Keep(last=1), "not among the last"),
-        (Keep(last=3, best=1), "not among the last 3, the best by val_loss (min)"),
+        (Keep(last=1), "the policy keeps the last"),
+        (Keep(last=3, best=1), "the policy keeps the last 3, the best by val_loss (min)"),
         (
             Keep(best=2, best_by={"val_acc": "max"}),
-            "not among the best 2 by val_loss (min), the best 2 by val_acc (max)",
+            "the policy keeps the best 2 by val_loss (min), the best 2 by val_acc (max)",
         ),
-        (Keep(best_by={"val_acc": "max"}), "not among the best by val_acc (max)"),
-        (Keep(every_epochs=1), "not among the last of each epoch"),
-        (Keep(every_epochs=5), "not among the last of epochs that are multiples of 5"),
-        (Keep(within=timedelta(days=2)), "not among those created within 2 days"),
+        (Keep(best_by={"val_acc": "max"}), "the policy keeps the best by val_acc (max)"),
+        (Keep(every_epochs=1), "the policy keeps the last of each epoch"),
+        (Keep(every_epochs=5), "the policy keeps the last of epochs that are multiples of 5"),
+        (Keep(within=timedelta(days=2)), "the policy keeps those created within 2 days"),
     ],
 )
 def test_the_rule_reads_well(keep, words):
