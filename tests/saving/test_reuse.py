@@ -131,7 +131,7 @@ def test_what_a_step_changed_is_hashed_while_it_is_written(storage, monkeypatch)
     state = numbered(3)
     _, basis = write(storage, 1, state)
     hashed = []
-    monkeypatch.setattr(reuse, "_digest", lambda tensor: hashed.append(tensor))
+    monkeypatch.setattr(reuse, "_digest", hashed.append)
     changed = {name: tensor + 1000 for name, tensor in state.items()}
 
     look_up(capture({"model": changed})[0], [basis])
@@ -222,9 +222,7 @@ def test_what_cannot_be_shared_where_it_lies_moves_to_a_pack_of_its_own(storage)
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(1, 30), st.integers(0, 20), st.integers(1, 5000)), max_size=60
-    )
+    st.lists(st.tuples(st.integers(1, 30), st.integers(0, 20), st.integers(1, 5000)), max_size=60)
 )
 def test_the_rule_holds_whatever_is_shared(found):
     sizes = {number: 10_000 for number, _, _ in found}

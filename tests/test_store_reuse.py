@@ -1,0 +1,263 @@
+"""What did not change costs nothing: frozen layers, packages, forks, whoever saves them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ckptstore import Store
+from ckptstore.errors import LateCommitError, RetiredError, RunWarning
+from ckptstore.format.journal import RetireEntry
+from ckptstore.format.layout import pack_key
+from ckptstore.format.store_facts import DEFAULT_GRACE_S
+from ckptstore.saving import moment, run_writer
+from tests.faults import Failing, store_on
+
+WIDTH = 120
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Linear(WIDTH, WIDTH)
+        self.head = nn.Linear(WIDTH, 10)
+
+    def forward(self, x):
+        return self.head(self.backbone(x).relu())
+
+
+@pytest.fixture
+def net():
+    net = Net()
+    net.backbone.requires_grad_(requires_grad=False)
+    return net
+
+
+@pytest.fixture
+def optimizer(net):
+    return torch.optim.Adam(net.head.parameters())
+
+
+@pytest.fixture
+def store(store_url):
+    with Store(store_url, run="digits") as opened:
+        yield opened
+
+
+def step(net, optimizer):
+    optimizer.zero_grad()
+    net(torch.randn(4, WIDTH)).sum().backward()
+    optimizer.step()
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_whose_backbone_is_frozen_writes_its_head_and_optimizer_only(store, net, optimizer):
+    step(net, optimizer)
+    first = store.save(net, optimizer, epoch=0)
+    backbone = sum(each.nbytes for each in net.backbone.parameters())
+    state_bytes = 3 * sum(each.nbytes for each in net.head.parameters())
+
+    step(net, optimizer)
+    second = store.save(net, optimizer, epoch=1)
+
+    assert second.size_bytes == first.size_bytes
+    assert first.new_bytes >= backbone + state_bytes
+    assert second.new_bytes < state_bytes + 4 * 4096  # the packs' headers
+    same(store.latest().state("model"), net.state_dict())
+
+
+def test_a_package_made_from_a_checkpoint_writes_nothing_but_its_manifest(store, net, optimizer):
+    step(net, optimizer)
+    checkpoint = store.save(net, optimizer, epoch=0)
+
+    package = store.save_package(checkpoint)
+
+    assert package.new_bytes == 0
+    assert package.size_bytes == sum(each.nbytes for each in net.state_dict().values())
+    same(store.load_package(Net, device="cpu").model.state_dict(), net.state_dict())
+
+
+def test_a_package_in_another_run_shares_its_checkpoints_bytes_too(store, net):
+    store.save(net, epoch=0)
+
+    assert store.save_package("digits@1", run="released").new_bytes == 0
+
+
+def test_a_fork_starts_from_its_weights_for_free(store, net):
+    store.save(net, epoch=0, val_loss=0.5)
+    loaded = Net()
+    store.best(run="digits").restore(loaded)
+
+    forked = store.save(loaded, run="fork", parent="digits@best", epoch=0)
+
+    assert (forked.new_bytes, forked.parent) == (0, "digits@1")
+
+
+def test_another_process_builds_upon_what_is_there(store, store_url, net, optimizer):
+    step(net, optimizer)
+    store.save(net, optimizer, epoch=0)
+
+    with Store(store_url, run="digits") as other:
+        fresh = Net()
+        theirs = torch.optim.Adam(fresh.head.parameters())
+        other.resume(fresh, theirs)
+        again = other.save(fresh, theirs, epoch=1)
+
+    assert again.new_bytes == 0
+
+
+def test_a_package_between_two_checkpoints_costs_the_second_nothing(store, net, optimizer):
+    step(net, optimizer)
+    store.save_package(store.save(net, optimizer, epoch=0))
+
+    assert store.save(net, optimizer, epoch=1).new_bytes == 0
+
+
+def test_the_same_save_twice_is_two_versions(store, net):
+    first, second = store.save(net, epoch=0), store.save(net, epoch=1)
+
+    assert (first.version, second.version) == (1, 2)
+    assert second.new_bytes == 0
+
+
+def test_what_is_shared_is_checked_when_it_is_loaded(tmp_path, net):
+    store = Store(tmp_path / "store", run="digits")
+    store.save(net, epoch=0)
+    head = store.save(net, epoch=1).head
+    (pack,) = {each.number: each for each in head.packs if each.save_id != head.save_id}.values()
+    path = store._storage._path(pack_key(pack.save_id, pack.number))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+    with pytest.raises(Exception, match=r"digits@2: tensor .* is damaged"):
+        store.load(Net, "digits@2", device="cpu")
+
+
+def test_nothing_is_built_upon_a_retired_version(store, net):
+    store.save(net, epoch=0)
+    store.save(net, epoch=1, tags=["live"])
+    with Store(store.url, run="digits") as other:
+        writer = other._writer("digits")
+        writer.append(lambda _, time, writer: RetireEntry({1: "pruned", 2: "pruned"}, time, writer))
+
+        with pytest.warns(RunWarning, match="neither resumed nor created"):
+            assert other.save(net, epoch=2).new_bytes > 0
+
+
+# ------------------------------------------------------------------------------ half the grace
+
+
+@pytest.fixture
+def sleep(monkeypatch):
+    """Let time pass between a save's steps while the machine sleeps: one clock stands still."""
+    slept = [0.0]
+    real = moment.time.time
+    monkeypatch.setattr(moment.time, "time", lambda: real() + slept[0])
+    return lambda seconds: slept.__setitem__(0, slept[0] + seconds)
+
+
+class Sleepy(Failing):
+    """A storage on which time passes when an operation named *at* is made."""
+
+    def __init__(self, storage, operation, work, *, after=False):
+        super().__init__(storage)
+        self.slow, self.work, self.late = operation, work, after
+
+    def do(self, operation, key, work):
+        hit = (operation == self.slow and "_versions" in key) or operation == self.slow == "finish"
+        if hit and not self.late:
+            self.work()
+        result = super().do(operation, key, work)
+        if hit and self.late:
+            self.work()
+        return result
+
+
+def sleepy(folder, operation, work, *, after=False):
+    inner = Store(folder, catalog="sqlite://")._storage
+    return store_on(Sleepy(inner, operation, work, after=after), run="digits")
+
+
+HALF = DEFAULT_GRACE_S / 2
+
+
+def test_a_save_that_took_longer_than_half_the_grace_period_commits_nothing(tmp_path, sleep, net):
+    store = sleepy(tmp_path / "store", "finish", lambda: sleep(HALF + 1))
+
+    with pytest.raises(LateCommitError, match="was not committed"):
+        store.save(net, epoch=0)
+
+    assert len(Store(tmp_path / "store", catalog="sqlite://").runs()) == 0
+
+
+def test_a_save_that_became_late_in_its_very_commit_takes_itself_back(tmp_path, sleep, net):
+    store = sleepy(tmp_path / "store", "create", lambda: sleep(HALF + 1))
+
+    with pytest.raises(LateCommitError, match="digits@1 was retired again"):
+        store.save(net, epoch=0)
+
+    with Store(tmp_path / "store", catalog="sqlite://") as other:
+        (entry,) = other.history("digits")
+        assert entry.retired.reason.startswith("late: ")
+        with pytest.raises(RetiredError):
+            other.load(Net, "digits@1", device="cpu")
+
+
+def test_a_save_within_half_the_grace_period_is_in_time(tmp_path, sleep, net):
+    store = sleepy(tmp_path / "store", "create", lambda: sleep(HALF - 60))
+
+    assert store.save(net, epoch=0).ref == "digits@1"
+
+
+def test_a_look_long_ago_makes_a_save_late_that_was_quick_itself(tmp_path, sleep, net, monkeypatch):
+    store = sleepy(tmp_path / "store", "create", lambda: sleep(HALF - 30))
+    monkeypatch.setattr("ckptstore.saving.bases.LOOK_S", 10 * HALF)
+    store.save(net, epoch=0)
+
+    with pytest.raises(LateCommitError):
+        store.save(net, epoch=1)
+
+
+def test_a_late_save_that_cannot_be_taken_back_says_so(tmp_path, sleep, net, monkeypatch):
+    store = sleepy(tmp_path / "store", "create", lambda: sleep(HALF + 1))
+    broken = OSError("the network is down")
+    monkeypatch.setattr(run_writer, "append", lambda *_: (_ for _ in ()).throw(broken))
+
+    with pytest.raises(OSError, match="network is down") as caught:
+        store.save(net, epoch=0)
+
+    assert "could not be retired" in caught.value.__notes__[0]
+
+
+# ------------------------------------------------------------------------------ children elsewhere
+
+
+def test_a_fork_is_known_to_its_parents_run_before_it_is_there(store, net):
+    store.save(net, epoch=0, val_loss=1.0)
+    forked = store.save(net, run="fork", parent="digits@1", epoch=0)
+
+    store._catalog.sync("digits")
+    ((version, (child,)),) = store._catalog.children("digits").items()
+
+    assert (version, child.run, str(child.save_id)) == (1, "fork", forked.save_id)
+
+
+def test_a_run_that_goes_on_announces_nothing(store, net):
+    for epoch in range(3):
+        store.save(net, epoch=epoch)
+
+    assert store._catalog.next_numbers("digits")[1] == 1
+
+
+def test_a_parent_from_another_store_is_announced_to_nobody(store, tmp_path, net):
+    elsewhere = Store(tmp_path / "elsewhere").save(net, run="base", epoch=0)
+
+    store.save(net, parent=elsewhere, epoch=0)
+
+    assert store.runs() == ["digits"]
