@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-WORDS = frozenset({"ref", "kind", "tags", "decision", "reasons", "retired", "severity", "found"})
+WORDS = frozenset(
+    {"ref", "copy", "kind", "tags", "decision", "reasons", "retired", "severity", "found"}
+)
 """The columns of a table that hold words; the others hold numbers."""
 LARGEST_DOUBLE = int(sys.float_info.max)
 
