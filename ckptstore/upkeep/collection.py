@@ -8,6 +8,7 @@ can't be told ends it before that. The argument why nothing is lost is docs/expl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
 
@@ -27,6 +28,7 @@ from ckptstore.format.layout import (
 )
 from ckptstore.format.store_facts import StoreFacts, decode_store
 from ckptstore.saving.founding import found
+from ckptstore.saving.moment import Moment
 from ckptstore.storage.base import Leftover, Storage, Stored
 from ckptstore.upkeep.clock import storage_now
 from ckptstore.upkeep.collected import Collected
@@ -35,6 +37,9 @@ from ckptstore.upkeep.inventory import Known, Progress, read_runs
 
 # So many are deleted between two reports of progress: what one request to S3 takes.
 DELETE_BATCH = 1000
+# What was decided is acted upon for so long. Nothing is known that could make it wrong later; but
+# a process may have slept for a week, and looking again is cheap.
+LOOK_S = 600.0
 
 
 def _say_nothing(doing: str, done: int, total: int | None) -> None: ...
@@ -72,22 +77,53 @@ def collect(
     say = progress or _say_nothing
     facts = _store_facts(storage)
     found(storage, single_writer=single_writer)
+    done = _Done()
+    while True:
+        with _Refusing(storage):
+            look = _look(storage, facts, known, say)
+        if dry_run or _delete(storage, look, done, say):
+            return _collected(look, look.as_done() if dry_run else done, facts, dry_run=dry_run)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one look at the store found."""
+
+    now: datetime
+    piles: Sorted
+    leftovers: Sequence[Leftover]
+    """Old ones."""
+    clocks: Sequence[Stored]
+    """Old ones: what interrupted collections left."""
+    decided: Moment
+
+    def as_done(self) -> _Done:
+        """Return what would have been done, had this been no dry run."""
+        return _Done([*self.piles.deletable], [*self.leftovers, *map(_as_leftover, self.clocks)])
+
+
+@dataclass
+class _Done:
+    """What was deleted so far."""
+
+    deleted: list[Stored] = field(default_factory=list)
+    leftovers: list[Leftover] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def _look(storage: Storage, facts: StoreFacts, known: Callable[[], Known], say: Progress) -> _Look:
+    """Look at all there is, and decide. What comes first is argued in the documentation."""
+    # What the catalog knows by now, the listings that follow must have.
+    indexed = known()
+    now = storage_now(storage)
+    if now is None:
+        raise no_time("an object that was just created")
     grace = timedelta(seconds=facts.grace_s)
-    with _Refusing(storage):
-        # What the catalog knows by now, the listings that follow must have.
-        indexed = known()
-        now = storage_now(storage)
-        if now is None:
-            raise no_time("an object that was just created")
-        objects = list(_counted(storage, say))
-        leftovers = [each for each in storage.leftovers() if _is_older(each, now - grace)]
-        clocks = [each for each in storage.walk(CLOCK_FOLDER) if _is_older(each, now - grace)]
-        runs = read_runs(storage, now, indexed, in_place=facts.in_place, progress=say)
-        piles = sort_out(objects, runs, now, grace)
-    failed = {} if dry_run else _delete(storage, [*piles.deletable, *clocks], leftovers, say)
-    # A clock that nobody removed is what an interrupted collection left.
-    leftovers += [Leftover(each.key, None, each.size_bytes, each.written_at) for each in clocks]
-    return _collected(piles, leftovers, failed, now=now, facts=facts, dry_run=dry_run)
+    objects = list(_counted(storage, say))
+    leftovers = [each for each in storage.leftovers() if _is_older(each, now - grace)]
+    clocks = [each for each in storage.walk(CLOCK_FOLDER) if _is_older(each, now - grace)]
+    runs = read_runs(storage, now, indexed, in_place=facts.in_place, progress=say)
+    return _Look(now, sort_out(objects, runs, now, grace), leftovers, clocks, Moment.now())
 
 
 def _store_facts(storage: Storage) -> StoreFacts:
@@ -146,46 +182,52 @@ def _is_older(each: Leftover | Stored, since: datetime) -> bool:
     return each.written_at is not None and each.written_at < since
 
 
-def _delete(
-    storage: Storage, objects: Sequence[Stored], leftovers: Sequence[Leftover], say: Progress
-) -> dict[str, str]:
-    """Delete, and go on where something can't be deleted.
+def _delete(storage: Storage, look: _Look, done: _Done, say: Progress) -> bool:
+    """Delete what was found, and go on where something can't be deleted.
 
     Returns:
-        Why something could not be deleted, by key.
+        False if it took so long that the store is to be looked at again before more is deleted.
     """
-    failed: dict[str, str] = {}
-    total = len(objects) + len(leftovers)
+    tried = done.failed.keys()
+    objects = [each for each in look.piles.deletable if each.key not in tried]
+    leftovers = [each for each in look.leftovers if each.key not in tried]
+    clocks = [each for each in look.clocks if each.key not in tried]
+    total = len(objects) + len(leftovers) + len(clocks)
     for start in range(0, len(objects), DELETE_BATCH):
-        batch = [stored.key for stored in objects[start : start + DELETE_BATCH]]
-        failed |= {key: str(error) for key, error in storage.delete(batch).items()}
+        if start and look.decided.elapsed_s() > LOOK_S:
+            return False
+        batch = objects[start : start + DELETE_BATCH]
+        failed = storage.delete([stored.key for stored in batch])
+        done.failed |= {key: str(error) for key, error in failed.items()}
+        done.deleted += [stored for stored in batch if stored.key not in failed]
         say("deleting", start + len(batch), total)
-    for count, leftover in enumerate(leftovers, 1):
+    for leftover in leftovers:
         try:
             storage.clear(leftover)
         except StorageError as error:
-            failed[leftover.key] = str(error)
-        say("deleting", len(objects) + count, total)
-    return failed
+            done.failed[leftover.key] = str(error)
+        else:
+            done.leftovers.append(leftover)
+    failed = storage.delete([clock.key for clock in clocks])
+    done.failed |= {key: str(error) for key, error in failed.items()}
+    done.leftovers += [_as_leftover(clock) for clock in clocks if clock.key not in failed]
+    say("deleting", total, total)
+    return True
 
 
-def _collected(
-    piles: Sorted,
-    leftovers: Sequence[Leftover],
-    failed: dict[str, str],
-    *,
-    now: datetime,
-    facts: StoreFacts,
-    dry_run: bool,
-) -> Collected:
+def _as_leftover(clock: Stored) -> Leftover:
+    return Leftover(clock.key, None, clock.size_bytes, clock.written_at)
+
+
+def _collected(look: _Look, done: _Done, facts: StoreFacts, *, dry_run: bool) -> Collected:
     return Collected(
-        now,
+        look.now,
         facts.grace_s,
         dry_run,
-        tuple(stored for stored in piles.deletable if stored.key not in failed),
-        tuple(each for each in leftovers if each.key not in failed),
-        failed,
-        in_use=Tally.of(piles.in_use),
-        retired=Tally.of(piles.retired),
-        recent=Tally.of(piles.recent),
+        tuple(done.deleted),
+        tuple(done.leftovers),
+        done.failed,
+        in_use=Tally.of(look.piles.in_use),
+        retired=Tally.of(look.piles.retired),
+        recent=Tally.of(look.piles.recent),
     )

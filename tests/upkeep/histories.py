@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from ckptstore.catalog import sync
 from ckptstore.errors import StorageError
 from ckptstore.format.facts import Facts
 from ckptstore.format.journal import Entry, RetireEntry, UndeleteEntry, decode_entry, fold
@@ -67,7 +69,13 @@ class History:
         self.storage = Bucket()
         facts = StoreFacts(UUID(int=1), round(grace.total_seconds()), in_place)
         self.storage.create(STORE_KEY, encode_store(facts))
-        self._packs = 0
+        self._saves = itertools.count(1)
+
+    def through(self, storage: Any) -> History:
+        """The same store, seen through another storage."""
+        view = copy.copy(self)
+        view.storage = storage
+        return view
 
     def wait(self, time: timedelta) -> datetime:
         """Let the storage's time pass."""
@@ -76,15 +84,13 @@ class History:
 
     def pack(self, size_bytes: int = 8) -> str:
         """Write a pack; return its key."""
-        self._packs += 1
-        key = pack_key(UUID(int=self._packs), 0)
+        key = pack_key(UUID(int=next(self._saves)), 0)
         self.storage.create(key, bytes(size_bytes))
         return key
 
     def file(self) -> str:
         """Write an opaque file; return its key."""
-        self._packs += 1
-        key = file_key(UUID(int=self._packs), 0)
+        key = file_key(UUID(int=next(self._saves)), 0)
         self.storage.create(key, b"file")
         return key
 
@@ -118,10 +124,13 @@ class History:
         self.note(UndeleteEntry(versions, START, UUID(int=9)), run=run)
 
     def note(self, entry: Entry, run: str = RUN) -> None:
+        note(self.storage, run, self.next_entry(run), entry)
+
+    def next_entry(self, run: str = RUN) -> int:
         number = 1
         while journal_key(run, number) in self.storage.objects:
             number += 1
-        note(self.storage, run, number, entry)
+        return number
 
     def facts(self, run: str = RUN) -> Facts:
         entries = []
@@ -131,20 +140,51 @@ class History:
 
     def append(self, decide: Any, run: str = RUN) -> Entry | None:
         """Append what is decided, as :func:`ckptstore.saving.journaling.append` does."""
-        entry: Entry | None = decide(self.facts(run), START, UUID(int=10))
-        if entry is not None:
-            self.note(entry, run=run)
-        return entry
+        while True:
+            number, facts = self.next_entry(run), self.facts(run)
+            entry: Entry | None = decide(facts, START, UUID(int=10))
+            if entry is None:
+                return None
+            try:
+                note(self.storage, run, number, entry)
+            except FileExistsError:
+                continue
+            return entry
 
     def known(self) -> dict[str, tuple[int, int]]:
         """What a catalog that is up to date knows."""
-        found = {}
-        for path in sync.walk(self.storage):
-            entries = 0
-            while journal_key(path, entries + 1) in self.storage.objects:
-                entries += 1
-            found[path] = (self.next_version(path) - 1, entries)
+        paths = {
+            key.split("/_")[0].removeprefix("runs/")
+            for key in self.storage.objects
+            if key.startswith("runs/")
+        }
+        return {path: (self.next_version(path) - 1, self.next_entry(path) - 1) for path in paths}
+
+    def live(self, run: str = RUN) -> dict[int, set[str]]:
+        """What each version that is not retired names, as an independent reader finds it."""
+        facts, found = self.facts(run), {}
+        for number in range(1, self.next_version(run)):
+            known = facts.versions.get(number)
+            if known is None or known.retired is None:
+                head = json.loads(self.storage.objects[version_key(run, number)].split(b"\n")[0])
+                found[number] = {
+                    f"packs/{pack['save'][-2:]}/{pack['save']}-{pack['number']}.safetensors"
+                    for pack in head["packs"]
+                } | {
+                    f"files/{file['save'][-2:]}/{file['save']}-{file['number']}"
+                    for file in head["files"]
+                }
         return found
+
+    def lost(self) -> list[str]:
+        """What live versions name and is gone. There must never be any."""
+        return [
+            f"{path}@{number}: {key}"
+            for path in self.known()
+            for number, keys in self.live(path).items()
+            for key in keys
+            if not self.has(key)
+        ]
 
     def collect(self, known: Any = None, **options: Any) -> Collected:
         return collect(

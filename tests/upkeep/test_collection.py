@@ -10,8 +10,10 @@ import pytest
 from ckptstore.errors import CollectionRefusedError, NotAStoreError, NotExclusiveError, StorageError
 from ckptstore.format.layout import STORE_KEY, STORE_KEY_NEWER, journal_key, version_key
 from ckptstore.storage.base import Leftover
+from ckptstore.upkeep import collection
 from ckptstore.upkeep.collection import collect
 from tests.catalog.places import START, newer
+from tests.clocks import ProcessClocks
 from tests.upkeep.histories import DAY, GRACE, RUN, Bucket, History
 
 SECOND = timedelta(seconds=1)
@@ -219,13 +221,58 @@ def test_deletes_that_fail_are_reported_and_a_rerun_finishes(history):
     assert again.failed == {}
 
 
-def test_progress_is_told(history):
+def test_progress_is_told(history, monkeypatch):
+    monkeypatch.setattr(collection, "DELETE_BATCH", 2)
     history.save()
-    history.pack()
+    for _ in range(3):
+        history.pack()
     history.wait(GRACE + SECOND)
     told = []
     history.collect(progress=lambda *step: told.append(step))
-    assert told == [("reading", 1, 1), ("deleting", 1, 1)]
+    assert told == [
+        ("listing packs", 2, None),
+        ("listing packs", 4, None),
+        ("reading", 1, 1),
+        ("deleting", 2, 3),
+        ("deleting", 3, 3),
+        ("deleting", 3, 3),
+    ]
+
+
+def test_one_that_slept_looks_again_before_it_deletes_more(history, monkeypatch):
+    """Should an assumption not hold, what was decided a week ago does no harm today."""
+    monkeypatch.setattr(collection, "DELETE_BATCH", 1)
+    clocks = ProcessClocks(monkeypatch)
+    versions = [history.save() for _ in range(3)]
+    history.retire(*(version for version, _ in versions))
+    history.wait(GRACE + SECOND)
+    asleep = []
+
+    def sleep(doing, _key):
+        if doing == "delete" and _key.startswith("packs/") and not asleep:
+            asleep.append(True)
+            clocks.pass_by(7 * DAY)
+            history.undelete(2)  # long after it may be, by some other program
+
+    history.storage.before = sleep
+    history.storage.stuck = {versions[2][1]}
+    done = history.collect()
+
+    assert [stored.key for stored in done.deleted] == [versions[0][1]]
+    assert done.failed.keys() == {versions[2][1]}
+    assert history.has(versions[1][1])
+    assert done.in_use.count == 1
+
+
+def test_what_cannot_be_deleted_is_tried_once_however_slow_that_is(history, monkeypatch):
+    monkeypatch.setattr(collection, "DELETE_BATCH", 1)
+    clocks = ProcessClocks(monkeypatch)
+    keys = [history.pack() for _ in range(3)]
+    history.save()
+    history.wait(GRACE + SECOND)
+    history.storage.stuck = set(keys)
+    history.storage.before = lambda doing, _key: doing == "delete" and clocks.pass_by(DAY)
+    assert history.collect().failed.keys() == set(keys)
 
 
 # ------------------------------------------------------------------------------------ refusing
