@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace, TracebackType
-from typing import Any, Self
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -49,7 +49,8 @@ class Clocked:
         self.times[key] = self.clock.now
 
     def open_writer(self, key: str) -> Writer:
-        return _ClockedWriter(self, key, self._storage.open_writer(key))
+        self.times[key] = self.clock.now
+        return self._storage.open_writer(key)
 
     def walk(self, folder: str) -> Iterator[Stored]:
         for stored in self._storage.walk(folder):
@@ -62,28 +63,6 @@ class Clocked:
     def leftovers(self) -> Iterator[Leftover]:
         for leftover in self._storage.leftovers():
             yield leftover._replace(written_at=self.times.get(leftover.key, START))
-
-
-class _ClockedWriter:
-    def __init__(self, storage: Clocked, key: str, writer: Writer) -> None:
-        self._storage, self._key, self._writer = storage, key, writer
-        self._begun = storage.clock.now
-
-    def __enter__(self) -> Self:
-        self._writer.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._writer.__exit__(kind, error, trace)
-        self._storage.times[self._key] = self._begun
-
-    def write(self, data: memoryview) -> None:
-        self._writer.write(data)
 
 
 class ProcessClocks:
