@@ -236,8 +236,8 @@ class _Check:
         for place, case in enumerate(self.cases):
             if (case.finding.kind, case.finding.key) == ("manifest", key):
                 outcome = (
-                    "retired, so that collection can go on. If you have a copy of that file, bring "
-                    "it back and undelete the version before half the grace period is over"
+                    "retired, so that collection goes on after a grace period. Until half of that is "
+                    "over, bring the file back from a copy, if you have one, and undelete the version"
                 )
                 self.cases[place] = Case(case.finding, survey.path, retire(number, damage), outcome)
 

@@ -1,0 +1,293 @@
+"""Repair does what is safe, says what it did, and takes nothing away."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ckptstore import Store
+from ckptstore.errors import CollectionRefusedError, FallbackWarning
+from ckptstore.format.journal import DamageEntry, RetireEntry, decode_entry
+from ckptstore.format.layout import journal_key
+from ckptstore.format.store_facts import decode_store, encode_store
+from ckptstore.upkeep.repair import mark, retire
+from tests.catalog.places import rows
+from tests.faults import Failing, store_on
+from tests.loading.forging import manifest_of, packs_of
+from tests.upkeep.checking import (
+    check,
+    filled,
+    flip,
+    kinds,
+    only,
+    repaired,
+    retired,
+    snapshot,
+    state,
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    filled(tmp_path / "store").close()
+    return tmp_path / "store"
+
+
+def entry(folder, number):
+    return decode_entry((folder / journal_key("digits", number)).read_bytes(), "a test")
+
+
+def test_what_is_whole_is_left_as_it_is(folder):
+    before = snapshot(folder)
+
+    assert repaired(Store(folder)).findings == ()
+    assert snapshot(folder) == before
+
+
+def test_damaged_data_are_recorded_once_and_passed_over(folder):
+    flip(packs_of(folder, "digits", 3)[0])
+    store = Store(folder)
+
+    report = repaired(store)
+
+    assert not report.ok
+    assert "recorded as damaged" in only(report).repaired
+    recorded = entry(folder, 1)
+    assert isinstance(recorded, DamageEntry)
+    assert (recorded.version, recorded.damage) == (3, only(report).message)
+    again = only(repaired(Store(folder)))
+    assert again.repaired is None
+    assert again.message.endswith("it is recorded as damaged already")
+    assert not (folder / journal_key("digits", 2)).exists()
+
+
+@pytest.mark.filterwarnings("ignore::ckptstore.errors.FallbackWarning")
+def test_readers_step_over_what_was_recorded_as_damaged(folder):
+    flip(packs_of(folder, "digits", 3)[0])
+    repaired(Store(folder))
+    store = Store(folder)
+
+    assert store.best().version == 2
+    assert store.latest().version == 2
+    assert store.get("digits@3").version == 3
+    assert [entry.version for entry in store.history()] == [1, 2, 3]
+
+
+@pytest.mark.filterwarnings("ignore::ckptstore.errors.FallbackWarning")
+def test_training_resumes_from_the_newest_intact_version(tmp_path):
+    module = torch.nn.ParameterDict({name: torch.nn.Parameter(torch.zeros(3)) for name in "ab"})
+    for _ in range(3):
+        with torch.no_grad():
+            module["a"] += 1
+            module["b"] -= 1
+        store = Store(tmp_path)
+        store.resume(module, run="digits")
+        store.save(module, run="digits", model_config={}, rng=False)
+    flip(packs_of(tmp_path, "digits", 3)[0])
+    flip(manifest_of(tmp_path, "digits", 2), 100)
+    repaired(Store(tmp_path))
+    store = Store(tmp_path)
+
+    resumed = store.resume(module, run="digits")
+
+    assert resumed.checkpoint.version == 1
+    assert module["a"].tolist() == [1, 1, 1]
+    assert store.save(module, run="digits", model_config={}, rng=False).version == 4
+
+
+def test_versions_put_back_from_a_copy_are_whole_again(folder):
+    pack = packs_of(folder, "digits", 3)[0]
+    flip(pack)
+    repaired(Store(folder))
+    flip(pack)
+    store = Store(folder)
+
+    assert kinds(check(store)) == [("note", "mended", "digits@3")]
+    assert check(store, deep=False).findings == ()  # sizes alone say nothing of that
+    assert only(repaired(store)).repaired == "recorded as whole again"
+    assert entry(folder, 2).damage is None
+    assert check(store).findings == ()
+    assert store.latest().version == 3
+
+
+def test_a_version_whose_manifest_can_not_be_read_is_retired(folder):
+    flip(manifest_of(folder, "digits", 2), 100)
+    store = Store(folder)
+    found = check(store)
+
+    report = repaired(store)
+
+    assert found.damaged == report.damaged == ("digits@2",)
+    assert "retired, so that collection goes on" in report.findings[0].repaired
+    written = entry(folder, 1)
+    assert isinstance(written, RetireEntry)
+    assert written.reasons.keys() == {2}
+    assert written.reasons[2].startswith("damaged: ")
+    after = check(store)
+    assert after.ok
+    assert ("note", "manifest", "digits@2") in kinds(after)
+    assert check(Store(folder)).ok
+
+
+def test_once_it_was_retired_for_a_grace_period_collection_goes_on(folder):
+    path = folder / "ckptstore.json"
+    facts = decode_store(path.read_bytes(), "a test")
+    path.write_bytes(encode_store(replace(facts, grace_s=0)))
+    flip(manifest_of(folder, "digits", 2), 100)
+    with pytest.raises(CollectionRefusedError):
+        Store(folder).collect()
+
+    repaired(Store(folder))
+    collected = Store(folder).collect()
+
+    assert len(collected.deleted) == 1  # what only the lost version named
+    assert [each.version for each in Store(folder).history() if each.retired is None] == [1, 3]
+    assert check(Store(folder)).ok
+
+
+def test_tags_of_what_can_not_be_read_are_named(folder):
+    Store(folder).tag("digits@2", "prod")
+    flip(manifest_of(folder, "digits", 2), 100)
+
+    assert "the tags prod point at it" in repaired(Store(folder)).findings[0].message
+
+
+def test_a_missing_journal_entry_is_written_again_from_the_catalog(folder):
+    store = Store(folder)
+    for number in (1, 2, 3):
+        store.tag(f"digits@{number}", "prod")
+    lost = folder / journal_key("digits", 2)
+    data = lost.read_bytes()
+    lost.unlink()
+    flip(packs_of(folder, "digits", 1)[0])
+
+    assert kinds(check(store)) == [("damage", "hole", "digits"), ("damage", "pack", "digits@1")]
+    report = repaired(store)
+
+    assert report.findings[0].repaired == "written again from the catalog, byte for byte"
+    assert lost.read_bytes() == data
+    assert report.findings[1].repaired is not None
+    assert check(Store(folder)).damaged == ("digits@1",)
+
+
+def test_what_nobody_has_can_not_be_made_again(folder):
+    store = Store(folder)
+    for number in (1, 2, 3):
+        store.tag(f"digits@{number}", "prod")
+    store.close()
+    (folder / "catalog.sqlite3").unlink()
+    (folder / journal_key("digits", 2)).unlink()
+    manifest_of(folder, "digits", 1).unlink()
+    before = snapshot(folder)
+
+    report = repaired(Store(folder))
+
+    assert {each.kind for each in report.findings} == {"hole", "orphan"}
+    assert all(each.repaired is None for each in report.findings)
+    assert all("from a copy" in each.message for each in report.findings if each.kind == "hole")
+    after = snapshot(folder)
+    assert before.items() <= after.items()
+    assert {key for key in after if key not in before} <= {"catalog.sqlite3"}
+
+
+def test_a_damaged_journal_stops_the_repair_of_its_run_alone(folder):
+    store = Store(folder)
+    store.tag("digits@1", "prod")
+    store.save(state(5), run="other", rng=False)
+    store.close()
+    (folder / "catalog.sqlite3").unlink()
+    flip(folder / journal_key("digits", 1), 50)
+    for run in ("digits", "other"):
+        flip(packs_of(folder, run, 1)[0])
+
+    report = repaired(Store(folder))
+
+    found = {(each.kind, each.ref): each for each in report.findings}
+    assert set(found) == {("journal", "digits"), ("pack", "digits@1"), ("pack", "other@1")}
+    assert found["journal", "digits"].repaired is None
+    assert found["pack", "digits@1"].repaired is None
+    assert "could not be repaired" in found["pack", "digits@1"].message
+    assert found["pack", "other@1"].repaired is not None
+
+
+def change(folder, statement):
+    with sqlite3.connect(folder / "catalog.sqlite3") as connection:
+        connection.execute(statement)
+    connection.close()
+
+
+def test_a_catalog_that_says_something_else_is_indexed_anew(folder):
+    store = Store(folder)
+    store.tag("digits@1", "prod")
+    right = rows(store._catalog)
+    change(folder, "UPDATE versions SET epoch = 77 WHERE version = 2")
+    change(folder, "DELETE FROM metrics WHERE version = 3")
+    change(folder, "UPDATE tags SET version = 3")
+
+    report = repaired(store)
+
+    assert kinds(report) == [("damage", "catalog", "digits")]
+    assert "versions 2 has other values of epoch" in only(report).message
+    assert "metrics val_loss 3 is missing" in only(report).message
+    assert "tags prod has other values of version" in only(report).message
+    assert only(report).repaired == "indexed anew from the storage"
+    assert rows(store._catalog) == right
+    assert check(store).ok
+
+
+def test_whatever_is_repaired_nothing_that_was_there_is_changed(folder):
+    store = Store(folder)
+    store.tag("digits@1", "prod")
+    retired(store, 1)
+    flip(packs_of(folder, "digits", 2)[0])
+    flip(manifest_of(folder, "digits", 3), 100)
+    store.close()
+    for path in folder.glob("catalog.sqlite3*"):
+        path.unlink()
+    before = snapshot(folder)
+
+    repaired(Store(folder))
+
+    assert before.items() <= snapshot(folder).items()
+
+
+def test_damage_in_a_bucket_is_recorded_in_the_bucket(s3_url, s3_client):
+    store = filled(s3_url, 2)
+    bucket, _, prefix = s3_url.removeprefix("s3://").partition("/")
+    pack = store.get("digits@2").head.packs[0]
+    key = f"{prefix}/packs/{pack.save_id.hex[-2:]}/{pack.save_id}-0.safetensors"
+    s3_client.delete_object(Bucket=bucket, Key=key)
+
+    assert only(repaired(store)).repaired is not None
+
+    with pytest.warns(FallbackWarning, match="without digits@2: known to be damaged"):
+        assert Store(s3_url, catalog="sqlite://").latest().version == 1
+
+
+def test_a_journal_that_can_not_be_appended_to_is_said(folder):
+    flip(packs_of(folder, "digits", 2)[0])
+    failing = Failing(Store(folder)._storage, 1, always=True, only={"create"})
+
+    finding = only(repaired(store_on(failing)))
+
+    assert finding.repaired is None
+    assert finding.message.endswith("could not be repaired: the connection broke")
+
+
+def test_decisions_say_nothing_twice():
+    from datetime import UTC, datetime
+    from uuid import UUID
+
+    from ckptstore.format.facts import Facts, Retired, VersionFacts
+
+    now, writer = datetime(2026, 1, 1, tzinfo=UTC), UUID(int=1)
+    known = VersionFacts(retired=Retired(now, "old", 1), damage="flipped")
+    facts = Facts(versions={1: known})
+
+    assert retire(1, "x")(facts, now, writer) is None
+    assert retire(2, "x")(facts, now, writer) == RetireEntry({2: "damaged: x"}, now, writer)
+    assert mark(1, "flipped")(facts, now, writer) is None
+    assert mark(1, None)(facts, now, writer) == DamageEntry(1, None, now, writer)
