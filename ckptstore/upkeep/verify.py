@@ -236,10 +236,12 @@ class _Check:
         for place, case in enumerate(self.cases):
             if (case.finding.kind, case.finding.key) == ("manifest", key):
                 outcome = (
-                    "retired, so that collection goes on after a grace period. Until half of that is "
-                    "over, bring the file back from a copy, if you have one, and undelete the version"
+                    "retired, so that collection goes on after a grace period. Until half of it is "
+                    "over, bring that file back from a copy if you have one, and undelete the "
+                    "version"
                 )
-                self.cases[place] = Case(case.finding, survey.path, retire(number, damage), outcome)
+                decide = retire(number, damage)
+                self.cases[place] = Case(case.finding, survey.path, decide, outcome)
 
     def _note(self, finding: Finding) -> None:
         self.cases.append(Case(finding))

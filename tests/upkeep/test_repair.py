@@ -80,11 +80,11 @@ def test_readers_step_over_what_was_recorded_as_damaged(folder):
 def test_training_resumes_from_the_newest_intact_version(tmp_path):
     module = torch.nn.ParameterDict({name: torch.nn.Parameter(torch.zeros(3)) for name in "ab"})
     for _ in range(3):
+        store = Store(tmp_path)
+        store.resume(module, run="digits")
         with torch.no_grad():
             module["a"] += 1
             module["b"] -= 1
-        store = Store(tmp_path)
-        store.resume(module, run="digits")
         store.save(module, run="digits", model_config={}, rng=False)
     flip(packs_of(tmp_path, "digits", 3)[0])
     flip(manifest_of(tmp_path, "digits", 2), 100)
