@@ -1,25 +1,28 @@
-"""The verbs that keep a store in order: retention, clean-up, checks."""
+"""The verbs that keep a store in order: retention, clean-up, checks, copies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ckptstore.entry import Checkpoint, Entry, Package
 from ckptstore.errors import ArgumentError, CkptStoreError, RetentionWarning, warn
 from ckptstore.opened import Monitor, Opened
+from ckptstore.storage.opening import parse
 
 if TYPE_CHECKING:
     from ckptstore.saving.run_writer import RunWriter
     from ckptstore.upkeep.collected import Collected
+    from ckptstore.upkeep.copied import Copied
     from ckptstore.upkeep.findings import Report
     from ckptstore.upkeep.keep import Keep
     from ckptstore.upkeep.pruned import Pruned
 
 
 class Keeping(Opened):
-    """Retention, clean-up, checks."""
+    """Retention, clean-up, checks, copies."""
 
     def prune(
         self, keep: Keep | None = None, *, run: str | None = None, dry_run: bool = False
@@ -158,6 +161,56 @@ class Keeping(Opened):
             progress=progress,
         )
 
+    def copy_to(
+        self,
+        other: Opened | str | os.PathLike[str],
+        *,
+        run: str | Sequence[str] | None = None,
+        ref: str | int | Sequence[str | int] | None = None,
+        into: str | None = None,
+        progress: Callable[[int, int, str], object] | None = None,
+    ) -> Copied:
+        """Copy runs or versions into another store, on whatever storage it is.
+
+        Live versions are copied, bit for bit and verified on their way, with their tags, later
+        metrics and notes. Each gets the next number there. What was copied earlier, or came from
+        there, is not copied again: after an interruption, or when there is more, call it again.
+
+        Args:
+            other: The other store, or its address. A store is made where there is none.
+            run: A run, a glob over runs (``sweep/*``), or several of them.
+            ref: A version (``digits@7``, ``digits@best``), or several. With neither a run nor a
+                version the whole store is copied.
+            into: The run's name in the other store, where it is to be another one.
+            progress: Called with the bytes settled so far, the bytes in all, and what is being
+                copied.
+
+        Returns:
+            What was copied, what was there already, and what was left as it was there.
+
+        Raises:
+            ArgumentError: Both are one store, or *into* is given and several runs are copied.
+            InvalidNameError: *into* is no name, or the run is spelled otherwise there.
+            NotFoundError: There is no store, or no run or version of that name.
+            RetiredError: A version that was named is retired.
+            IntegrityError: Some versions are damaged; it names them, and all others were copied. Or
+                the other store is.
+            NewerFormatError: A newer ckptstore made one of the stores or a version.
+            LateCommitError: Copying one version took longer than half the other's grace period.
+            StorageError: A storage failed. What was copied until then is whole.
+        """
+        from ckptstore.upkeep.transfer import Place, choose, transfer
+
+        opened = other if isinstance(other, Opened) else self._beside(other)
+        try:
+            source = Place(self._storage, self._catalog, self._writer)
+            target = Place(opened._storage, opened._catalog, opened._writer)  # noqa: SLF001 - our own class
+            chosen = choose(source, run, ref, self._monitor)
+            return transfer(source, target, chosen, into=into, progress=progress)
+        finally:
+            if opened is not other:
+                opened.close()
+
     def reindex(self) -> list[str]:
         """Forget all that the catalog knows of this store and index it again.
 
@@ -173,6 +226,12 @@ class Keeping(Opened):
         return [self._catalog.run_name(path) or path for path in self._catalog.reindex()]
 
     # ------------------------------------------------------------ how
+
+    def _beside(self, url: str | os.PathLike[str]) -> Opened:
+        """Open another store; on the same kind of storage with the same options."""
+        options = self._options["storage_options"]
+        is_alike = parse(os.fspath(url)).protocol == parse(self._storage.url).protocol
+        return Opened(url, storage_options=options if is_alike else None)
 
     def _prune(
         self,

@@ -1,0 +1,494 @@
+"""Copying versions from one store into another: each is a save whose source is a store.
+
+It gets a new save id and the next number, and says of what it is a copy. So it is known again: a
+copy that was interrupted goes on where it stopped, and nothing is copied twice, not even back to
+where it came from.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from ckptstore.catalog.identity import Identity
+from ckptstore.catalog.index import Catalog
+from ckptstore.catalog.lookup import Lookup, intact_head
+from ckptstore.catalog.stores import missing
+from ckptstore.entry import check_live
+from ckptstore.errors import (
+    ArgumentError,
+    CopyWarning,
+    IntegrityError,
+    NotAStoreError,
+    RetiredError,
+    warn,
+)
+from ckptstore.format.digest import MAX_LINE_BYTES
+from ckptstore.format.facts import Mode
+from ckptstore.format.layout import STORE_KEY, check_run, run_path
+from ckptstore.format.manifest import CopiedFrom, Head, Parent, encode_head, parent_of
+from ckptstore.format.store_facts import decode_store
+from ckptstore.manifest import open_manifest
+from ckptstore.saving.basis import basis_of
+from ckptstore.saving.moment import Moment, earliest
+from ckptstore.saving.run_writer import RunWriter
+from ckptstore.storage.base import Storage
+from ckptstore.upkeep.arrivals import Arrivals, ThereMeanwhileError
+from ckptstore.upkeep.carrying import carry
+from ckptstore.upkeep.copied import Copied, CopiedVersion
+from ckptstore.upkeep.findings import Progress
+from ckptstore.upkeep.retelling import retell
+
+NUMBER_DIGITS = 100
+"""Bytes by which a head may grow until it has its number."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A store that is copied from or into."""
+
+    storage: Storage
+    catalog: Catalog
+    writer: Callable[[str], RunWriter]
+    """Gives a run as this process writes it."""
+
+
+class Choice(NamedTuple):
+    """What is to be copied of one run."""
+
+    path: str
+    versions: frozenset[int] | None
+    """None for the whole run."""
+
+
+def choose(
+    source: Place,
+    run: str | Sequence[str] | None,
+    ref: str | int | Sequence[str | int] | None,
+    given: tuple[str | None, Mode | None] = (None, None),
+) -> list[Choice]:
+    """Return what is to be copied.
+
+    Args:
+        source: The store that is copied from.
+        run: Runs or globs over runs.
+        ref: Versions. With neither these nor runs it is the whole store.
+        given: Monitor and mode by which ``@best`` is found; they go before the recorded ones.
+
+    Raises:
+        NotFoundError: There is no such run, version or store.
+        RetiredError: A version that was named is retired.
+        IntegrityError: The manifest of a version that was named is damaged.
+    """
+    lookup = Lookup(source.catalog, source.storage.url)
+    runs = [run] if isinstance(run, str) else list(run or ())
+    refs = [ref] if isinstance(ref, str | int) else list(ref or ())
+    chosen: dict[str, set[int] | None] = {}
+    for each in refs:
+        record = lookup.by_ref(each, given=given)
+        head = intact_head(record)
+        check_live(head.ref, record.facts)
+        versions = chosen.setdefault(record.path, set())
+        if versions is not None:
+            versions.add(record.version)
+    paths = [path for each in runs for path in lookup.paths(each)]
+    if not runs and not refs:
+        paths = source.catalog.discover()
+    for path in paths:
+        chosen[path] = None
+    return [
+        Choice(path, None if versions is None else frozenset(versions))
+        for path, versions in sorted(chosen.items())
+    ]
+
+
+def transfer(
+    source: Place,
+    target: Place,
+    chosen: Sequence[Choice],
+    *,
+    into: str | None = None,
+    progress: Progress | None = None,
+) -> Copied:
+    """Copy runs or versions into another store, verified, and what became known of them later.
+
+    Live versions are copied, those of a run in the order of their numbers. What is there already is
+    not copied again: a version that was copied there earlier, or came from there, even if it was
+    retired there since. One that was found damaged there is copied anew.
+
+    Args:
+        source: The store that is copied from.
+        target: The other store; it is made if there is none.
+        chosen: What is copied.
+        into: The run's name in the other store, where it is another one.
+        progress: Told of bytes of tensors settled so far, bytes in all, and what is being copied.
+
+    Returns:
+        What was copied, and what was there already.
+
+    Raises:
+        ArgumentError: Both are one store, or *into* is given and several runs are copied.
+        InvalidNameError: *into* is no name, or the run is spelled otherwise there.
+        IntegrityError: Some versions are damaged; it names them. All others were copied.
+        NewerFormatError: A newer ckptstore made one of the stores or a version.
+        LateCommitError: Copying one version took longer than half the other store's grace period.
+        StorageError: A storage failed. What was copied until then is whole; a rerun goes on.
+    """
+    return _Copying(source, target, chosen, into, progress).run()
+
+
+class _Item(NamedTuple):
+    """A version that is to be in the other store."""
+
+    path: str
+    run: str
+    identity: Identity
+
+    @property
+    def ref(self) -> str:
+        return f"{self.run}@{self.identity.version}"
+
+
+class _Copying:
+    def __init__(
+        self,
+        source: Place,
+        target: Place,
+        chosen: Sequence[Choice],
+        into: str | None,
+        progress: Progress | None,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._chosen = chosen
+        self._into = into
+        self._progress = progress
+        self._store_id = _store_id(source.storage)
+        try:
+            self._target_id: UUID | None = _store_id(target.storage)
+        except NotAStoreError:
+            self._target_id = None  # the first copy makes it
+        if self._target_id == self._store_id and _is_same(source.storage, target.storage):
+            raise ArgumentError(
+                f"{source.storage.url} can't be copied into itself: name another store"
+            )
+        if into is not None:
+            check_run(into)
+            if len(chosen) != 1:
+                raise ArgumentError(
+                    f"into={into!r} gives one run another name, and {len(chosen)} are copied: name "
+                    "one with run=…"
+                )
+        self._arrivals: dict[str, Arrivals] = {}
+        self._identities: dict[str, dict[int, Identity]] = {}
+        self._done = self._limit = self._total = 0
+        self._retired: list[str] = []
+        self._damage: dict[str, str] = {}
+
+    def run(self) -> Copied:
+        """Copy what was chosen.
+
+        Raises:
+            IntegrityError: Some of it is damaged.
+        """
+        items = list(heapq.merge(*map(self._items, self._chosen), key=_age))
+        versions: list[CopiedVersion] = []
+        for item in items:
+            if self._there(item) is None and item.identity.damage is None:
+                self._total += item.identity.size_bytes
+        for item in items:
+            done = self._bring(item)
+            if done is not None:
+                versions.append(done)
+        entries, left = self._retell_all()
+        copied = Copied(
+            self._source.storage.url,
+            self._target.storage.url,
+            tuple(versions),
+            tuple(self._retired),
+            entries,
+            tuple(left),
+        )
+        for why in left:
+            warn(f"{copied.target}: {why}", CopyWarning)
+        if self._damage:
+            listed = "".join(f"\n  - {ref}: {why}" for ref, why in self._damage.items())
+            raise IntegrityError(
+                f"{len(self._damage)} version(s) were not copied, because they are damaged:"
+                f"{listed}\nAll the others were: {copied.summary()}",
+                ref=next(iter(self._damage)),
+            )
+        return copied
+
+    # ------------------------------------------------------------ what there is
+
+    def _items(self, choice: Choice) -> Iterator[_Item]:
+        """Yield the versions that are chosen of a run, ascending."""
+        path, catalog = choice.path, self._source.catalog
+        name = catalog.run_name(path) or path
+        for version, identity in self._known(path).items():
+            if choice.versions is not None and version not in choice.versions:
+                continue
+            if identity.retired is not None:
+                self._retired.append(f"{name}@{version}")
+            else:
+                yield _Item(path, name, identity)
+        for each in catalog.damaged([path]):
+            if each.version not in self._known(path) and choice.versions is None:
+                record = catalog.version(path, each.version)
+                why = record.damage if record is not None else None
+                self._damage[f"{name}@{each.version}"] = why or "its manifest can't be read"
+
+    def _known(self, path: str) -> dict[int, Identity]:
+        """Return the versions of a run of this store."""
+        if path not in self._identities:
+            self._source.catalog.sync(path)
+            found = self._source.catalog.identities(path)
+            self._identities[path] = {each.version: each for each in found}
+        return self._identities[path]
+
+    def _name(self, path: str, run: str) -> str:
+        """Return what a run of this store is called in the other."""
+        is_renamed = self._into is not None and path == self._chosen[0].path
+        return self._into or run if is_renamed else run
+
+    def _arrivals_in(self, run: str) -> Arrivals:
+        """Return what is there of a run of the other store."""
+        path = run_path(run)
+        if path not in self._arrivals:
+            self._arrivals[path] = Arrivals(self._target.catalog, run)
+        return self._arrivals[path]
+
+    def _there(self, item: _Item) -> tuple[str, int] | None:
+        """Return which version of which run a version is in the other store, None if none."""
+        origin = item.identity.origin
+        runs = [self._name(item.path, item.run)]
+        came_from = item.identity.copied_from
+        if self._into is None and came_from and came_from.store_id == self._target_id:
+            runs.append(came_from.version.run)
+        for run in runs:
+            found = self._arrivals_in(run).get(origin)
+            if found is not None:
+                return self._arrivals_in(run).run, found.version
+        return None
+
+    # ------------------------------------------------------------ copying
+
+    def _bring(self, item: _Item) -> CopiedVersion | None:
+        """Copy a version unless it is there; take note of what is in the way."""
+        there = self._there(item)
+        if there is None and item.identity.damage is not None:
+            if not self._has_another(item):
+                self._damage[item.ref] = item.identity.damage
+            return None
+        if there is None:
+            self._limit = self._done + item.identity.size_bytes
+            try:
+                copied = self._copy(item)
+            except ThereMeanwhileError:
+                there = self._there(item)
+            except RetiredError:
+                self._retired.append(item.ref)
+                return None
+            except _DamagedError as error:
+                if self._is_retired(item):
+                    # A collection took its data while they were being read.
+                    self._retired.append(item.ref)
+                else:
+                    self._damage[item.ref] = str(error)
+                return None
+            else:
+                return copied
+            finally:
+                self._done = self._limit
+        run, number = there or (item.run, item.identity.version)
+        return CopiedVersion(item.ref, f"{run}@{number}", item.identity.kind, is_new=False)
+
+    def _copy(self, item: _Item) -> CopiedVersion:
+        """Copy a version: packs and files, then the manifest.
+
+        Raises:
+            RetiredError: It was retired meanwhile.
+            ThereMeanwhileError: Another process copied it.
+            _DamagedError: It is damaged; nothing of it is visible in the other store.
+        """
+        begun, since, save_id = datetime.now(UTC), Moment.now(), uuid7()
+        number, its_id = item.identity.version, item.identity.save_id
+        self._check_live(item)
+        with _blaming_source():
+            opened = open_manifest(self._source.storage, item.path, number, save_id=its_id)
+        original = opened.head
+        arrivals = self._arrivals_in(self._name(item.path, item.run))
+        writer = self._target.writer(arrivals.run)
+        writer.prepare(goes_on=False)
+        parent = self._parent(original)
+        bases = writer.bases(original.kind, parent)
+        with _blaming_source():
+            carried = carry(
+                opened,
+                self._target.storage,
+                save_id,
+                [basis for basis, _ in bases],
+                told=lambda size: self._tell(size, item.ref),
+            )
+        if parent is not None:
+            writer.announce(parent, save_id)
+        copied_from = CopiedFrom(
+            self._store_id, parent_of(original), original.origin, begun, original.parent
+        )
+
+        def head(number: int) -> Head:
+            arrivals.check(number, original.origin)
+            return Head(
+                save_id=save_id,
+                run=writer.run,
+                version=number,
+                kind=original.kind,
+                started_at=original.started_at,
+                created_at=original.created_at,
+                parent=parent,
+                epoch=original.epoch,
+                step=original.step,
+                metrics=original.metrics,
+                config=original.config,
+                package=original.package,
+                environment=original.environment,
+                packs=carried.packs,
+                files=carried.files,
+                parts=carried.infos,
+                copied_from=copied_from,
+            )
+
+        length = len(encode_head(head(1)))
+        if length > MAX_LINE_BYTES - NUMBER_DIGITS:
+            raise _DamagedError(
+                f"{item.ref}: its head would take {length} bytes in the other store; at most "
+                f"{MAX_LINE_BYTES} can be read"
+            )
+        looked = Moment.now()
+        since = earliest([since, *(moment for _, moment in bases)])
+        committed, _ = writer.commit(head, carried.lines, since=since)
+        arrivals.add(committed)
+        basis = basis_of(parent_of(committed), carried.packs, carried.parts)
+        writer.remember(committed.kind, basis, looked)
+        return CopiedVersion(
+            item.ref,
+            committed.ref,
+            committed.kind,
+            is_new=True,
+            bytes_written=carried.written_bytes,
+            bytes_shared=carried.shared_bytes,
+        )
+
+    def _parent(self, original: Head) -> Parent | None:
+        """Return what a version's parent is in the other store, None if it is not there."""
+        parent = original.parent
+        if parent is None:
+            return None
+        path = run_path(parent.run)
+        known = self._known(path).get(parent.version)
+        is_it = known is not None and known.save_id == parent.save_id
+        origin = known.origin if known is not None and is_it else parent.save_id
+        arrivals = self._arrivals_in(self._name(path, parent.run))
+        found = arrivals.get(origin)
+        return None if found is None else Parent(arrivals.run, found.version, found.save_id)
+
+    def _check_live(self, item: _Item) -> None:
+        self._source.catalog.sync(item.path)
+        facts = self._source.catalog.version_facts(item.path, item.identity.version)
+        if facts is not None:
+            check_live(item.ref, facts)
+
+    def _is_retired(self, item: _Item) -> bool:
+        try:
+            self._check_live(item)
+        except RetiredError:
+            return True
+        return False
+
+    def _has_another(self, item: _Item) -> bool:
+        """Say whether what a damaged version is, or is a copy of, is whole elsewhere in its run."""
+        return any(
+            other.origin == item.identity.origin and other.damage is None and other.retired is None
+            for other in self._known(item.path).values()
+        )
+
+    # ------------------------------------------------------------ later facts
+
+    def _retell_all(self) -> tuple[int, list[str]]:
+        """Bring later facts along; return how many entries were added, and what was left."""
+        entries, left = 0, []
+        for choice in self._chosen:
+            path = choice.path
+            name = self._source.catalog.run_name(path) or path
+            wanted: dict[str, dict[int, int]] = {self._name(path, name): {}}
+            for version, identity in self._known(path).items():
+                there = self._there(_Item(path, name, identity))
+                is_chosen = choice.versions is None or version in choice.versions
+                if there is not None and is_chosen and identity.retired is None:
+                    wanted.setdefault(there[0], {})[version] = there[1]
+            for run, versions in wanted.items():
+                if not versions and choice.versions is not None:
+                    continue
+                retold = retell(
+                    self._source.catalog,
+                    path,
+                    self._target.catalog,
+                    self._target.writer(run),
+                    versions,
+                    is_whole=choice.versions is None and run == self._name(path, name),
+                )
+                entries += retold.entries
+                left += retold.left
+        return entries, left
+
+    def _tell(self, size_bytes: int, what: str) -> None:
+        self._done = min(self._done + size_bytes, self._limit)
+        if self._progress is not None:
+            self._progress(self._done, self._total, what)
+
+
+def _age(item: _Item) -> datetime:
+    # Parents come before their children wherever clocks allow, whatever runs they are in.
+    return item.identity.created_at
+
+
+class _DamagedError(IntegrityError):
+    """What is to be copied is damaged, and not the store that it is copied into."""
+
+
+@contextmanager
+def _blaming_source() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        raise _DamagedError(str(error), ref=error.ref) from error
+
+
+def _store_id(storage: Storage) -> UUID:
+    """Return the UUID of the store that is there.
+
+    Raises:
+        NotAStoreError: There is none.
+        CkptStoreError: There is something that only looks like one.
+    """
+    try:
+        data = storage.read(STORE_KEY)
+    except FileNotFoundError:
+        raise missing(storage) from None
+    return decode_store(data, f"{storage.url}/{STORE_KEY}").store_id
+
+
+def _is_same(first: Storage, second: Storage) -> bool:
+    """Say whether two storages are one place."""
+    if first.local_folder is not None and second.local_folder is not None:
+        return Path(first.local_folder).samefile(second.local_folder)
+    return first.url == second.url
