@@ -9,6 +9,7 @@ way the rows are those of an index that is built anew.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import Connection, Insert, bindparam, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -32,6 +33,7 @@ from ckptstore.format.journal import (
     decode_entry,
     fold,
 )
+from ckptstore.format.manifest import KINDS, decode_head
 
 TABLES = Base.metadata.tables
 FACT_COLUMNS = tuple(fact_columns(VersionFacts()))
@@ -177,8 +179,8 @@ def _facts_of(
     connection: Connection, store: str, path: str, versions: Sequence[int]
 ) -> Iterator[tuple[int, VersionFacts]]:
     """Yield what the rows of these versions say; versions that have none are left out."""
-    for at in range(0, len(versions), VERSIONS_AT_ONCE):
-        key = {"store": store, "path": path, "versions": versions[at : at + VERSIONS_AT_ONCE]}
+    for some in _chunks(versions):
+        key = {"store": store, "path": path, "versions": some}
         for row in connection.execute(FACTS_OF, key):
             yield row.version, read_facts(row)
 
@@ -199,22 +201,72 @@ def _write_versions(
     ]
     if rows:
         connection.execute(WRITE_FACTS, rows)
+    _write_metrics(connection, store, path, before, facts)
+
+
+def _write_metrics(
+    connection: Connection,
+    store: str,
+    path: str,
+    before: Mapping[int, VersionFacts],
+    after: Mapping[int, VersionFacts],
+) -> None:
+    """Write later metrics. A version that is retired has no rows of metrics while it is.
+
+    So the best of a run, and what retention decides on, cost by the number of live versions.
+    """
+    retired = [at for at in after if after[at].retired and not before[at].retired]
+    for some in _chunks(retired):
+        connection.execute(
+            delete(MetricRow).where(
+                MetricRow.store == store, MetricRow.path == path, MetricRow.version.in_(some)
+            )
+        )
+    undeleted = [at for at in after if before[at].retired and not after[at].retired]
     upserted, removed = [], []
-    for version in before:
-        encoded = facts[version].metrics
-        if encoded is before[version].metrics:
+    for version, saved in _saved_metrics(connection, store, path, undeleted):
+        values = metric_values({**saved, **after[version].metrics})
+        upserted += [(version, name, value) for name, value in values.items()]
+    for version in after:
+        encoded = after[version].metrics
+        if version in undeleted or after[version].retired or encoded is before[version].metrics:
             continue
         values = metric_values(encoded)
-        for name in encoded:
-            key = {"store": store, "path": path, "version": version, "name": name}
-            if name in values:
-                upserted.append({**key, "value": values[name]})
-            else:
-                removed.append(key)
+        upserted += [(version, name, value) for name, value in values.items()]
+        removed += [(version, name) for name in encoded if name not in values]
+    key = {"store": store, "path": path}
     if upserted:
-        connection.execute(_upsert(connection, "metrics", "value"), upserted)
+        connection.execute(
+            _upsert(connection, "metrics", "value"),
+            [{**key, "version": at, "name": name, "value": value} for at, name, value in upserted],
+        )
     if removed:
-        connection.execute(REMOVE_METRIC, removed)
+        connection.execute(
+            REMOVE_METRIC, [{**key, "version": at, "name": name} for at, name in removed]
+        )
+
+
+def _saved_metrics(
+    connection: Connection, store: str, path: str, versions: Sequence[int]
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the metrics, encoded, that versions were saved with."""
+    for some in _chunks(versions):
+        for version, kind, head in connection.execute(
+            select(VersionRow.version, VersionRow.kind, VersionRow.head).where(
+                VersionRow.store == store, VersionRow.path == path, VersionRow.version.in_(some)
+            )
+        ):
+            is_read = kind in KINDS and head is not None
+            yield (
+                version,
+                decode_head(head.encode(), f"{path}@{version}").metrics if is_read else {},
+            )
+
+
+def _chunks(versions: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (
+        versions[at : at + VERSIONS_AT_ONCE] for at in range(0, len(versions), VERSIONS_AT_ONCE)
+    )
 
 
 def _write_settings(

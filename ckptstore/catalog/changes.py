@@ -204,12 +204,16 @@ def _settle_version(connection: Connection, store: str, path: str, version: Vers
     )
     if settled.rowcount == 0:
         return False
-    later = connection.scalar(select(VersionRow.late_metrics).where(*where)) or {}
+    retired_at, later = connection.execute(
+        select(VersionRow.retired_at, VersionRow.late_metrics).where(*where)
+    ).one()
+    if retired_at is not None:
+        return True
     key = {"store": store, "path": path, "version": version.number}
     metrics = [
         {**key, "name": name, "value": value}
         for name, value in version.metrics.items()
-        if name not in later
+        if name not in (later or {})
     ]
     if metrics:
         connection.execute(INSERT_METRICS, metrics)

@@ -67,7 +67,7 @@ LAST = select(
 )
 """The last version and journal entry of a run, and whether any of either is not settled."""
 
-NEWER = and_(text(UNSETTLED), VersionRow.kind == "newer", text(LIVE))
+NEWER = and_(text(UNSETTLED), VersionRow.kind == "newer")
 HEAD_OF = select(VersionRow.head).where(
     VersionRow.store == bindparam("store"),
     VersionRow.path == bindparam("path"),
@@ -311,7 +311,8 @@ class Reader:
     def refuse_newer(self, paths: Sequence[str]) -> None:
         """Raise if a live version was made by a newer ckptstore: nobody can say what it holds."""
         for some in chunks(paths):
-            self._decode(self.connection.execute(self._records(some).where(NEWER)).all())
+            rows = self.connection.execute(self._records(some).where(NEWER)).all()
+            self._decode([row for row in rows if row.retired_at is None])
 
     def _where(self, path: str, version: int) -> str:
         return f"{self._url}/{version_key(path, version)}"

@@ -165,7 +165,7 @@ class VersionRow(Base):
 
 
 class MetricRow(Base):
-    """A metric of a version, a later one in place of the manifest's.
+    """A metric of a live version, a later one in place of the manifest's.
 
     NaN is a null value: SQLite knows no other NaN.
     """
