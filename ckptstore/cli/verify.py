@@ -1,0 +1,89 @@
+"""``ckptstore verify``: is everything in a store what was saved?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from ckptstore.cli import screen
+from ckptstore.cli.options import CatalogUrl, StorageOptions, StoreUrl, open_store
+
+
+def verify_store(
+    store: StoreUrl,
+    ref: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="REF",
+            help="A version (digits@7), a run (digits) or a pattern over runs in quotes such as "
+            "'sweep/*'. By default the whole store, with what belongs to no version.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    shallow: Annotated[
+        bool,
+        typer.Option(
+            "--shallow", help="Check structure, sizes and headers, and read no other data."
+        ),
+    ] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Do what is safe: record which versions are damaged, retire those whose manifests "
+            "can't be read, write missing journal entries again from the catalog, and bring the "
+            "catalog up to date. Nothing is removed.",
+        ),
+    ] = False,
+    catalog: CatalogUrl = None,
+    option: StorageOptions = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead, one object in one line.")
+    ] = False,
+) -> None:
+    """Check that everything in a store is what was saved.
+
+    Every byte is read and compared with its digest. Exit code 1 means that damage was found,
+    whether or not it was repaired.
+    """
+    with open_store(store, catalog, option) as opened, _progress() as progress:
+        report = opened.verify(ref, deep=not shallow, repair=repair, progress=progress)
+    if json:
+        screen.print_json(report.to_json())
+    else:
+        if report.findings:
+            screen.print_table(*report.table())
+        typer.echo(report.summary())
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
+    """Show a bar on stderr while the block runs, if that is a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("verify", total=None)
+
+        def tell(done: int, total: int, _: str) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield tell
