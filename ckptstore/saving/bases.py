@@ -15,8 +15,8 @@ from ckptstore.errors import IntegrityError, NewerFormatError, NotFoundError
 from ckptstore.format.layout import run_path
 from ckptstore.format.manifest import Parent
 from ckptstore.manifest import open_manifest
+from ckptstore.saving.basis import Basis, basis_of
 from ckptstore.saving.moment import Moment
-from ckptstore.saving.reuse import Basis, basis_of
 from ckptstore.storage.base import Storage
 
 # How long a look holds good. A fraction of any sensible grace period, and many saves long.

@@ -16,8 +16,9 @@ from ckptstore.format.manifest import Pack, PartInfo
 from ckptstore.format.pack import MAX_HEADER_BYTES, MAX_PACK_BYTES, Plan, Slot, plan, split
 from ckptstore.format.part import Chunk, Part, Tensor, encode_part
 from ckptstore.saving.background import Hasher
+from ckptstore.saving.basis import Basis
 from ckptstore.saving.capture import CapturedPart
-from ckptstore.saving.reuse import Basis, Known, look_up, share
+from ckptstore.saving.reuse import Known, look_up, share
 from ckptstore.state.tensors import dtype_name, is_plain, pieces, stride_order, view_bytes
 from ckptstore.storage.base import Storage, Writer
 

@@ -9,16 +9,15 @@ while it is written, as ever. Only what has equal samples is hashed first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from blake3 import blake3
 
 from ckptstore.format.layout import pack_key
-from ckptstore.format.manifest import Pack, Parent
-from ckptstore.format.part import Part
+from ckptstore.format.manifest import Pack
+from ckptstore.saving.basis import Basis, Place
 from ckptstore.saving.capture import CapturedPart
 from ckptstore.state.tensors import (
     SAMPLE_BYTES,
@@ -46,37 +45,6 @@ KEPT_FOREIGN_PACKS = 8
 PackId = tuple[object, int]
 
 
-class Place(NamedTuple):
-    """Where some bytes lie in the store."""
-
-    pack: Pack
-    start: int
-    """Bytes from the pack file's start."""
-    length: int
-
-
-@dataclass(frozen=True)
-class Basis:
-    """A version to build upon: where the bytes of each of its tensors lie."""
-
-    version: Parent
-    places: Mapping[str, Place]
-    """By BLAKE3 of the bytes."""
-    samples: frozenset[object] | None = None
-    """The samples of its tensors, None where nobody in this process has seen them."""
-    lengths: frozenset[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        lengths = frozenset(place.length for place in self.places.values())
-        object.__setattr__(self, "lengths", lengths)
-
-    def may_have(self, length: int, sample: Callable[[], object]) -> bool:
-        """Say whether a tensor of that length may be in this version, without hashing it."""
-        if length not in self.lengths:
-            return False
-        return length <= SMALL_BYTES or self.samples is None or sample() in self.samples
-
-
 @dataclass
 class Known:
     """What is known of a tensor before anything is written."""
@@ -87,26 +55,6 @@ class Known:
     place: Place | None = None
     """Where its bytes lie already."""
     sample: object = None
-
-
-def basis_of(
-    version: Parent,
-    packs: Sequence[Pack],
-    parts: Iterable[Part],
-    samples: frozenset[object] | None = None,
-) -> Basis:
-    """Return a version, whose head names *packs* and that has these parts, as a basis."""
-    return Basis(
-        version,
-        {
-            chunk.digest: Place(packs[chunk.pack], chunk.start, chunk.length)
-            for part in parts
-            for tensor in part.tensors
-            for chunk in tensor.chunks
-            if chunk.length
-        },
-        samples,
-    )
 
 
 def look_up(part: CapturedPart, bases: Sequence[Basis]) -> list[Known]:
@@ -123,7 +71,7 @@ def _known(tensor: torch.Tensor, bases: Sequence[Basis]) -> Known:
     known = Known(tensor.numel() * tensor.dtype.itemsize)
     if known.length > SMALL_BYTES:
         known.sample = (known.length, memory_sample(tensor))
-    if known.length and any(basis.may_have(known.length, lambda: known.sample) for basis in bases):
+    if any(_may_have(basis, known) for basis in bases):
         known.digest = _digest(tensor)
         for basis in bases:
             place = basis.places.get(known.digest)
@@ -131,6 +79,13 @@ def _known(tensor: torch.Tensor, bases: Sequence[Basis]) -> Known:
                 known.place = place
                 break
     return known
+
+
+def _may_have(basis: Basis, known: Known) -> bool:
+    """Say whether a tensor may be in a version, without hashing it."""
+    if known.length not in basis.lengths:
+        return False
+    return known.sample is None or basis.samples is None or known.sample in basis.samples
 
 
 def _digest(tensor: torch.Tensor) -> str:

@@ -34,6 +34,7 @@ from ckptstore.format.layout import (
 )
 from ckptstore.format.manifest import Head, Parent, encode_head, encode_manifest, parent_of
 from ckptstore.saving.bases import LOOK_S, Bases
+from ckptstore.saving.basis import Basis
 from ckptstore.saving.commit import create_next
 from ckptstore.saving.founding import found
 from ckptstore.saving.journaling import (
@@ -46,7 +47,6 @@ from ckptstore.saving.journaling import (
 )
 from ckptstore.saving.lineage import Lineage
 from ckptstore.saving.moment import Moment
-from ckptstore.saving.reuse import Basis
 from ckptstore.saving.settings import GivenSettings, shown
 from ckptstore.storage.base import Storage
 

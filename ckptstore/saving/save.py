@@ -13,10 +13,10 @@ from ckptstore.errors import NotRankZeroError, UnsupportedValueError
 from ckptstore.format.digest import MAX_LINE_BYTES
 from ckptstore.format.manifest import Head, Parent, encode_head, parent_of
 from ckptstore.format.tree import encode
+from ckptstore.saving.basis import basis_of
 from ckptstore.saving.capture import CapturedPart
 from ckptstore.saving.moment import Moment, earliest
 from ckptstore.saving.packing import pack_parts
-from ckptstore.saving.reuse import basis_of
 from ckptstore.saving.run_writer import RunWriter
 from ckptstore.state.environment import describe, rank, world_size
 from ckptstore.storage.base import Storage

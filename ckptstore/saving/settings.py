@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckptstore.format.facts import Mode, Settings
-from ckptstore.saving.capture import encode_config
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,11 @@ def given_settings(
         UnsupportedValueError: A value of *config* can't be kept.
         ArgumentError: *config* is no dict with string keys.
     """
+    if config is None:
+        return GivenSettings(monitor, mode, None, keep)
+    # Imports torch, which no command of the command line needs.
+    from ckptstore.saving.capture import encode_config
+
     return GivenSettings(monitor, mode, encode_config(config, "config"), keep)
 
 

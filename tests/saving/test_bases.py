@@ -12,9 +12,9 @@ from ckptstore.format.layout import version_key
 from ckptstore.format.manifest import parent_of
 from ckptstore.saving import moment
 from ckptstore.saving.bases import LOOK_S, MOST_REMEMBERED, Bases
+from ckptstore.saving.basis import Basis
 from ckptstore.saving.journaling import append
 from ckptstore.saving.moment import Moment
-from ckptstore.saving.reuse import Basis
 from tests.faults import Failing, lost, store_on
 
 

@@ -14,14 +14,13 @@ from ckptstore.format.layout import pack_key
 from ckptstore.format.manifest import Pack, Parent
 from ckptstore.format.pack import DATA_ALIGNMENT
 from ckptstore.saving import reuse
+from ckptstore.saving.basis import Place, basis_of
 from ckptstore.saving.capture import capture
 from ckptstore.saving.packing import OWN_PACK_BYTES, pack_parts
 from ckptstore.saving.reuse import (
     KEPT_FOREIGN_PACKS,
     LEAST_SHARE,
     MAX_FOREIGN_PACKS,
-    Place,
-    basis_of,
     choose,
     look_up,
 )
