@@ -33,7 +33,10 @@ class Actor:
         """The request before which it stopped."""
         self._may_go = threading.Semaphore(0)
         self._has_stopped = threading.Semaphore(0)
-        self._thread = threading.Thread(target=self._run, args=(Stopping(storage, self), work))
+        # A test that fails lets it stand where it is; that must not keep Python from ending.
+        self._thread = threading.Thread(
+            target=self._run, args=(Stopping(storage, self), work), daemon=True
+        )
         self._thread.start()
 
     def step(self) -> None:
