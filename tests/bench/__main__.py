@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from . import loads, saves, timing
+from . import growth, loads, saves, timing
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end -->"
@@ -60,20 +60,40 @@ def lines(folder: Path, rounds: int) -> Iterator[str]:
     extra = saves.extra_memory_bytes(folder) / 2**20
     yield f"Memory that the save takes beside the state itself: {extra:.1f} MiB."
     yield ""
+    times, last = saves.frozen_saves(folder, rounds)
+    yield from table("Durable save of a fine-tuning that trains the last of 12 blocks", times)
+    share = last.new_bytes / last.size_bytes
+    yield (
+        f"It writes {last.new_bytes / 1e6:.0f} MB of the version's {last.size_bytes / 1e6:.0f} MB "
+        f"({share:.0%}); the rest lies in the store already."
+    )
+    yield ""
     loads.prepare(folder)
     yield from table("Load of the model (0.5 GB) out of the 1.49 GB", loads.warm(folder, rounds))
     yield from table("The same, first load of a process", loads.fresh(folder, rounds))
+    yield from table(
+        "The next save into a long run",
+        growth.next_saves(folder, rounds),
+        f"at version {growth.SHORT}",
+    )
+    yield f"### Upkeep of a run of {growth.LONG:,} versions"
+    yield ""
+    yield "| | once |"
+    yield "| --- | --- |"
+    for name, seconds in growth.upkeep(folder).items():
+        yield f"| {name} | {seconds:.3g} s |"
+    yield ""
 
 
-def table(title: str, times: dict[str, list[float]]) -> Iterator[str]:
-    """Yield one comparison: ours first, the others with ours as a ratio of theirs."""
+def table(title: str, times: dict[str, list[float]], first: str = "ckptstore") -> Iterator[str]:
+    """Yield one comparison: the first, then the others with the first as a ratio of theirs."""
     yield f"### {title}"
     yield ""
-    yield "| | median (range) | ckptstore takes |"
+    yield f"| | median (range) | {first} takes |"
     yield "| --- | --- | --- |"
-    mine = times["ckptstore"]
+    mine = times[first]
     for name, theirs in times.items():
-        share = "" if name == "ckptstore" else f"{timing.ratio(mine, theirs):.2f} of it"
+        share = "" if name == first else f"{timing.ratio(mine, theirs):.2f} of it"
         yield f"| {name} | {timing.spread(theirs)} | {share} |"
     yield ""
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ckptstore import Store
+from ckptstore import Checkpoint, Store
 
 from . import state, timing
 
@@ -51,7 +51,12 @@ def durable_saves(folder: Path, rounds: int) -> dict[str, list[float]]:
 
     def ours() -> Clean:
         store.save(model, optimizer, epoch=1, val_loss=0.5, model_config={})
-        return lambda: shutil.rmtree(folder / "saves" / "packs")
+
+        def clean_up() -> None:
+            shutil.rmtree(folder / "saves" / "packs")
+            step(model, optimizer)  # else the next save would find all of it in the store
+
+        return clean_up
 
     return timing.interleave(
         {
@@ -64,6 +69,37 @@ def durable_saves(folder: Path, rounds: int) -> dict[str, list[float]]:
     )
 
 
+def frozen_saves(folder: Path, rounds: int) -> tuple[dict[str, list[float]], Checkpoint]:
+    """Time durable saves of a fine-tuning whose last block alone is trained.
+
+    Returns:
+        The times, and the last version saved.
+    """
+    model, _ = state.make()
+    assert isinstance(model, state.Transformer)
+    model.requires_grad_(requires_grad=False)
+    trained = model.blocks[-1].requires_grad_(requires_grad=True)
+    optimizer = torch.optim.AdamW(trained.parameters())
+    step(trained, optimizer)
+    store = Store(folder / "frozen")
+    saved = [store.save(model, optimizer, epoch=0, val_loss=0.5, model_config={})]
+    everything = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    counter = iter(range(10**6))
+
+    def ours() -> Clean:
+        saved[:] = [store.save(model, optimizer, epoch=1, val_loss=0.5, model_config={})]
+        return lambda: step(trained, optimizer)
+
+    def torch_save() -> Clean:
+        path = folder / f"{next(counter)}.pt"
+        torch.save(everything, path)
+        fsync(path)
+        return path.unlink
+
+    times = timing.interleave({"ckptstore": ours, "torch.save + fsync": torch_save}, rounds)
+    return times, saved[0]
+
+
 def tiny_saves(folder: Path, rounds: int) -> dict[str, list[float]]:
     """Time durable saves of about 1,000 parameters into one run."""
     model, optimizer = state.tiny()
@@ -73,6 +109,7 @@ def tiny_saves(folder: Path, rounds: int) -> dict[str, list[float]]:
     store.save(model, optimizer, epoch=0, val_loss=1.0, model_config={})
     times: dict[str, list[float]] = {"ckptstore": [], "torch.save + fsync": []}
     for _ in range(20 * rounds):
+        step(model, optimizer)
         start = time.perf_counter()
         store.save(model, optimizer, epoch=1, val_loss=0.5, model_config={})
         times["ckptstore"].append(time.perf_counter() - start)
@@ -103,6 +140,14 @@ def extra_memory_bytes(folder: Path) -> int:
     done.set()
     watcher.join()
     return max(0, peak - before)
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Change every parameter and every moment, as a step of training does."""
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(()).expand_as(parameter) * 1e-3 + parameter.detach()
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def flat(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
