@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from ckptstore import Checkpoint, Store
+from ckptstore import Keep, Store
+from ckptstore.catalog import revisions
 from ckptstore.format.layout import CLOCK_FOLDER
 from ckptstore.storage.local import LocalStorage
 from ckptstore.storage.remote import RemoteStorage
@@ -106,6 +107,16 @@ def saved(*contents: float) -> Callable[[World], None]:
     return prepare
 
 
+def saved_in_turn(*contents: float) -> Callable[[World], None]:
+    """Start from versions by processes that knew nothing of one another: none is a parent."""
+
+    def prepare(world: World) -> None:
+        for content in contents:
+            saved(content)(world)
+
+    return prepare
+
+
 # ------------------------------------------------------------------------------------- the verbs
 
 
@@ -155,33 +166,40 @@ def save_package(world: World) -> None:
 
 def tag(world: World) -> None:
     with world.store() as store:
-        for name, number in (("prod", 1), ("prod", 2), ("old", 1)):
-            store.tag(f"{RUN}@{number}", name)
-            world.acknowledge(("tag", RUN, name, number))
+        store.tag(f"{RUN}@2", "prod")
+        world.acknowledge(("tag", RUN, "prod", 2))
         store.untag("old", run=RUN)
         world.acknowledge(("tag", RUN, "old", None))
 
 
 def log(world: World) -> None:
+    """Later facts: about a version, and about an epoch that has none."""
     with world.store() as store:
-        entry: Any = store.get(f"{RUN}@1")
-        entry.log(test_acc=0.5)
+        store.get(f"{RUN}@1").log(test_acc=0.5)
         world.acknowledge(("metric", RUN, 1, "test_acc", 0.5))
+        store.run(RUN).log(epoch=7, train_loss=0.25)
+        store.note(f"{RUN}@2", "looks good")
+        store.get(f"{RUN}@2").log(test_acc=0.75)
+        world.acknowledge(("metric", RUN, 2, "test_acc", 0.75))
 
 
 def prune(world: World) -> None:
-    from ckptstore import Keep
-
     with world.store() as store:
-        store.prune(Keep(last=1), run=RUN)
-        for number in (1, 2, 3):
-            if number != 1:  # the best is kept by the run's monitor, and the newest
-                continue
-            world.acknowledge(("retired", RUN, number))
+        for pruned in store.prune(Keep(last=1), run=RUN):
+            for number in pruned.retired:
+                world.acknowledge(("retired", RUN, number))
+
+
+def save_and_keep_few(world: World) -> None:
+    """A save into a run that says what it keeps: it is pruned at once."""
+    with world.store() as store:
+        model = Net(5.0)
+        entry = store.run(RUN, keep=Keep(last=1)).save(model, val_loss=0.5, rng=False)
+        world.saved(entry, 5.0)
 
 
 def saved_and_pruned(world: World) -> None:
-    saved(1.0, 2.0, 3.0, 4.0)(world)
+    saved_in_turn(1.0, 2.0, 3.0)(world)
     prune(world)
 
 
@@ -197,8 +215,12 @@ def collect(world: World) -> None:
 
 
 def saved_twice_and_tagged(world: World) -> None:
-    saved(1.0, 2.0)(world)
-    tag(world)
+    with world.store() as store:
+        for content in (1.0, 2.0):
+            save(world, store, content)
+        for name in ("prod", "old"):
+            store.tag(f"{RUN}@1", name)
+            world.acknowledge(("tag", RUN, name, 1))
 
 
 def copy_to(world: World) -> None:
@@ -206,6 +228,19 @@ def copy_to(world: World) -> None:
         store.copy_to(other)
     world.acknowledge(("copied", RUN, 1, 1.0))
     world.acknowledge(("copied", RUN, 2, 2.0))
+
+
+def saved_before_an_upgrade(world: World) -> None:
+    """Versions and tags, and a catalog as the first ckptstore made it."""
+    from alembic import command
+    from sqlalchemy import create_engine
+
+    saved_twice_and_tagged(world)
+    config, engine = revisions._config(), create_engine(world.catalog)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    engine.dispose()
 
 
 def migrate(world: World) -> None:
@@ -216,7 +251,7 @@ def migrate(world: World) -> None:
 
 def reindex(world: World) -> None:
     with world.store() as store:
-        store._catalog.reindex()
+        store.reindex()
 
 
 OPERATIONS = {
@@ -228,8 +263,13 @@ OPERATIONS = {
         Operation("save, a child of another run", saved(1.0), save_a_child),
         Operation("save, settings and tags", saved(1.0), save_with_settings_and_tags),
         Operation("save_package", saved(1.0), save_package),
-        Operation("tag", saved(1.0, 2.0), tag),
-        Operation("migrate", saved(1.0), migrate),
+        Operation("tag", saved_twice_and_tagged, tag),
+        Operation("log", saved(1.0, 2.0), log),
+        Operation("prune", saved_in_turn(1.0, 2.0, 3.0), prune),
+        Operation("save, a run that keeps few", saved_in_turn(1.0, 2.0, 3.0), save_and_keep_few),
+        Operation("undelete", saved_and_pruned, undelete),
+        Operation("collect", saved_and_pruned, collect, in_months=True),
+        Operation("migrate", saved_before_an_upgrade, migrate),
         Operation("reindex", saved_twice_and_tagged, reindex),
     )
 }

@@ -1,0 +1,110 @@
+"""``python -m tests.prove.kill``: kill every operation at every point, and print what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.prove.kill.harness import (
+    STORAGES,
+    Point,
+    Result,
+    Rig,
+    distinct_points,
+    every_point,
+    rig,
+    run,
+)
+from tests.prove.kill.operations import OPERATIONS, Operation, available
+
+ROW = "{:<30} {:<7} {:>10} {:>7} {:>7} {:>7} {:>7} {:>6} {:>8} {:>7}"
+
+
+def main() -> int:
+    """Kill, print the table, and return how the process is to end."""
+    parser = argparse.ArgumentParser(prog="python -m tests.prove.kill", description=__doc__)
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="before and after every operation, looking included; otherwise only where what is "
+        "stored may differ",
+    )
+    parser.add_argument("--storage", choices=STORAGES, action="append")
+    parser.add_argument("--operation", choices=sorted(OPERATIONS), action="append")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that are killed at a time")
+    options = parser.parse_args()
+    names = options.operation or [each.name for each in available()]
+    print(
+        ROW.format(
+            "operation", "storage", "operations", "change", "points", "absent", "unsaid", "said",
+            "seconds", "broken",
+        )
+    )  # fmt: skip
+    results: list[Result] = []
+    for storage in options.storage or STORAGES:
+        with tempfile.TemporaryDirectory(prefix="kill-") as folder, contextlib.ExitStack() as stack:
+            rigs = []
+            for job in range(options.jobs):
+                own = Path(folder, str(job))
+                own.mkdir()
+                rigs.append(stack.enter_context(rig(storage, own)))
+            for name in names:
+                result = shared_out(rigs, OPERATIONS[name], whole=options.all)
+                print(row(result), flush=True)
+                results.append(result)
+    broken = [violation for result in results for violation in named(result)]
+    print(f"{sum(result.points for result in results)} points, {len(broken)} broken promises")
+    print(*broken, sep="\n")
+    return 1 if broken else 0
+
+
+def shared_out(rigs: Sequence[Rig], operation: Operation, *, whole: bool) -> Result:
+    """Kill an operation at its points, each of them once, on several rigs."""
+    began = time.monotonic()
+
+    def work(number: int) -> tuple[Result, list[Point]]:
+        own = rigs[number]
+        start = own.start(operation)
+        seen = own.points(operation, start)
+        points = every_point(seen) if whole else distinct_points(seen)
+        result = run(own, operation, start, points[number :: len(rigs)])
+        result.operations, result.changing = len(seen), sum(each.changes for each in seen)
+        return result, points
+
+    with ThreadPoolExecutor(len(rigs)) as pool:
+        done = list(pool.map(work, range(len(rigs))))
+    total = done[0][0]
+    for result, _ in done[1:]:
+        total.points += result.points
+        total.outcomes += result.outcomes
+        total.violations += result.violations
+    # Each rig counted for itself: had they counted differently some point would have been left out.
+    counts = {len(points) for _, points in done}
+    if len(counts) > 1:
+        total.violations.append(f"it makes now {min(counts)}, now {max(counts)} operations")
+    total.seconds = time.monotonic() - began
+    return total
+
+
+def row(result: Result) -> str:
+    """Return a line of the table."""
+    counts = [result.outcomes[each] for each in ("absent", "unsaid", "said")]
+    return ROW.format(
+        result.operation, result.storage, result.operations, result.changing, result.points,
+        *counts, f"{result.seconds:.1f}", len(result.violations),
+    )  # fmt: skip
+
+
+def named(result: Result) -> list[str]:
+    """Return what was broken, with where."""
+    return [f"{result.operation}, {result.storage}, {each}" for each in result.violations]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""A worse ckptstore is caught, every operation is seen, and both readers of a store can complain."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+import pytest
+
+from tests.prove.independent import Found, TornError, orphans, read_store
+from tests.prove.kill.harness import (
+    Point,
+    check,
+    distinct_points,
+    every_point,
+    rig,
+    run,
+)
+from tests.prove.kill.operations import OPERATIONS
+from tests.prove.kill.places import FolderPlace, write
+from tests.prove.kill.points import AFTER, BEFORE, TORN, Points
+from tests.prove.kill.points import Operation as Seen
+
+SAVE = OPERATIONS["save, a new process"]
+
+
+def broken(tmp_path, fault, wanted=lambda _: True, operation=SAVE):
+    """What killing shows where ckptstore has a fault."""
+    with rig("local", tmp_path, fault=fault) as killing:
+        start = killing.start(operation)
+        seen = killing.points(operation, start)
+        points = [each for each in distinct_points(seen) if wanted(each)]
+        assert points, "the fault took the operation away that it is about"
+        return run(killing, operation, start, points).violations
+
+
+def test_a_manifest_written_in_place_is_caught(tmp_path):
+    violations = broken(tmp_path, "manifests_in_place", lambda point: point.when == TORN)
+
+    assert any("00000002.jsonl: " in each for each in violations)
+
+
+def test_an_acknowledgement_before_the_commit_is_caught(tmp_path):
+    violations = broken(
+        tmp_path, "acknowledged_before_the_commit", lambda point: "link" in point.what
+    )
+    early = broken(
+        tmp_path, "acknowledged_before_the_commit", lambda point: "safetensors" in point.what
+    )
+
+    assert all("digits@2 was saved and is gone" in each for each in early)
+    assert early
+    assert violations == [], "once it is committed the acknowledgement was right"
+
+
+def test_a_manifest_before_its_packs_is_caught(tmp_path):
+    violations = broken(
+        tmp_path, "manifest_before_its_packs", lambda point: "00000002.jsonl" in point.what
+    )
+
+    assert violations
+    assert all("00000002.jsonl" in each for each in violations)
+
+
+def test_a_catalog_that_says_something_else_is_caught(tmp_path):
+    violations = broken(
+        tmp_path,
+        "rows_forgotten",
+        lambda point: "COMMIT" in point.what,
+    )
+
+    assert any("made anew it has" in each for each in violations)
+
+
+def test_a_point_that_is_not_reached_is_no_success(tmp_path):
+    with rig("local", tmp_path) as killing:
+        result = run(killing, SAVE, killing.start(SAVE), [Point(100_000, AFTER, "nothing")])
+
+    assert result.violations == [
+        "after 100000 (nothing): it was to be killed and ended with 0"
+    ]
+
+
+# ------------------------------------------------------------------------------------- the points
+
+
+def test_points_stand_before_and_after_each_operation_and_within_a_write():
+    seen = [Seen("stat a", changes=False), Seen("write", changes=True, tears=True)]
+
+    assert [(each.number, each.when) for each in every_point(seen)] == [
+        (0, BEFORE),
+        (0, AFTER),
+        (1, BEFORE),
+        (1, TORN),
+        (1, AFTER),
+    ]
+    assert [(each.number, each.when) for each in distinct_points(seen)] == [
+        (0, BEFORE),
+        (1, TORN),
+        (1, AFTER),
+    ]
+
+
+def in_a_child(work):
+    """Run *work* in a fork and return what it returned."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, "\n".join(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said.split("\n")
+
+
+def test_files_and_statements_below_the_folder_are_counted_and_others_not(tmp_path):
+    def work():
+        points = Points()
+        points.install(str(tmp_path))
+        file = os.open(tmp_path / "a", os.O_WRONLY | os.O_CREAT)
+        os.write(file, b"data")
+        os.close(file)
+        (tmp_path / "b").mkdir()
+        os.stat("/")  # noqa: PTH116 - what is counted are the calls of os
+        connection = sqlite3.connect(tmp_path / "c")
+        connection.execute("CREATE TABLE t (x)")
+        return [each.name for each in points.seen]
+
+    assert in_a_child(work) == [
+        "open a",
+        "write",
+        "close",
+        "mkdir b",
+        "sql connect",
+        "sql CREATE TABLE t",
+    ]
+
+
+def test_a_change_that_goes_past_the_seams_is_noted(tmp_path):
+    def work():
+        points = Points()
+        points.install(str(tmp_path))
+        with open(tmp_path / "a", "w"):  # noqa: PTH123 - the builtin is what goes past os
+            pass
+        return points.unseen
+
+    assert in_a_child(work) == [f"open {tmp_path / 'a'}"]
+
+
+# ------------------------------------------------------------------------------------ the readers
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A store of two versions."""
+    folder = tmp_path_factory.mktemp("harness")
+    operation = OPERATIONS["tag"]
+    with rig("local", folder) as killing:
+        return killing.start(operation).store
+
+
+@pytest.fixture
+def store(tmp_path, files):
+    write(tmp_path / "store", files)
+    return tmp_path / "store"
+
+
+def test_a_whole_store_is_read(store):
+    found = read_store(store)
+
+    assert list(found.heads) == list(found.states) == [("digits", 1), ("digits", 2)]
+    assert found.tag("digits", "prod") == 1
+    assert orphans(store, found) == []
+
+
+@pytest.mark.parametrize("length", [0, 10, -1])
+@pytest.mark.parametrize("kind", ["_versions", "_journal", "packs", "ckptstore.json"])
+def test_a_torn_file_is_found(store, kind, length):
+    path = max(path for path in store.rglob("*") if path.is_file() and kind in str(path))
+    path.write_bytes(path.read_bytes()[:length])
+
+    with pytest.raises(TornError, match=kind.removesuffix("s")):
+        read_store(store)
+
+
+@pytest.mark.parametrize("kind", ["_versions", "_journal"])
+def test_a_hole_is_found(store, kind):
+    min((store / "runs" / "digits" / kind).iterdir()).unlink()
+
+    with pytest.raises(TornError, match="holes"):
+        read_store(store)
+
+
+def test_what_nobody_names_is_found(store):
+    stray = "packs/aa/01a20d4a-0aae-7350-aa1b-ed6268b3faaa-0.safetensors"
+    write(store, {stray: b"", "runs/digits/_versions/.tmp-0011": b"", "clock/1": b""})
+
+    assert orphans(store, read_store(store)) == [
+        "clock/1",
+        stray,
+        "runs/digits/_versions/.tmp-0011",
+    ]
+
+
+def test_what_was_acknowledged_is_held_against_what_is_there(store):
+    found = read_store(store)
+    check(found, [("version", "digits", 1, 1.0), ("tag", "digits", "prod", 1)], settled=True)
+
+    for broken_promise in (
+        ("version", "digits", 3, 1.0),
+        ("version", "digits", 1, 2.0),
+        ("tag", "digits", "prod", 2),
+        ("metric", "digits", 1, "test_acc", 0.5),
+        ("retired", "digits", 1),
+        ("live", "digits", 1),
+    ):
+        with pytest.raises(AssertionError):
+            check(found, [broken_promise], settled=False)
+
+
+def test_the_last_word_on_a_tag_counts_once_nothing_is_under_way():
+    entries = [{"kind": "tag", "tag": "prod", "version": number} for number in (1, 2)]
+    found = Found(journals={"digits": entries})
+    check(found, [("tag", "digits", "prod", 1)], settled=False)
+
+    with pytest.raises(AssertionError, match="last word"):
+        check(found, [("tag", "digits", "prod", 1)], settled=True)
+
+
+def test_a_place_holds_what_it_is_filled_with_and_nothing_else(tmp_path):
+    place = FolderPlace(tmp_path / "store")
+    place.fill({"a/b": b"1", "c": b"2"})
+    place.fill({"a/d": b"3"})
+
+    assert place.files() == {"a/d": b"3"}
