@@ -9,7 +9,18 @@ import typer
 from typer.core import TyperGroup
 
 from ckptstore._version import __version__
-from ckptstore.cli import catalog, history, prune, reindex, runs, screen, verify, versions
+from ckptstore.cli import (
+    catalog,
+    collect,
+    history,
+    prune,
+    reindex,
+    runs,
+    screen,
+    undelete,
+    verify,
+    versions,
+)
 from ckptstore.cli.words import typed
 from ckptstore.errors import CkptStoreError, UsageError
 
@@ -45,6 +56,8 @@ app.command("show")(versions.show_version)
 app.command("best")(versions.show_best)
 app.command("runs")(runs.list_runs)
 app.command("prune")(prune.prune_run)
+app.command("collect")(collect.collect_store)
+app.command("undelete")(undelete.undelete_version)
 app.command("verify")(verify.verify_store)
 app.command("reindex")(reindex.reindex_store)
 app.command("migrate")(catalog.migrate_catalog)
