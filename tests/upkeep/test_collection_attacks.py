@@ -10,7 +10,7 @@ import torch
 
 from ckptstore.errors import LateCommitError, RetiredError
 from ckptstore.format.journal import RetireEntry
-from ckptstore.format.layout import STORE_KEY
+from ckptstore.format.layout import STORE_KEY, version_key
 from ckptstore.format.store_facts import StoreFacts, encode_store
 from ckptstore.storage.opening import open_storage
 from ckptstore.upkeep import collection
@@ -355,6 +355,8 @@ def test_a_save_beyond_its_half_grace_is_no_version(store, storage, clocks, when
         store.save({"w": W}, rng=False)
 
     assert packs(storage) == []
+    manifests = {stored.key for stored in storage.walk("runs/default/_versions")}
+    assert (version_key("default", 2) in manifests) == (when == "during it")
     assert store._catalog.live("default") == []
     saved = store.save({"w": W}, rng=False)
     assert saved.new_bytes > 0
