@@ -47,12 +47,12 @@ def opened(folder: Path | str, **options: Any) -> Store:
 
 
 def entries(store: Store) -> tuple[list[Any], list[Any]]:
-    """Return the run's entries, oldest first, and what is damaged; nothing where nothing is."""
+    """Return the run's live entries, oldest first, and what is damaged."""
     try:
         history = store.history(RUN)
     except NotFoundError:
         return [], []
-    return list(history), list(history.damaged)
+    return [each for each in history if each.retired is None], list(history.damaged)
 
 
 def tags_of(found: list[Any]) -> dict[str, int]:

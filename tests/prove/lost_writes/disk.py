@@ -136,8 +136,8 @@ class Disk:
     def states(self, limit: int) -> Iterator[Tree]:
         """Yield what may be left, each once: all of it, or *limit* if there is more.
 
-        A sample is the same every time; it has what is sure alone, everything there is, and each
-        single thing that may be there or not.
+        A sample is the same every time; it begins with everything there is, what is sure alone, and
+        each single thing that may be there or not.
         """
         choices: list[tuple[object, list[object]]] = []
         for node, each in self._nodes.items():
@@ -221,4 +221,4 @@ def _combinations(values: list[list[object]], limit: int) -> Iterable[tuple[obje
     draw = random.Random(len(values))  # noqa: S311 - the same sample every time
     while len(chosen) < limit:
         chosen.append(tuple(draw.choice(each) for each in values))
-    return dict.fromkeys(chosen)
+    return list(dict.fromkeys(chosen))[:limit]

@@ -25,16 +25,16 @@ STEPS = {
 
 @pytest.mark.parametrize("how", STEPS)
 def test_a_power_loss_takes_nothing_that_was_saved(tmp_path, how):
-    figures = lose(tmp_path, how, STEPS[how], limit=2)
+    figures = lose(tmp_path, how, STEPS[how], limit=3)
 
     assert figures.operations > 25
     assert figures.states > figures.operations
     assert figures.loads > figures.operations
 
 
-@pytest.mark.parametrize("failing", range(1, 23, 3))
+@pytest.mark.parametrize("failing", range(1, 23, 5))
 def test_a_failed_fsync_and_then_a_power_loss_take_nothing_that_was_saved(tmp_path, failing):
-    recorded, figures = fail_and_lose(tmp_path, SAVES, failing, limit=4, every=1000)
+    recorded, figures = fail_and_lose(tmp_path, SAVES, failing, limit=3, every=1000)
 
     assert recorded.failed == 1 or is_trial(recorded), "an fsync failed, and nobody said so"
     assert figures.states > 0
@@ -61,7 +61,7 @@ def test_the_proof_notices_an_fsync_that_is_missing(tmp_path, monkeypatch, name)
     monkeypatch.setattr(durable, name, without(name))
 
     with pytest.raises(ViolationError, match=r"(?s)after .*left:"):
-        lose(tmp_path, "link", SAVES[:1], limit=2)
+        lose(tmp_path, "link", SAVES[:1], limit=4)
 
 
 def test_the_proof_notices_a_name_that_comes_before_its_bytes_are_sure(tmp_path, monkeypatch):
