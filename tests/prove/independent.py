@@ -91,13 +91,15 @@ def read_store(folder: Path, *, collected: bool = False) -> Found:
     if found.heads or found.journals:
         _whole("ckptstore.json", sealed, folder / "ckptstore.json")
     for kind in (MANIFEST, ENTRY):
-        numbers: dict[str, list[int]] = {}
-        for match in filter(None, map(kind.fullmatch, there)):
-            numbers.setdefault(match[1], []).append(int(match[2]))
-        for run, listed in numbers.items():
-            if sorted(listed) != list(range(1, len(listed) + 1)):
-                raise TornError(f"run {run} has holes: {listed}")
+        _check_numbers(list(filter(None, map(kind.fullmatch, there))))
     return found
+
+
+def _check_numbers(names: list[re.Match[str]]) -> None:
+    for run in {name[1] for name in names}:
+        numbers = sorted(int(name[2]) for name in names if name[1] == run)
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise TornError(f"run {run} has holes: {numbers}")
 
 
 def orphans(folder: Path, found: Found) -> list[str]:
@@ -130,7 +132,7 @@ def orphans(folder: Path, found: Found) -> list[str]:
 def _whole(key: str, read: Any, *args: Any) -> Any:
     try:
         return read(*args)
-    except Exception as error:  # noqa: BLE001 - whatever a reader trips over, the file is torn
+    except Exception as error:
         raise TornError(f"{key}: {type(error).__name__}: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any
@@ -36,44 +37,30 @@ def acknowledged_before_the_commit() -> None:
 
 def manifest_before_its_packs() -> None:
     """Commit a version before its tensors are there."""
-    from ckptstore.saving import packing
+    from ckptstore.saving.run_writer import RunWriter
     from ckptstore.storage.local_writer import LocalWriter
 
-    write = LocalWriter.__exit__
+    finish, commit = LocalWriter.__exit__, RunWriter.commit
     late: list[Callable[[], None]] = []
 
     def put_off(writer: Any, *error: Any) -> None:
-        late.append(lambda: write(writer, *error))
+        late.append(lambda: finish(writer, *error))
 
-    LocalWriter.__exit__ = put_off
-    from ckptstore.saving.run_writer import RunWriter
-
-    commit = RunWriter.commit
-
-    def first_commit(writer: Any, *args: Any) -> Any:
-        done = commit(writer, *args)
+    def first_commit(writer: Any, *args: Any, **options: Any) -> Any:
+        done = commit(writer, *args, **options)
         while late:
             late.pop()()
         return done
 
-    RunWriter.commit = first_commit
-    assert packing
+    LocalWriter.__exit__, RunWriter.commit = put_off, first_commit
 
 
 def rows_forgotten() -> None:
-    """Index a version without its metrics."""
-    from ckptstore.catalog import rows
-
-    real = rows.from_head
-
-    def without(head: Any, *args: Any) -> Any:
-        from dataclasses import replace
-
-        return replace(real(head, *args), metrics={})
-
+    """Index a version that was just saved without its metrics."""
     from ckptstore.catalog import index
 
-    index.from_head = without
+    read = index.from_head
+    index.from_head = lambda *args: dataclasses.replace(read(*args), metrics={})
 
 
 FAULTS: dict[str, Callable[[], None]] = {

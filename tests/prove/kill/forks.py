@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 Tell = Callable[[dict[str, Any]], None]
 ROOT = Path(__file__).parents[3]
@@ -97,7 +97,7 @@ class Forks:
                 pipe.close()
         self._process.wait()
 
-    def __enter__(self) -> Forks:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -74,6 +74,8 @@ class Rig:
         folder: For files; its own.
         forks: Makes the children.
         places: A store's place, and the one that is copied to.
+
+    Attributes:
         fault: What to break in ckptstore first: see :mod:`tests.prove.kill.faults`.
     """
 
@@ -83,7 +85,6 @@ class Rig:
         folder: Path,
         forks: Forks,
         places: tuple[Place, Place],
-        fault: str | None = None,
     ) -> None:
         self.storage = storage
         self._folder = folder
@@ -91,7 +92,7 @@ class Rig:
         self._place, self._other = places
         self._catalog = folder / "catalog.sqlite3"
         self._other_catalog = folder / "other.sqlite3"
-        self._fault = fault
+        self.fault: str | None = None
 
     # ----------------------------------------------------------------------------------- its life
 
@@ -189,13 +190,13 @@ class Rig:
             world=world,
             do=do,
             folder=str(self._folder),
-            fault=self._fault,
+            fault=self.fault,
             **more,
         )
 
 
 @contextlib.contextmanager
-def rig(storage: str, folder: Path, *, fault: str | None = None) -> Iterator[Rig]:
+def rig(storage: str, folder: Path) -> Iterator[Rig]:
     """Set up a rig below *folder*."""
     with contextlib.ExitStack() as stack:
         if storage == "s3":
@@ -205,7 +206,7 @@ def rig(storage: str, folder: Path, *, fault: str | None = None) -> Iterator[Rig
         else:
             forks = stack.enter_context(Forks(folder))
             places = (FolderPlace(folder / "store"), FolderPlace(folder / "other"))
-        yield Rig(storage, folder, forks, places, fault)
+        yield Rig(storage, folder, forks, places)
 
 
 def every_point(seen: Sequence[Seen]) -> list[Point]:

@@ -287,7 +287,8 @@ def months_later() -> Iterator[None]:
     Collection reads that clock off an object it writes, and nowhere else.
     """
     kinds: list[Any] = [
-        kind for kind in (LocalStorage, RemoteStorage, *RemoteStorage.__subclasses__())
+        kind
+        for kind in (LocalStorage, RemoteStorage, *RemoteStorage.__subclasses__())
         if "written_at" in vars(kind)
     ]
     real = [kind.written_at for kind in kinds]

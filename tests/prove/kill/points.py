@@ -13,7 +13,7 @@ import signal
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NoReturn
@@ -21,11 +21,15 @@ from typing import Any, NoReturn
 BEFORE, TORN, AFTER = "before", "torn", "after"
 
 CHANGING = frozenset(
-    "open write pwrite writev link unlink remove rename replace mkdir rmdir truncate ftruncate "
-    "symlink utime chmod".split()
+    {
+        *("open", "write", "pwrite", "writev", "truncate", "ftruncate", "utime", "chmod"),
+        *("link", "unlink", "remove", "rename", "replace", "symlink", "mkdir", "rmdir"),
+    }
 )
 """Calls that may change what lies on the disk; ``open`` only where it makes or empties a file."""
-LOOKING = frozenset("read pread preadv stat lstat fstat scandir listdir access close".split())
+LOOKING = frozenset(
+    {"read", "pread", "preadv", "stat", "lstat", "fstat", "scandir", "listdir", "access", "close"}
+)
 SYNCING = frozenset({"fsync", "fdatasync"})
 WRITING_REQUESTS = ("Put", "Create", "Upload", "Complete", "Abort", "Delete", "Copy")
 READING_STATEMENTS = ("SELECT", "PRAGMA")
@@ -58,7 +62,7 @@ class Points:
     unseen: list[str] = field(default_factory=list)
     """Changes of files that went past the calls counted here: none, or they prove little."""
     _root: str = ""
-    _files: set[int] = field(default_factory=set)
+    _files: dict[int, str] = field(default_factory=dict)
     _numbers: Any = field(default_factory=count)
     _inside: threading.local = field(default_factory=threading.local)
 
@@ -104,11 +108,9 @@ class Points:
         def call(*args: Any, **kwargs: Any) -> Any:
             if not self._is_ours(args[0] if args else None):
                 return function(*args, **kwargs)
-            if name == "open":
-                changes = bool(args[1] & _WRITE_FLAGS)
-            else:
-                changes = name in CHANGING
-            number = self.begin(Operation(_label(name, args), changes, tears=name == "write"))
+            changes = bool(args[1] & _WRITE_FLAGS) if name == "open" else name in CHANGING
+            label = _label(name, [self._files.get(args[0], args[0]), *args[1:]])
+            number = self.begin(Operation(label, changes, tears=name == "write"))
             try:
                 if name == "write" and self.tears(number):
                     _write(args[0], bytes(args[1])[: max(len(args[1]) // 2, 1)])
@@ -117,9 +119,9 @@ class Points:
                     return None  # the kernel outlives a killed process: only time is saved
                 result = function(*args, **kwargs)
                 if name == "open":
-                    self._files.add(result)
+                    self._files[result] = os.fspath(args[0])
                 elif name == "close":
-                    self._files.discard(args[0])
+                    self._files.pop(args[0], None)
                 return result
             finally:
                 self.end(number)
@@ -140,7 +142,7 @@ class Points:
         rename = durable.rename_without_replacing
 
         def call(source: Any, target: Any) -> bool:
-            number = self.begin(Operation(_label("renameat2", (source, target)), changes=True))
+            number = self.begin(Operation(_label("renameat2", [source, target]), changes=True))
             try:
                 return rename(source, target)
             finally:
@@ -149,36 +151,17 @@ class Points:
         durable.rename_without_replacing = call
 
     def _count_statements(self) -> None:
-        points = self
+        class Cursor(CountingCursor):
+            points = self
 
-        class Cursor(sqlite3.Cursor):
-            def execute(self, sql: str, *args: Any) -> Any:
-                if sql.startswith("PRAGMA synchronous"):
-                    sql = "PRAGMA synchronous = OFF"  # as for fsync
-                return points.statement(sql, lambda: super(Cursor, self).execute(sql, *args))
-
-            def executemany(self, sql: str, *args: Any) -> Any:
-                return points.statement(sql, lambda: super(Cursor, self).executemany(sql, *args))
-
-        class Connection(sqlite3.Connection):
-            def cursor(self, factory: Any = Cursor) -> Any:
-                return super().cursor(factory)
-
-            def execute(self, sql: str, *args: Any) -> Any:
-                return self.cursor().execute(sql, *args)
-
-            def commit(self) -> None:
-                if self.in_transaction:
-                    points.statement("COMMIT", super().commit)
-
-            def rollback(self) -> None:
-                if self.in_transaction:
-                    points.statement("ROLLBACK", super().rollback)
+        class Connection(CountingConnection):
+            points = self
+            cursors = Cursor
 
         connect = sqlite3.dbapi2.connect
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            return points.statement(
+            return self.statement(
                 "connect", lambda: connect(*args, **{**kwargs, "factory": Connection})
             )
 
@@ -221,13 +204,56 @@ class Points:
         sys.addaudithook(hook)
 
 
+class CountingCursor(sqlite3.Cursor):
+    """Counts statements."""
+
+    points: Points
+
+    def execute(self, sql: str, *args: Any) -> Any:
+        """Run a statement."""
+        if sql.startswith("PRAGMA synchronous"):
+            sql = "PRAGMA synchronous = OFF"  # as for fsync
+        execute = super().execute
+        return self.points.statement(sql, lambda: execute(sql, *args))
+
+    def executemany(self, sql: str, *args: Any) -> Any:
+        """Run a statement several times."""
+        execute = super().executemany
+        return self.points.statement(sql, lambda: execute(sql, *args))
+
+
+class CountingConnection(sqlite3.Connection):
+    """Counts what is done past a cursor too."""
+
+    points: Points
+    cursors: type[CountingCursor]
+
+    def cursor(self, factory: Any = None) -> Any:
+        """Return a cursor that counts."""
+        return super().cursor(factory or self.cursors)
+
+    def execute(self, sql: str, *args: Any) -> Any:
+        """Run a statement."""
+        return self.cursor().execute(sql, *args)
+
+    def commit(self) -> None:
+        """Commit what is open; without anything open this is no operation."""
+        if self.in_transaction:
+            self.points.statement("COMMIT", super().commit)
+
+    def rollback(self) -> None:
+        """Roll back what is open."""
+        if self.in_transaction:
+            self.points.statement("ROLLBACK", super().rollback)
+
+
 def die() -> NoReturn:
     """End this process as ``kill -9`` does: nothing is tidied up."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("a killed process goes on")
 
 
-def _label(name: str, args: tuple[Any, ...]) -> str:
+def _label(name: str, args: Sequence[Any]) -> str:
     paths = [os.fspath(arg) for arg in args[:2] if isinstance(arg, str | os.PathLike)]
     ends = [path.rsplit("/", 1)[-1] for path in paths]
     return " ".join([name, *ends])

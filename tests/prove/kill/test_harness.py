@@ -1,4 +1,4 @@
-"""A worse ckptstore is caught, every operation is seen, and both readers of a store can complain."""
+"""A worse ckptstore is caught, every operation is seen, and the reader complains of all it must."""
 
 from __future__ import annotations
 
@@ -24,61 +24,62 @@ from tests.prove.kill.points import Operation as Seen
 SAVE = OPERATIONS["save, a new process"]
 
 
-def broken(tmp_path, fault, wanted=lambda _: True, operation=SAVE):
-    """What killing shows where ckptstore has a fault."""
-    with rig("local", tmp_path, fault=fault) as killing:
+@pytest.fixture(scope="module")
+def killing(tmp_path_factory):
+    with rig("local", tmp_path_factory.mktemp("harness")) as made:
+        yield made
+
+
+def broken(killing, fault, wanted, operation=SAVE):
+    """What killing shows at the points that are *wanted*, where ckptstore has a fault."""
+    killing.fault = fault
+    try:
         start = killing.start(operation)
-        seen = killing.points(operation, start)
-        points = [each for each in distinct_points(seen) if wanted(each)]
+        points = [
+            each for each in distinct_points(killing.points(operation, start)) if wanted(each)
+        ]
         assert points, "the fault took the operation away that it is about"
         return run(killing, operation, start, points).violations
+    finally:
+        killing.fault = None
 
 
-def test_a_manifest_written_in_place_is_caught(tmp_path):
-    violations = broken(tmp_path, "manifests_in_place", lambda point: point.when == TORN)
+def test_a_manifest_written_in_place_is_caught(killing):
+    violations = broken(
+        killing, "manifests_in_place", lambda point: point.when == TORN and "jsonl" in point.what
+    )
 
     assert any("00000002.jsonl: " in each for each in violations)
 
 
-def test_an_acknowledgement_before_the_commit_is_caught(tmp_path):
+def test_an_acknowledgement_before_the_commit_is_caught(killing):
     violations = broken(
-        tmp_path, "acknowledged_before_the_commit", lambda point: "link" in point.what
-    )
-    early = broken(
-        tmp_path, "acknowledged_before_the_commit", lambda point: "safetensors" in point.what
+        killing, "acknowledged_before_the_commit", lambda point: "-0.safetensors" in point.what
     )
 
-    assert all("digits@2 was saved and is gone" in each for each in early)
-    assert early
-    assert violations == [], "once it is committed the acknowledgement was right"
+    assert violations
+    assert all("digits@2 was saved and is gone" in each for each in violations)
 
 
-def test_a_manifest_before_its_packs_is_caught(tmp_path):
+def test_a_manifest_before_its_packs_is_caught(killing):
     violations = broken(
-        tmp_path, "manifest_before_its_packs", lambda point: "00000002.jsonl" in point.what
+        killing, "manifest_before_its_packs", lambda point: "00000002.jsonl" in point.what
     )
 
     assert violations
     assert all("00000002.jsonl" in each for each in violations)
 
 
-def test_a_catalog_that_says_something_else_is_caught(tmp_path):
-    violations = broken(
-        tmp_path,
-        "rows_forgotten",
-        lambda point: "COMMIT" in point.what,
-    )
+def test_a_catalog_that_says_something_else_is_caught(killing):
+    violations = broken(killing, "rows_forgotten", lambda point: "COMMIT" in point.what)
 
     assert any("made anew it has" in each for each in violations)
 
 
-def test_a_point_that_is_not_reached_is_no_success(tmp_path):
-    with rig("local", tmp_path) as killing:
-        result = run(killing, SAVE, killing.start(SAVE), [Point(100_000, AFTER, "nothing")])
+def test_a_point_that_is_not_reached_is_no_success(killing):
+    result = run(killing, SAVE, killing.start(SAVE), [Point(100_000, AFTER, "nothing")])
 
-    assert result.violations == [
-        "after 100000 (nothing): it was to be killed and ended with 0"
-    ]
+    assert result.violations == ["after 100000 (nothing): it was to be killed and ended with 0"]
 
 
 # ------------------------------------------------------------------------------------- the points
@@ -132,8 +133,8 @@ def test_files_and_statements_below_the_folder_are_counted_and_others_not(tmp_pa
 
     assert in_a_child(work) == [
         "open a",
-        "write",
-        "close",
+        "write a",
+        "close a",
         "mkdir b",
         "sql connect",
         "sql CREATE TABLE t",
@@ -155,12 +156,9 @@ def test_a_change_that_goes_past_the_seams_is_noted(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """A store of two versions."""
-    folder = tmp_path_factory.mktemp("harness")
-    operation = OPERATIONS["tag"]
-    with rig("local", folder) as killing:
-        return killing.start(operation).store
+def files(killing):
+    """A store of two versions and a tag."""
+    return killing.start(OPERATIONS["tag"]).store
 
 
 @pytest.fixture
@@ -178,12 +176,20 @@ def test_a_whole_store_is_read(store):
 
 
 @pytest.mark.parametrize("length", [0, 10, -1])
-@pytest.mark.parametrize("kind", ["_versions", "_journal", "packs", "ckptstore.json"])
-def test_a_torn_file_is_found(store, kind, length):
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("_versions", "_versions"),
+        ("_journal", "_journal"),
+        ("packs", "_versions"),
+        ("ckptstore.json", "ckptstore.json"),
+    ],
+)
+def test_a_torn_file_is_found(store, kind, named, length):
     path = max(path for path in store.rglob("*") if path.is_file() and kind in str(path))
     path.write_bytes(path.read_bytes()[:length])
 
-    with pytest.raises(TornError, match=kind.removesuffix("s")):
+    with pytest.raises(TornError, match=named):
         read_store(store)
 
 
