@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from uuid import UUID
 
 import pytest
 
@@ -14,11 +15,13 @@ from ckptstore.errors import (
     StorageError,
 )
 from ckptstore.format.facts import Facts, Settings
+from ckptstore.format.journal import ChildEntry
 from ckptstore.format.layout import STORE_KEY_NEWER, version_key
 from ckptstore.format.manifest import Parent
 from tests.catalog.places import (
     INF,
     NAN,
+    START,
     DictStorage,
     commit,
     commit_many,
@@ -247,6 +250,7 @@ def fill(storage):
     note(storage, "digits", 3, tag_entry("old", 2))
     note(storage, "digits", 4, tag_entry("prod", 3))
     note(storage, "digits", 5, tag_entry("old", None))
+    note(storage, "digits", 6, ChildEntry(1, "sweep/B", UUID(int=1), START, UUID(int=1)))
     commit(storage, make_head("Sweep", 1))
     commit(storage, make_head("sweep/B", 1))
 

@@ -8,7 +8,7 @@ import pytest
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.catalog.queries import Reader
-from ckptstore.catalog.ranking import Best, best
+from ckptstore.catalog.ranking import Best, best, metric_names
 from ckptstore.catalog.sync import Known
 from ckptstore.format.facts import Facts
 from ckptstore.format.layout import version_key
@@ -265,6 +265,6 @@ def test_a_reader_sees_one_store_only(storage, reader):
         assert stranger.facts("digits") == Facts()
         assert stranger.version("digits", 1) is None
         assert stranger.tagged("digits", "prod") is None
-        assert stranger.best(["digits"], "m", "min", None) is None
-        assert stranger.metric_names(["digits"], None) == []
+        assert best(stranger, ["digits"], "m", "min", kind=None) is None
+        assert metric_names(stranger, ["digits"], None) == []
         assert stranger.history(["digits"], kind=None, limit=None) == []

@@ -6,7 +6,7 @@ import pytest
 
 from ckptstore.catalog.stores import missing
 from ckptstore.errors import IntegrityError, NewerFormatError, NotAStoreError
-from ckptstore.format.layout import STORE_KEY_NEWER, version_key
+from ckptstore.format.layout import STORE_KEY, STORE_KEY_NEWER, version_key
 from tests.catalog.places import DictStorage
 
 
@@ -29,3 +29,11 @@ def test_it_says_why_there_is_no_file(key, kind, said):
     assert type(why) is kind
     assert said in str(why)
     assert storage.url in str(why)
+
+
+def test_a_store_that_was_founded_since_it_was_looked_for_is_not_damaged():
+    storage = DictStorage()
+    storage.create(STORE_KEY, b"{}")
+    storage.create(version_key("digits", 1), b"")
+
+    assert type(missing(storage)) is NotAStoreError

@@ -12,6 +12,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from ckptstore.catalog.tables import (
     UNSETTLED,
     Base,
+    ChildRow,
     JournalRow,
     MetricRow,
     RunRow,
@@ -87,8 +88,19 @@ def test_every_constraint_has_a_name_that_migrations_can_use(table):
         (MetricRow, {"store": STORE, "path": "digits", "version": 2, "name": "m", "value": 1}),
         (JournalRow, {"store": STORE, "path": "other", "number": 1, "kind": "void"}),
         (TagRow, {"store": STORE, "path": "other", "tag": "prod", "version": 1}),
+        (
+            ChildRow,
+            {
+                "store": STORE,
+                "path": "other",
+                "version": 1,
+                "number": 1,
+                "run": "x",
+                "save_id": "y",
+            },
+        ),
     ],
-    ids=["run", "version", "metric", "entry", "tag"],
+    ids=["run", "version", "metric", "entry", "tag", "child"],
 )
 def test_a_row_belongs_to_one_that_is_there(connection, row, columns):
     with pytest.raises(sql_errors.IntegrityError, match="FOREIGN KEY"):

@@ -1,0 +1,76 @@
+"""What retention decides on."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from ckptstore.catalog.live import LiveVersion, SaveState
+from ckptstore.errors import NewerFormatError
+from ckptstore.format.journal import RetireEntry
+from ckptstore.format.layout import version_key
+from ckptstore.format.manifest import Parent
+from tests.catalog.places import START, commit, make_head, newer, note, tag_entry
+
+RETIRED = RetireEntry({1: "old"}, START, UUID(int=7))
+
+
+def test_live_versions_are_told_without_their_heads(storage, catalog, monkeypatch):
+    commit(storage, make_head("digits", 1))
+    parent = Parent("Base", 7, UUID(int=7))
+    commit(storage, make_head("digits", 2, kind="package", parent=parent, step=9, metrics={}))
+    storage.create(version_key("digits", 3), b"torn")
+    note(storage, "digits", 1, RETIRED)
+    note(storage, "digits", 2, tag_entry("b", 2))
+    note(storage, "digits", 3, tag_entry("a", 2))
+    catalog.sync("digits")
+    monkeypatch.setattr("ckptstore.catalog.queries.decode_head", None)
+
+    assert catalog.live("digits") == [
+        LiveVersion(
+            "digits",
+            2,
+            "package",
+            str(UUID(int=2)),
+            2,
+            9,
+            START + timedelta(minutes=2),
+            {},
+            ("a", "b"),
+            ("base", 7),
+            intact=True,
+        )
+    ]
+
+
+def test_what_this_process_found_damaged_is_not_intact(storage, catalog):
+    commit(storage, make_head("digits", 1))
+    catalog.sync("digits")
+    catalog.pass_over(UUID(int=1))
+
+    assert [each.intact for each in catalog.live("digits")] == [False]
+
+
+def test_a_live_version_of_a_newer_ckptstore_is_refused_and_a_retired_one_is_not(storage, catalog):
+    storage.create(version_key("digits", 1), newer(1))
+    catalog.sync("digits")
+    with pytest.raises(NewerFormatError):
+        catalog.live("digits")
+
+    note(storage, "digits", 1, RETIRED)
+    catalog.sync("digits")
+
+    assert catalog.live("digits") == []
+
+
+def test_what_became_of_a_save(storage, catalog):
+    for version in (1, 2):
+        commit(storage, make_head("digits", version))
+    note(storage, "digits", 1, RETIRED)
+    catalog.sync("digits")
+
+    assert catalog.save_state("digits", UUID(int=1)) == SaveState(1, is_live=False)
+    assert catalog.save_state("digits", UUID(int=2)) == SaveState(2, is_live=True)
+    assert catalog.save_state("digits", UUID(int=3)) is None
