@@ -12,6 +12,7 @@ from ckptstore._version import __version__
 from ckptstore.cli import (
     catalog,
     collect,
+    facts,
     history,
     prune,
     reindex,
@@ -55,6 +56,11 @@ app.command("history")(history.show_history)
 app.command("show")(versions.show_version)
 app.command("best")(versions.show_best)
 app.command("runs")(runs.list_runs)
+app.command("tag")(facts.set_tag)
+app.command("untag")(facts.take_tag_away)
+app.command("tags")(facts.list_tags)
+app.command("log")(facts.log_metrics)
+app.command("note")(facts.write_note)
 app.command("prune")(prune.prune_run)
 app.command("collect")(collect.collect_store)
 app.command("undelete")(undelete.undelete_version)
