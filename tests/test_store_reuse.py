@@ -209,6 +209,15 @@ def test_a_save_that_became_late_in_its_very_commit_takes_itself_back(tmp_path, 
             other.load(Net, "digits@1", device="cpu")
 
 
+def test_what_was_taken_back_is_nobodys_parent(tmp_path, sleep, net):
+    nap = [HALF + 1]
+    store = sleepy(tmp_path / "store", "create", lambda: sleep(nap.pop() if nap else 0))
+    with pytest.raises(LateCommitError):
+        store.save(net, epoch=0)
+
+    assert store.save(net, epoch=0).parent is None
+
+
 def test_a_save_within_half_the_grace_period_is_in_time(tmp_path, sleep, net):
     store = sleepy(tmp_path / "store", "create", lambda: sleep(HALF - 60))
 

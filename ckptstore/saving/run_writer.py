@@ -271,9 +271,6 @@ class RunWriter:
             )
             committed = head(number)
             self._next = number + 1
-            if committed.kind == "checkpoint" and committed.copied_from is None:
-                self._mine = True
-                self._parent = parent_of(committed)
             key, line = version_key(self.path, number), encode_head(committed)
             self._start = (key, line[:START_BYTES])
             if not self._storage.exclusive:
@@ -282,6 +279,9 @@ class RunWriter:
                 self._index(line, committed)
             if since.elapsed_s() > self._grace_s / 2:
                 self._take_back(committed)
+            if committed.kind == "checkpoint" and committed.copied_from is None:
+                self._mine = True
+                self._parent = parent_of(committed)
             return committed, line
 
     def _take_back(self, head: Head) -> None:
