@@ -136,8 +136,9 @@ def write_note(
 
 def _metric(given: str) -> tuple[str, float | int]:
     name, _, value = given.rpartition("=")
+    number: float | int = 0
     try:
-        number: float | int = int(value) if value.lstrip("+-").isdecimal() else float(value)
+        number = int(value) if value.lstrip("+-").isdecimal() else float(value)
     except ValueError:
         name = ""
     if not name:
