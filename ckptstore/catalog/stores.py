@@ -20,7 +20,8 @@ def missing(storage: Storage) -> CkptStoreError:
     """
     if storage.read_many([STORE_KEY_NEWER], 1) != [None]:
         return NewerFormatError(storage.url, f"it has {STORE_KEY_NEWER} and no {STORE_KEY}")
-    if storage.list_folder(RUNS_FOLDER).folders:
+    if storage.list_folder(RUNS_FOLDER).folders and storage.read_many([STORE_KEY], 1) == [None]:
+        # Looked for once more: another process may have founded the store and saved since.
         return IntegrityError(
             f"{storage.url} has runs and no {STORE_KEY}: was it copied in part, or that file "
             "deleted? Bring it back from where the store came from; nothing was changed"

@@ -16,7 +16,7 @@ from ckptstore.errors import (
     SecondWriterError,
     StorageError,
 )
-from ckptstore.format.layout import STORE_KEY
+from ckptstore.format.layout import STORE_KEY, version_key
 from ckptstore.format.sealed import seal
 from ckptstore.format.store_facts import DEFAULT_GRACE_S
 from ckptstore.saving.founding import found
@@ -71,6 +71,15 @@ def test_many_threads_found_one_store(tmp_path):
         thread.join()
     assert len(facts) == 8
     assert len(set(facts)) == 1
+
+
+def test_no_store_is_made_where_there_are_runs(local):
+    local.create(version_key("digits", 1), b"of a store that was copied in part")
+
+    with pytest.raises(IntegrityError, match="copied in part"):
+        found(local, single_writer=False)
+
+    assert local.list_folder("").files == ()
 
 
 def test_storage_that_lets_two_writers_win_is_refused(tmp_path):

@@ -173,6 +173,26 @@ def test_a_missing_journal_entry_is_written_again_from_the_catalog(folder):
     assert check(Store(folder)).damaged == ("digits@1",)
 
 
+def test_what_a_catalog_has_of_an_entry_is_checked_before_it_is_written(folder):
+    store = Store(folder)
+    for number in (1, 2, 3):
+        store.tag(f"digits@{number}", "prod")
+    store.close()
+    lost = folder / journal_key("digits", 2)
+    lost.unlink()
+    database = sqlite3.connect(folder / "catalog.sqlite3")
+    with database:
+        database.execute("UPDATE journal SET entry = replace(entry, 'prod', 'test')")
+    database.close()
+
+    report = repaired(Store(folder))
+
+    (hole,) = [each for each in report.findings if each.kind == "hole"]
+    assert hole.repaired is None
+    assert "could not be repaired" in hole.message
+    assert not lost.exists()
+
+
 def test_what_nobody_has_can_not_be_made_again(folder):
     store = Store(folder)
     for number in (1, 2, 3):
