@@ -10,9 +10,16 @@ from torch import nn
 
 from ckptstore import Store
 from ckptstore.errors import FallbackWarning, IntegrityError
-from tests.loading.forging import damage, packs_of
+from tests.loading.forging import packs_of
 
 SIZES = {"in_features": 2, "out_features": 3}
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
 
 
 @pytest.fixture
