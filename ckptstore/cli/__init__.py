@@ -12,6 +12,7 @@ from ckptstore._version import __version__
 from ckptstore.cli import (
     catalog,
     collect,
+    copy,
     facts,
     history,
     prune,
@@ -65,6 +66,7 @@ app.command("prune")(prune.prune_run)
 app.command("collect")(collect.collect_store)
 app.command("undelete")(undelete.undelete_version)
 app.command("verify")(verify.verify_store)
+app.command("copy")(copy.copy_store)
 app.command("reindex")(reindex.reindex_store)
 app.command("migrate")(catalog.migrate_catalog)
 

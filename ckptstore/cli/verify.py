@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from ckptstore.cli import screen
+from ckptstore.cli.bar import bytes_bar
 from ckptstore.cli.options import CatalogUrl, StorageOptions, StoreUrl, open_store
 
 
@@ -50,7 +49,7 @@ def verify_store(
     Every byte is read and compared with its digest. Exit code 1 means that damage was found,
     whether or not it was repaired.
     """
-    with open_store(store, catalog, option) as opened, _progress() as progress:
+    with open_store(store, catalog, option) as opened, bytes_bar() as progress:
         report = opened.verify(ref, deep=not shallow, repair=repair, progress=progress)
     if json:
         screen.print_json(report.to_json())
@@ -60,30 +59,3 @@ def verify_store(
         typer.echo(report.summary())
     if not report.ok:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
-    """Show a bar on stderr while the block runs, if that is a terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("verify", total=None)
-
-        def tell(done: int, total: int, _: str) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield tell

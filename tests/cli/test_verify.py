@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import io
 import json
 
 import pytest
-from rich.console import Console
 
-from ckptstore.cli import verify
 from tests.loading.forging import packs_of
 from tests.upkeep.checking import filled, flip
 
@@ -70,18 +67,3 @@ def test_json_is_one_object_in_one_line(typed, folder):
     found = json.loads(line)
     assert (found["format"], found["ok"], found["damaged"]) == (1, False, ["digits@2"])
     assert found["findings"][0]["kind"] == "pack"
-
-
-def test_a_terminal_is_shown_how_far_it_is(monkeypatch):
-    shown = io.StringIO()
-    terminal = Console(file=shown, force_terminal=True, width=100)
-    monkeypatch.setattr("rich.console.Console", lambda **_: terminal)
-
-    with verify._progress() as progress:
-        progress(3_000_000, 6_000_000, "packs/aa/x")
-        terminal.bell()
-
-    assert "3.0/6.0 MB" in shown.getvalue()
-    monkeypatch.undo()
-    with verify._progress() as nobody:
-        assert nobody is None
