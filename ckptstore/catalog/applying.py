@@ -256,11 +256,10 @@ def _saved_metrics(
                 VersionRow.store == store, VersionRow.path == path, VersionRow.version.in_(some)
             )
         ):
-            is_read = kind in KINDS and head is not None
-            yield (
-                version,
-                decode_head(head.encode(), f"{path}@{version}").metrics if is_read else {},
-            )
+            if head is None or kind not in KINDS:
+                yield version, {}
+            else:
+                yield version, decode_head(head.encode(), f"{path}@{version}").metrics
 
 
 def _chunks(versions: Sequence[int]) -> Iterator[Sequence[int]]:

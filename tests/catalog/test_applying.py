@@ -220,6 +220,13 @@ def test_a_retired_version_has_its_facts_and_is_neither_best_nor_latest(run):
     assert [each.version for each in catalog.history(["digits"])] == [1, 2, 3]
 
 
+def test_a_retired_version_has_no_rows_of_metrics_whatever_is_logged(run):
+    catalog = run(RetireEntry({2: "worse"}, *SIGNED), LogEntry(2, None, None, {"acc": 5}, *SIGNED))
+
+    assert [row[2:4] for row in rows(catalog)["metrics"]] == [("val_loss", 1), ("val_loss", 3)]
+    assert catalog.version("digits", 2).facts.metrics == {"acc": 5}
+
+
 def test_the_first_retirement_counts(run):
     catalog = run(RetireEntry({2: "worse"}, *SIGNED), RetireEntry({2: "old"}, *SIGNED))
 
