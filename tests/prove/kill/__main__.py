@@ -21,7 +21,7 @@ from tests.prove.kill.harness import (
     rig,
     run,
 )
-from tests.prove.kill.operations import OPERATIONS, Operation, available
+from tests.prove.kill.operations import OPERATIONS, Operation
 
 ROW = "{:<30} {:<7} {:>10} {:>7} {:>7} {:>7} {:>7} {:>6} {:>8} {:>7}"
 
@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("--operation", choices=sorted(OPERATIONS), action="append")
     parser.add_argument("--jobs", type=int, default=2, help="processes that are killed at a time")
     options = parser.parse_args()
-    names = options.operation or [each.name for each in available()]
+    names = options.operation or list(OPERATIONS)
     say(
         ROW.format(
             "operation", "storage", "operations", "change", "points", "absent", "unsaid", "said",

@@ -277,7 +277,7 @@ def warm_up() -> None:
     torch.set_num_threads(1)
     if "AWS_ENDPOINT_URL" in os.environ:
         asyncio.run(warm_up_s3())
-    for operation in operations.available():
+    for operation in operations.OPERATIONS.values():
         with tempfile.TemporaryDirectory() as folder:
             world = operations.World(
                 url=f"{folder}/store",

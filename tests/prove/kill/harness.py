@@ -146,22 +146,18 @@ class Rig:
         return _committed(start.store)
 
     def _read(self, facts: Sequence[Fact], *, collected: bool) -> int:
-        for place, own in ((self._place, _own(facts)), (self._other, _copied(facts))):
+        for place, own in ((self._place, _own(facts)), (self._other, _there(facts))):
             found = read_store(place.copy(self._folder / "copy"), collected=collected)
             check(found, own, settled=False)
         return _committed(self._place.files()) + _committed(self._other.files())
 
     def _check_end(self, facts: Sequence[Fact]) -> None:
-        from ckptstore import Store
-
-        for place, own in ((self._place, _own(facts)), (self._other, _copied(facts))):
+        for place, own in ((self._place, _own(facts)), (self._other, _there(facts))):
             folder = place.copy(self._folder / "copy")
-            collects = hasattr(Store, "collect")
-            found = read_store(folder, collected=collects)
+            found = read_store(folder, collected=True)
             check(found, own, settled=True)
-            if collects:
-                left = orphans(folder, found) + place.uploads()
-                assert not left, f"collection left {left}"
+            left = orphans(folder, found) + place.uploads()
+            assert not left, f"collection left {left}"
 
     # ------------------------------------------------------------------------------------ plumbing
 
@@ -305,11 +301,11 @@ def _holds(found: Found, fact: Fact) -> bool:
 
 
 def _own(facts: Iterable[Fact]) -> list[Fact]:
-    return [fact for fact in facts if fact[0] != "copied"]
+    return [fact for fact in facts if fact[0] != "there"]
 
 
-def _copied(facts: Iterable[Fact]) -> list[Fact]:
-    return [("version", *fact[1:]) for fact in facts if fact[0] == "copied"]
+def _there(facts: Iterable[Fact]) -> list[Fact]:
+    return [fact[1:] for fact in facts if fact[0] == "there"]
 
 
 def _committed(files: dict[str, bytes]) -> int:

@@ -8,7 +8,7 @@ promised, as a fact that the independent reader then holds against the storage:
     ("metric", run, number, name, value)
     ("retired", run, number)            its data may go
     ("live", run, number)               it was undeleted
-    ("copied", run, number, content)    as "version", in the other store
+    ("there", *fact)                    the same of the other store
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ class Operation:
     Attributes:
         prepare: Makes that state; nothing is killed there.
         run: The operation. Run again after it was killed it must succeed.
-        needs: The verb of :class:`~ckptstore.Store` without which there is no such operation.
         in_months: It runs when everything that is there is older than the grace period.
+        copies: It fills the other store too.
     """
 
     name: str
     prepare: Callable[[World], None]
     run: Callable[[World], None]
-    needs: str = "save"
     in_months: bool = False
+    copies: bool = False
 
 
 class Net(torch.nn.Module):
@@ -226,8 +226,10 @@ def saved_twice_and_tagged(world: World) -> None:
 def copy_to(world: World) -> None:
     with world.store() as store, world.other_store() as other:
         store.copy_to(other)
-    world.acknowledge(("copied", RUN, 1, 1.0))
-    world.acknowledge(("copied", RUN, 2, 2.0))
+        for number, content in ((1, 1.0), (2, 2.0)):
+            world.acknowledge(("there", "version", RUN, number, content))
+        for name in ("prod", "old"):
+            world.acknowledge(("there", "tag", RUN, name, 1))
 
 
 def saved_before_an_upgrade(world: World) -> None:
@@ -269,15 +271,11 @@ OPERATIONS = {
         Operation("save, a run that keeps few", saved_in_turn(1.0, 2.0, 3.0), save_and_keep_few),
         Operation("undelete", saved_and_pruned, undelete),
         Operation("collect", saved_and_pruned, collect, in_months=True),
+        Operation("copy_to", saved_twice_and_tagged, copy_to, copies=True),
         Operation("migrate", saved_before_an_upgrade, migrate),
         Operation("reindex", saved_twice_and_tagged, reindex),
     )
 }
-
-
-def available() -> list[Operation]:
-    """Return the operations that this ckptstore has."""
-    return [each for each in OPERATIONS.values() if hasattr(Store, each.needs)]
 
 
 @contextmanager

@@ -20,13 +20,11 @@ def recover(operation: Operation, world: World) -> None:
             operation.run(world)
     else:
         operation.run(world)
-    with world.store() as store:
-        check_catalog(store)
-        collect(store)
-        if hasattr(Store, "copy_to") and operation.needs == "copy_to":
-            with world.other_store() as other:
-                check_catalog(other)
-                collect(other)
+    for open_store in (world.store, *([world.other_store] if operation.copies else [])):
+        with open_store() as store:
+            check_catalog(store)
+            with months_later():
+                store.collect()
 
 
 def check_catalog(store: Store) -> None:
@@ -37,10 +35,3 @@ def check_catalog(store: Store) -> None:
     found, wanted = rows(store._catalog), rows(anew)
     assert found == wanted, f"the catalog has {found}, made anew it has {wanted}"
     anew.close()
-
-
-def collect(store: Store) -> None:
-    """Collect as if everything had been there for months."""
-    if hasattr(Store, "collect"):
-        with months_later():
-            store.collect()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.prove.kill.harness import distinct_points, rig, run
-from tests.prove.kill.operations import OPERATIONS, available
+from tests.prove.kill.operations import OPERATIONS
 
 WHOLE = ("save, the first", "save, a new process", "save_package", "tag")
-OTHERS = [each.name for each in available() if each.name not in WHOLE]
+OTHERS = [name for name in OPERATIONS if name not in WHOLE]
 # Primes: whatever an operation repeats, the moments differ.
 STRIDES = {"local": 11, "s3": 17}
 
