@@ -170,6 +170,14 @@ def test_no_pack_is_written_before_the_storage_is_trusted(tmp_path, kind):
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+def test_no_later_fact_is_written_before_the_storage_is_trusted(tmp_path):
+    single(tmp_path).save({"a": 1}, run="digits")
+
+    with pytest.raises(NotExclusiveError):
+        store_on(Modest(tmp_path)).tag("digits@1", "prod")
+    assert not list(tmp_path.rglob("_journal"))
+
+
 def test_a_second_writer_is_noticed_by_its_version(tmp_path):
     class LooksFirst(Modest):
         def create(self, key, data):

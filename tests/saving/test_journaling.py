@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from ckptstore.catalog.index import Catalog
-from ckptstore.errors import OutcomeUnknownError, StorageError
+from ckptstore.errors import OutcomeUnknownError, SecondWriterError, StorageError
 from ckptstore.format.facts import Facts, Settings
 from ckptstore.format.journal import SettingsEntry, TagEntry, decode_entry
 from ckptstore.format.layout import journal_key
@@ -134,6 +134,18 @@ def test_eight_threads_append_and_nothing_is_lost(local):
         thread.join()
     assert len(facts(local).tags) == 24
     assert len(local.list_folder("runs/a/_journal").files) == 24
+
+
+def test_a_taken_number_is_a_second_writer_where_there_must_be_one(local):
+    local.exclusive = False
+
+    def decide(_, time, writer):
+        append(local, catalog(local), "a", set_tag("prod", 1))
+        return TagEntry("mine", 1, time, writer)
+
+    with pytest.raises(SecondWriterError, match="another process"):
+        append(local, catalog(local), "a", decide)
+    assert facts(local).tags == {"prod": 1}
 
 
 def test_it_gives_up_after_very_many_lost_races(local, monkeypatch):
