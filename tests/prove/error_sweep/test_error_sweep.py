@@ -1,0 +1,100 @@
+"""Any call to the system or request to S3 fails: success or a typed error, and nothing is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from ckptstore.errors import StorageError
+from ckptstore.storage import durable, local_writer
+from tests.faults import store_on
+from tests.prove.error_sweep import local, remote
+from tests.prove.error_sweep.bucket import Bucket
+from tests.prove.error_sweep.faults import FAULTS
+from tests.prove.error_sweep.local import Place
+from tests.prove.error_sweep.remote import REMOTE_FAULTS, RemotePlace, look, storage_in
+from tests.prove.error_sweep.verbs import VERBS, fill
+from tests.prove.states import opened, quietly
+
+EACH = dict.fromkeys([False, True])
+NAMED = {verb.name: verb for verb in VERBS}
+FAULT = {fault.name: fault for fault in FAULTS}
+REMOTE = {fault.name: fault for fault in REMOTE_FAULTS}
+# A part of the whole, another for each verb and fault; the long form takes every one.
+LOCAL_STEP, REMOTE_STEP = 41, 29
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return Place(tmp_path_factory.mktemp("sweep"))
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    return RemotePlace()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_a_call_to_the_system_that_fails_costs_nothing(place, verb, fault):
+    count, answer = place.calls(verb, fault)
+    first = 1 + (VERBS.index(verb) * 7 + FAULTS.index(fault)) % max(1, min(count, LOCAL_STEP))
+
+    for at in range(first, count + 1, LOCAL_STEP):
+        local.case(place, verb, fault, at, always=at % 2 == 0, answer=answer)
+
+
+@pytest.mark.parametrize("fault", REMOTE_FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("name", ["first save", "save", "tag", "load", "resume", "history"])
+def test_a_request_that_fails_costs_nothing(bucket, name, fault):
+    verb = NAMED[name]
+    count, answer = bucket.calls(verb, fault)
+    first = 1 + (VERBS.index(verb) * 5 + REMOTE_FAULTS.index(fault)) % max(1, count)
+
+    for at in range(first, count + 1, REMOTE_STEP):
+        remote.case(bucket, verb, fault, at, always=at % 2 == 0, answered=answer)
+
+
+# ------------------------------------------------------------ the proof itself
+
+
+def test_the_proof_notices_a_file_that_stays_open(place, monkeypatch):
+    monkeypatch.setattr(local_writer.LocalWriter, "_give_up", lambda _: None)
+
+    with pytest.raises(AssertionError, match=r"left open|half written"):
+        list(local.sweep(place, NAMED["save"], FAULT["ENOSPC"], always=False))
+
+
+def test_the_proof_notices_a_failed_fsync_that_nobody_hears_of(place, monkeypatch):
+    monkeypatch.setattr(durable, "durability_error", KeyError)
+
+    with pytest.raises(AssertionError, match="raised KeyError"):
+        list(local.sweep(place, NAMED["save"], FAULT["EIO"], always=False))
+
+
+def test_the_proof_notices_an_upload_that_is_not_aborted(bucket, monkeypatch):
+    monkeypatch.setattr("ckptstore.storage.s3_upload.S3Writer._give_up", lambda *_: None)
+
+    with pytest.raises(AssertionError, match="uploads are left"):
+        list(remote.sweep(bucket, NAMED["save"], REMOTE["403"], always=False))
+
+
+def test_the_bucket_in_memory_answers_as_a_server_does(s3_url):
+    """The same verbs on both leave the same objects, their own ids apart."""
+    ours = Bucket()
+    with quietly(), store_on(storage_in(ours)) as store:
+        fill(store)
+        held = look(store)
+        mine = [(each.ref, each.size_bytes) for each in store.history()]
+    with quietly(), opened(s3_url) as store:
+        fill(store)
+        assert look(store) == held
+        assert [(each.ref, each.size_bytes) for each in store.history()] == mine
+
+
+def test_a_late_landing_is_whole_and_is_never_in_anothers_way(bucket):
+    """The PUT of the manifest gets no answer, is given up, and lands when nobody waits for it."""
+    verb, fault = NAMED["save"], REMOTE["lands late"]
+    ends = [end for _, end in remote.sweep(bucket, verb, fault, always=True)]
+
+    assert any(end.visible for end in ends), "no case let a version land late"
+    assert {end.error for end in ends} <= {"success", StorageError.__name__, "OutcomeUnknownError"}
