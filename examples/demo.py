@@ -1,7 +1,8 @@
-"""The whole path in under a minute: train on real images, be killed, resume, serve the best.
+"""The whole path in under a minute: train on real images, be killed, resume, serve, tidy up.
 
 Once in a folder, and once on S3, on a server that this demo starts and stops. Both trainings are
-killed midway, and both end with the very weights of a third that nobody interrupted.
+killed midway, and both end with the very weights of a third that nobody interrupted. Then all but
+the best and the last are retired, and every byte is checked.
 
 ::
 
@@ -35,6 +36,8 @@ PLACES = {"folder": "In a folder", "s3": "On S3"}
 BUCKET = "demo"
 KEY = "moto-takes-any-key"
 REGION = "us-east-1"
+CLI = "ckptstore"
+RETIRED = re.compile(r" retire *$")
 EPOCH = re.compile(r"epoch +(?P<epoch>\d+)/.* val_acc (?P<accuracy>\S+)")
 
 console = Console(highlight=False, soft_wrap=True)
@@ -60,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def show(store: str, surroundings: Mapping[str, str], expected: Callable[[], str]) -> None:
-    """Train into a store, be killed, resume, compare, and serve.
+    """Train into a store, be killed, resume, compare, serve, and tidy up.
 
     Args:
         store: A folder or an S3 URL.
@@ -94,6 +97,20 @@ def show(store: str, surroundings: Mapping[str, str], expected: Callable[[], str
     with started(serve, surroundings) as server:
         for line in rest(server):
             console.print(f"  {line}", markup=False)
+
+    tidy_up(store, surroundings)
+
+
+def tidy_up(store: str, surroundings: Mapping[str, str]) -> None:
+    """Let go of all checkpoints but a few, and check every byte of what there is."""
+    prune = [CLI, "prune", store, "digits", "--last", "2", "--best", "2"]
+    for command in (prune, [CLI, "verify", store]):
+        console.print()
+        say(command)
+        with started(command, surroundings) as tool:
+            for line in rest(tool):
+                if not RETIRED.search(line):  # the last line says how many those are
+                    console.print(f"  {line}", markup=False)
 
 
 def watch(
@@ -143,9 +160,11 @@ def watch(
 def started(
     command: Sequence[str], surroundings: Mapping[str, str], *, killed: bool = False
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run ``python -m`` in a process of its own, and leave none behind."""
+    """Run a module or ckptstore's command in a process of its own, and leave none behind."""
+    # The command lies beside the Python that it was installed for.
+    program = [str(Path(sys.executable).with_name(CLI))]
     process = subprocess.Popen(
-        [sys.executable, "-m", *command],
+        [*program, *command[1:]] if command[0] == CLI else [sys.executable, "-m", *command],
         cwd=ROOT,
         env=surroundings,
         stdout=subprocess.PIPE,
@@ -208,7 +227,8 @@ def train(store: str) -> list[str]:
 
 def say(command: Sequence[str]) -> None:
     """Show a command as one would type it."""
-    console.print(f"[dim]$[/] [bold]python -m {' '.join(command)}")
+    python = "" if command[0] == CLI else "python -m "
+    console.print(f"[dim]$[/] [bold]{python}{' '.join(command)}")
 
 
 def rest(process: subprocess.Popen[str]) -> list[str]:

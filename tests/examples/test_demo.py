@@ -19,6 +19,8 @@ def test_the_demo_shows_what_it_promises_and_leaves_nothing(tmp_path, monkeypatc
     assert "resumed from digits@" in shown
     assert "the same, bit for bit" in shown
     assert "of 270 held-out images" in shown
+    assert "the policy keeps the last 2, the best 2 by val_loss (min)" in shown
+    assert "no damage found" in shown
     assert list(tmp_path.iterdir()) == []
 
 
