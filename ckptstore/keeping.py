@@ -199,7 +199,8 @@ class Keeping(Opened):
             LateCommitError: Copying one version took longer than half the other's grace period.
             StorageError: A storage failed. What was copied until then is whole.
         """
-        from ckptstore.upkeep.transfer import Place, choose, transfer
+        from ckptstore.upkeep.chosen import Place, choose
+        from ckptstore.upkeep.transfer import transfer
 
         opened = other if isinstance(other, Opened) else self._beside(other)
         try:

@@ -8,20 +8,14 @@ where it came from.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import NamedTuple
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
 from ckptstore.catalog.identity import Identity
-from ckptstore.catalog.index import Catalog
-from ckptstore.catalog.lookup import Lookup, intact_head
-from ckptstore.catalog.stores import missing
 from ckptstore.entry import check_live
 from ckptstore.errors import (
     ArgumentError,
@@ -32,82 +26,20 @@ from ckptstore.errors import (
     warn,
 )
 from ckptstore.format.digest import MAX_LINE_BYTES
-from ckptstore.format.facts import Mode
-from ckptstore.format.layout import STORE_KEY, check_run, run_path
+from ckptstore.format.layout import check_run, run_path
 from ckptstore.format.manifest import CopiedFrom, Head, Parent, encode_head, parent_of
-from ckptstore.format.store_facts import decode_store
 from ckptstore.manifest import open_manifest
 from ckptstore.saving.basis import basis_of
 from ckptstore.saving.moment import Moment, earliest
-from ckptstore.saving.run_writer import RunWriter
-from ckptstore.storage.base import Storage
 from ckptstore.upkeep.arrivals import Arrivals, ThereMeanwhileError
 from ckptstore.upkeep.carrying import carry
+from ckptstore.upkeep.chosen import Choice, Item, Place, is_same, store_id
 from ckptstore.upkeep.copied import Copied, CopiedVersion
 from ckptstore.upkeep.findings import Progress
 from ckptstore.upkeep.retelling import retell
 
 NUMBER_DIGITS = 100
 """Bytes by which a head may grow until it has its number."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A store that is copied from or into."""
-
-    storage: Storage
-    catalog: Catalog
-    writer: Callable[[str], RunWriter]
-    """Gives a run as this process writes it."""
-
-
-class Choice(NamedTuple):
-    """What is to be copied of one run."""
-
-    path: str
-    versions: frozenset[int] | None
-    """None for the whole run."""
-
-
-def choose(
-    source: Place,
-    run: str | Sequence[str] | None,
-    ref: str | int | Sequence[str | int] | None,
-    given: tuple[str | None, Mode | None] = (None, None),
-) -> list[Choice]:
-    """Return what is to be copied.
-
-    Args:
-        source: The store that is copied from.
-        run: Runs or globs over runs.
-        ref: Versions. With neither these nor runs it is the whole store.
-        given: Monitor and mode by which ``@best`` is found; they go before the recorded ones.
-
-    Raises:
-        NotFoundError: There is no such run, version or store.
-        RetiredError: A version that was named is retired.
-        IntegrityError: The manifest of a version that was named is damaged.
-    """
-    lookup = Lookup(source.catalog, source.storage.url)
-    runs = [run] if isinstance(run, str) else list(run or ())
-    refs = [ref] if isinstance(ref, str | int) else list(ref or ())
-    chosen: dict[str, set[int] | None] = {}
-    for each in refs:
-        record = lookup.by_ref(each, given=given)
-        head = intact_head(record)
-        check_live(head.ref, record.facts)
-        versions = chosen.setdefault(record.path, set())
-        if versions is not None:
-            versions.add(record.version)
-    paths = [path for each in runs for path in lookup.paths(each)]
-    if not runs and not refs:
-        paths = source.catalog.discover()
-    for path in paths:
-        chosen[path] = None
-    return [
-        Choice(path, None if versions is None else frozenset(versions))
-        for path, versions in sorted(chosen.items())
-    ]
 
 
 def transfer(
@@ -145,18 +77,6 @@ def transfer(
     return _Copying(source, target, chosen, into, progress).run()
 
 
-class _Item(NamedTuple):
-    """A version that is to be in the other store."""
-
-    path: str
-    run: str
-    identity: Identity
-
-    @property
-    def ref(self) -> str:
-        return f"{self.run}@{self.identity.version}"
-
-
 class _Copying:
     def __init__(
         self,
@@ -171,12 +91,12 @@ class _Copying:
         self._chosen = chosen
         self._into = into
         self._progress = progress
-        self._store_id = _store_id(source.storage)
+        self._store_id = store_id(source.storage)
         try:
-            self._target_id: UUID | None = _store_id(target.storage)
+            self._target_id: UUID | None = store_id(target.storage)
         except NotAStoreError:
             self._target_id = None  # the first copy makes it
-        if self._target_id == self._store_id and _is_same(source.storage, target.storage):
+        if self._target_id == self._store_id and is_same(source.storage, target.storage):
             raise ArgumentError(
                 f"{source.storage.url} can't be copied into itself: name another store"
             )
@@ -199,7 +119,7 @@ class _Copying:
         Raises:
             IntegrityError: Some of it is damaged.
         """
-        items = list(heapq.merge(*map(self._items, self._chosen), key=_age))
+        items = list(heapq.merge(*map(self._items, self._chosen), key=Item.age))
         versions: list[CopiedVersion] = []
         for item in items:
             if self._there(item) is None and item.identity.damage is None:
@@ -230,7 +150,7 @@ class _Copying:
 
     # ------------------------------------------------------------ what there is
 
-    def _items(self, choice: Choice) -> Iterator[_Item]:
+    def _items(self, choice: Choice) -> Iterator[Item]:
         """Yield the versions that are chosen of a run, ascending."""
         path, catalog = choice.path, self._source.catalog
         name = catalog.run_name(path) or path
@@ -240,7 +160,7 @@ class _Copying:
             if identity.retired is not None:
                 self._retired.append(f"{name}@{version}")
             else:
-                yield _Item(path, name, identity)
+                yield Item(path, name, identity)
         for each in catalog.damaged([path]):
             if each.version not in self._known(path) and choice.versions is None:
                 record = catalog.version(path, each.version)
@@ -267,7 +187,7 @@ class _Copying:
             self._arrivals[path] = Arrivals(self._target.catalog, run)
         return self._arrivals[path]
 
-    def _there(self, item: _Item) -> tuple[str, int] | None:
+    def _there(self, item: Item) -> tuple[str, int] | None:
         """Return which version of which run a version is in the other store, None if none."""
         origin = item.identity.origin
         runs = [self._name(item.path, item.run)]
@@ -282,7 +202,7 @@ class _Copying:
 
     # ------------------------------------------------------------ copying
 
-    def _bring(self, item: _Item) -> CopiedVersion | None:
+    def _bring(self, item: Item) -> CopiedVersion | None:
         """Copy a version unless it is there; take note of what is in the way."""
         there = self._there(item)
         if there is None and item.identity.damage is not None:
@@ -312,7 +232,7 @@ class _Copying:
         run, number = there or (item.run, item.identity.version)
         return CopiedVersion(item.ref, f"{run}@{number}", item.identity.kind, is_new=False)
 
-    def _copy(self, item: _Item) -> CopiedVersion:
+    def _copy(self, item: Item) -> CopiedVersion:
         """Copy a version: packs and files, then the manifest.
 
         Raises:
@@ -401,20 +321,20 @@ class _Copying:
         found = arrivals.get(origin)
         return None if found is None else Parent(arrivals.run, found.version, found.save_id)
 
-    def _check_live(self, item: _Item) -> None:
+    def _check_live(self, item: Item) -> None:
         self._source.catalog.sync(item.path)
         facts = self._source.catalog.version_facts(item.path, item.identity.version)
         if facts is not None:
             check_live(item.ref, facts)
 
-    def _is_retired(self, item: _Item) -> bool:
+    def _is_retired(self, item: Item) -> bool:
         try:
             self._check_live(item)
         except RetiredError:
             return True
         return False
 
-    def _has_another(self, item: _Item) -> bool:
+    def _has_another(self, item: Item) -> bool:
         """Say whether what a damaged version is, or is a copy of, is whole elsewhere in its run."""
         return any(
             other.origin == item.identity.origin and other.damage is None and other.retired is None
@@ -431,7 +351,7 @@ class _Copying:
             name = self._source.catalog.run_name(path) or path
             wanted: dict[str, dict[int, int]] = {self._name(path, name): {}}
             for version, identity in self._known(path).items():
-                there = self._there(_Item(path, name, identity))
+                there = self._there(Item(path, name, identity))
                 is_chosen = choice.versions is None or version in choice.versions
                 if there is not None and is_chosen and identity.retired is None:
                     wanted.setdefault(there[0], {})[version] = there[1]
@@ -456,11 +376,6 @@ class _Copying:
             self._progress(self._done, self._total, what)
 
 
-def _age(item: _Item) -> datetime:
-    # Parents come before their children wherever clocks allow, whatever runs they are in.
-    return item.identity.created_at
-
-
 class _DamagedError(IntegrityError):
     """What is to be copied is damaged, and not the store that it is copied into."""
 
@@ -471,24 +386,3 @@ def _blaming_source() -> Iterator[None]:
         yield
     except IntegrityError as error:
         raise _DamagedError(str(error), ref=error.ref) from error
-
-
-def _store_id(storage: Storage) -> UUID:
-    """Return the UUID of the store that is there.
-
-    Raises:
-        NotAStoreError: There is none.
-        CkptStoreError: There is something that only looks like one.
-    """
-    try:
-        data = storage.read(STORE_KEY)
-    except FileNotFoundError:
-        raise missing(storage) from None
-    return decode_store(data, f"{storage.url}/{STORE_KEY}").store_id
-
-
-def _is_same(first: Storage, second: Storage) -> bool:
-    """Say whether two storages are one place."""
-    if first.local_folder is not None and second.local_folder is not None:
-        return Path(first.local_folder).samefile(second.local_folder)
-    return first.url == second.url

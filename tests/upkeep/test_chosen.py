@@ -1,0 +1,72 @@
+"""What is chosen to be copied, and whether two places are one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ckptstore import Keep, Store
+from ckptstore.errors import IntegrityError, NotAStoreError, RetiredError
+from ckptstore.storage.local import LocalStorage
+from ckptstore.upkeep.chosen import Choice, Place, choose, is_same, store_id
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "here")
+    for run, loss in (("a", 1.0), ("a", 0.5), ("a", 0.75), ("B/c", 0.1)):
+        store.save({"w": torch.ones(2) * loss}, run=run, val_loss=loss, rng=False)
+    return store
+
+
+@pytest.fixture
+def here(store):
+    return Place(store._storage, store._catalog, store._writer)
+
+
+@pytest.mark.parametrize(
+    ("run", "ref", "chosen"),
+    [
+        (None, None, [Choice("a", None), Choice("b/c", None)]),
+        ("b/*", None, [Choice("b/c", None)]),
+        (["a", "a"], None, [Choice("a", None)]),
+        (None, "a@best", [Choice("a", frozenset({2}))]),
+        (None, ["a@1", "a@latest", "B/c"], [Choice("a", frozenset({1, 3})), Choice("b/c", {1})]),
+        ("a", ["a@1", "B/c@1"], [Choice("a", None), Choice("b/c", {1})]),
+        ([], [], [Choice("a", None), Choice("b/c", None)]),
+    ],
+)
+def test_runs_versions_or_all_are_chosen(here, run, ref, chosen):
+    assert choose(here, run, ref) == chosen
+
+
+def test_the_best_is_by_the_monitor_that_was_given(here):
+    assert choose(here, None, "a@best", ("val_loss", "max")) == [Choice("a", frozenset({1}))]
+
+
+def test_a_retired_version_that_is_named_is_refused(store, here):
+    store.prune(Keep(last=1), run="a")
+    with pytest.raises(RetiredError):
+        choose(here, None, "a@1")
+
+
+def test_a_place_has_the_id_of_its_store(store, here, tmp_path):
+    assert store_id(here.storage) == store._catalog._facts().store_id
+    with pytest.raises(NotAStoreError):
+        store_id(LocalStorage(tmp_path / "nothing"))
+    (tmp_path / "half" / "runs" / "a").mkdir(parents=True)
+    with pytest.raises(IntegrityError):
+        store_id(LocalStorage(tmp_path / "half"))
+
+
+def test_one_folder_under_two_names_is_one_place(here, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    assert is_same(here.storage, LocalStorage(tmp_path / "link"))
+    (tmp_path / "other").mkdir()
+    assert not is_same(here.storage, LocalStorage(tmp_path / "other"))
+
+
+def test_another_kind_of_storage_is_another_place(here, memory_url):
+    other = Store(memory_url)._storage
+    assert not is_same(here.storage, other)
+    assert is_same(other, Store(memory_url)._storage)
