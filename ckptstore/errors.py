@@ -18,6 +18,7 @@
     │   │   └── RetiredError       the version was retired: undelete it or take another
     │   └── MetricNotFoundError    no version has a usable value of that metric
     ├── IntegrityError             bytes are not what was saved: load another version
+    │   └── JournalDamagedError    a run's later facts are unknown from some entry on: repair it
     ├── NewerFormatError           made by a newer ckptstore: upgrade
     ├── StorageError               the storage failed: mend it, then try again (OSError)
     │   ├── DurabilityError        an fsync failed: what was written may not survive
@@ -173,6 +174,14 @@ class IntegrityError(CkptStoreError):
     def __init__(self, message: str, *, ref: str | None = None) -> None:
         super().__init__(message)
         self.ref = ref
+
+
+class JournalDamagedError(IntegrityError):
+    """A journal entry is missing or damaged, so what was recorded from there on is unknown.
+
+    The run's versions are not touched by that: saving, resuming and loading a version by its number
+    go on, with a warning.
+    """
 
 
 class NewerFormatError(CkptStoreError):

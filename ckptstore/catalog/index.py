@@ -10,7 +10,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from ckptstore.catalog.rows import from_head
 from ckptstore.catalog.stores import missing
 from ckptstore.catalog.sync import RunReader, walk
 from ckptstore.catalog.tables import store_key
-from ckptstore.errors import CatalogError, CatalogWarning, CkptStoreError, warn
+from ckptstore.errors import CatalogError, CatalogWarning, CkptStoreError, JournalDamagedError, warn
 from ckptstore.format.layout import STORE_KEY, version_key
 from ckptstore.format.manifest import Head
 from ckptstore.format.store_facts import StoreFacts, decode_store
@@ -68,6 +68,9 @@ class Catalog(Asking):
         self._store: StoreFacts | None = None
         self._is_partial = False
         """Whether the database began empty in our hands: it knows but what we synced since."""
+        self._broken: dict[str, JournalDamagedError] = {}
+        self.vouched: set[str] = set()
+        """Runs whose journals were found to have no hole, by whoever wants to write to them."""
         self._filled: set[str] = set()
         """Runs that were synced since."""
         self._hurry_until = -math.inf
@@ -81,7 +84,9 @@ class Catalog(Asking):
 
         Raises:
             NotAStoreError: There is no store.
-            IntegrityError: A journal entry or ``ckptstore.json`` is damaged.
+            JournalDamagedError: A journal entry is damaged. All versions are indexed by then, and
+                the journal up to there.
+            IntegrityError: ``ckptstore.json`` is damaged.
             NewerFormatError: A newer ckptstore made the store or a journal entry.
             StorageError: The storage failed.
         """
@@ -90,6 +95,8 @@ class Catalog(Asking):
 
     def discover(self) -> list[str]:
         """Find all runs in the storage and index what is new in each.
+
+        A journal that is damaged holds up no other run; :meth:`broken` tells of it.
 
         Returns:
             The paths of those that have a version or a journal entry, sorted.
@@ -100,11 +107,16 @@ class Catalog(Asking):
         with self._alone():
             return self._despite_failures(self._discover)
 
+    def broken(self, path: str) -> JournalDamagedError | None:
+        """Return what is wrong with a run's journal, as the last sync of it found."""
+        return self._broken.get(path)
+
     def forget(self) -> None:
         """Look at the storage again: the store may have been deleted or replaced meanwhile."""
         with self._alone():
             self._store = None
             self._filled.clear()
+            self.vouched.clear()
 
     def reindex(self) -> list[str]:
         """Forget all that is indexed of this store and index it again, damaged versions too.
@@ -236,11 +248,18 @@ class Catalog(Asking):
 
     def _sync(self, path: str) -> None:
         database = self._current()
-        while not self._is_synced(database, path):
-            pass  # another process began to index this store anew meanwhile
+        was_broken = self._broken.pop(path, None) is not None
+        try:
+            while not self._is_synced(database, path, looks_far=was_broken):
+                pass  # another process began to index this store anew meanwhile
+        except JournalDamagedError as error:
+            # All versions are indexed, and the journal up to there.
+            self._broken[path] = error
+            self._filled.add(path)
+            raise
         self._filled.add(path)
 
-    def _is_synced(self, database: Database, path: str) -> bool:
+    def _is_synced(self, database: Database, path: str, *, looks_far: bool) -> bool:
         with database.reading() as connection:
             known = Reader(connection, self._key(), self._storage.url).known(path)
         reader = RunReader(self._storage, path, in_place=self._facts().in_place)
@@ -258,7 +277,7 @@ class Catalog(Asking):
                 changes.remove_run(connection, self._key(), path)
             return False
         # The storage is read outside of transactions: it may take long.
-        for batch in reader.batches(known):
+        for batch in reader.batches(known, looks_far=looks_far):
             with database.writing() as connection:
                 self._add_run(connection, path)
                 if not changes.add_batch(connection, self._key(), path, batch):
@@ -269,7 +288,8 @@ class Catalog(Asking):
         self._current()
         paths = walk(self._storage)
         for path in paths:
-            self._sync(path)
+            with suppress(JournalDamagedError):  # broken() tells
+                self._sync(path)
         with self._opened().reading() as connection:
             return Reader(connection, self._key(), self._storage.url).present(paths)
 

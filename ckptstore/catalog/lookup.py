@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.entry import Record
@@ -10,6 +11,7 @@ from ckptstore.errors import (
     ArgumentError,
     FallbackWarning,
     IntegrityError,
+    JournalDamagedError,
     MetricNotFoundError,
     NotAStoreError,
     NotFoundError,
@@ -43,10 +45,21 @@ class Lookup:
         Raises:
             RunNotFoundError: There is none, or there are several and none was named.
             NotAStoreError: There is no store.
+            JournalDamagedError: What was recorded later of one of them is unknown.
         """
+        found = self._found(run)
+        for path in found:
+            error = self._catalog.broken(path)
+            if error is not None:
+                raise error
+        return found
+
+    def _found(self, run: str | None) -> list[str]:
+        """Return the paths of the runs that are meant, whatever their journals are like."""
         if run is not None and not is_glob(run):
             path = run_path(run)
-            self._catalog.sync(path)
+            with suppress(JournalDamagedError):  # the catalog knows
+                self._catalog.sync(path)
             if self._catalog.next_numbers(path) == (1, 1):
                 raise RunNotFoundError(
                     f"{self._where} has no run {run!r}; {self._listed(self._catalog.discover())}"
@@ -80,7 +93,9 @@ class Lookup:
         Raises:
             RunNotFoundError: As :meth:`paths`, or a glob matches several.
         """
-        paths = self.paths(run)
+        return self._one(self.paths(run), run)
+
+    def _one(self, paths: Sequence[str], run: str | None) -> str:
         if len(paths) != 1:
             names = ", ".join(map(repr, self._names(paths)))
             raise RunNotFoundError(f"{run!r} matches several runs: {names}; name one")
@@ -106,14 +121,15 @@ class Lookup:
         run, selector = ref if isinstance(ref, Ref) else parse_ref(ref)
         if selector == "best":
             return self.best(run, kind=kind, given=given)
-        path = self.one_path(run)
-        if selector == "latest":
-            return self.latest(path, kind)
-        found = (
-            self._catalog.version(path, selector)
-            if isinstance(selector, int)
-            else self._catalog.tagged(path, selector)
-        )
+        if isinstance(selector, int):
+            path = self._one(self._found(run), run)
+            self._warn_of_broken(path)
+            found = self._catalog.version(path, selector)
+        else:
+            path = self.one_path(run)
+            if selector == "latest":
+                return self.latest(path, kind)
+            found = self._catalog.tagged(path, selector)
         name = self._catalog.run_name(path) or path
         if found is None:
             newest = self._catalog.next_numbers(path)[0] - 1
@@ -225,7 +241,18 @@ class Lookup:
             self._catalog.sync(path)
         except NotAStoreError:
             return iter(())
+        except JournalDamagedError:
+            self._warn_of_broken(path)
         return self._catalog.newest_with_damaged(path, "checkpoint")
+
+    def _warn_of_broken(self, path: str) -> None:
+        error = self._catalog.broken(path)
+        if error is not None:
+            warn(
+                f"going on without what was recorded later in run {path!r}, so whether a version "
+                f"was retired or found damaged meanwhile is unknown: {error}",
+                FallbackWarning,
+            )
 
     def _completed(
         self,

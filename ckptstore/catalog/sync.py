@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from ckptstore.catalog.rows import Batch, JournalEntry, Version, damaged, read_head
-from ckptstore.errors import IntegrityError, InvalidNameError
+from ckptstore.errors import IntegrityError, InvalidNameError, JournalDamagedError
 from ckptstore.format.journal import decode_entry
 from ckptstore.format.layout import (
     JOURNAL_FOLDER,
@@ -29,6 +29,10 @@ from ckptstore.storage.base import Storage
 START_BYTES = 32 * 1024
 GROWTH = 4
 LARGEST_BATCH = 64
+ADVICE = (
+    "restore that file from a copy, or delete it and let verify(repair=True) write it again from "
+    "this machine's catalog"
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class RunReader:
         self._storage = storage
         self._path = path
         self._in_place = in_place
+        self._broken: JournalDamagedError | None = None
 
     def is_there(self, known: Known) -> bool:
         """Say whether the last version indexed is still the one that lies in the storage.
@@ -72,17 +77,27 @@ class RunReader:
         key = version_key(self._path, known.next_version - 1)
         return self._storage.read_many([key], len(line)) == [line]
 
-    def batches(self, known: Known) -> Iterator[Batch]:
+    def batches(self, known: Known, *, looks_far: bool = False) -> Iterator[Batch]:
         """Yield what is not known yet, in order; nothing if nothing is new.
 
         An entry comes no earlier than the versions it says something of.
 
+        Args:
+            known: What is indexed already.
+            looks_far: Ask for many numbers at once from the start, as a hole was found before.
+
         Raises:
-            IntegrityError: A journal entry is damaged or missing.
+            JournalDamagedError: A journal entry is damaged or missing. All versions, and the
+                entries before it, have been yielded by then.
             NewerFormatError: A journal entry was made by a newer ckptstore.
             StorageError: The storage failed.
         """
-        last, entry, size = known.next_version - 1, known.next_entry, 1
+        last, entry, size = (
+            known.next_version - 1,
+            known.next_entry,
+            LARGEST_BATCH if looks_far else 1,
+        )
+        self._broken = None
         batch = self._settled(known)
         held: list[JournalEntry] = []
         versions_end = entries_end = looked_again = False
@@ -106,6 +121,8 @@ class RunReader:
                 yield batch
             batch = Batch()
             size = min(size * GROWTH, LARGEST_BATCH)
+        if self._broken is not None:
+            raise self._broken
 
     def _settled(self, known: Known) -> Batch:
         """Look again at what was not settled; return only what now is."""
@@ -169,21 +186,26 @@ class RunReader:
     def _entries(
         self, numbers: Sequence[int], starts: Sequence[bytes | None]
     ) -> list[JournalEntry]:
-        """Return the journal entries up to the last that is there."""
-        found = []
+        """Return the journal entries up to the last that is there, or the first that is broken."""
+        found: list[JournalEntry] = []
         for number, start in zip(numbers, starts, strict=True):
             key = journal_key(self._path, number)
             if start is None and number < self._last(numbers, starts):
                 start = self._storage.read_many([key], START_BYTES)[0]  # noqa: PLW2901 - asked for again
                 if start is None:
-                    raise IntegrityError(
+                    self._broken = JournalDamagedError(
                         f"{self._where_entry(number)} is missing, and later entries exist: the "
-                        f"journal of run {self._path!r} is damaged; restore that file from a copy"
+                        f"journal of run {self._path!r} is damaged; {ADVICE}"
                     )
+                    break
             if start is None:
                 break
             data = start if len(start) < START_BYTES else self._storage.read(key)
-            found.append(self._entry(number, data))
+            try:
+                found.append(self._entry(number, data))
+            except JournalDamagedError as error:
+                self._broken = error
+                break
         return found
 
     def _entry(self, number: int, data: bytes) -> JournalEntry:
@@ -193,9 +215,8 @@ class RunReader:
         try:
             return JournalEntry(number, decode_entry(data, where), data.decode())
         except (IntegrityError, UnicodeDecodeError) as error:
-            raise IntegrityError(
-                f"{error}; the journal of run {self._path!r} is damaged: restore that file from "
-                "a copy"
+            raise JournalDamagedError(
+                f"{error}; the journal of run {self._path!r} is damaged: {ADVICE}"
             ) from error
 
     @staticmethod

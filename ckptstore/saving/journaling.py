@@ -14,8 +14,9 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from ckptstore.catalog.index import Catalog
+from ckptstore.catalog.sync import ADVICE
 from ckptstore.entry import check_live
-from ckptstore.errors import SecondWriterError, StorageError
+from ckptstore.errors import JournalDamagedError, SecondWriterError, StorageError
 from ckptstore.format.facts import LATE, Facts, Settings, VersionFacts
 from ckptstore.format.journal import (
     ChildEntry,
@@ -27,7 +28,7 @@ from ckptstore.format.journal import (
     TagEntry,
     encode_entry,
 )
-from ckptstore.format.layout import journal_key
+from ckptstore.format.layout import JOURNAL_FILE, journal_folder, journal_key, numbered
 from ckptstore.saving.commit import MAX_LOST_RACES, create_once
 from ckptstore.storage.base import Storage
 
@@ -51,8 +52,10 @@ def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Ent
         The entry that was created, or None.
 
     Raises:
+        JournalDamagedError: An entry is damaged or missing.
         StorageError: It could not be created.
     """
+    check_journal(storage, catalog, path)
     for _ in range(MAX_LOST_RACES):
         catalog.sync(path)
         # The number first: what another thread indexes in between is then in the facts as well, or
@@ -77,6 +80,28 @@ def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Ent
         f"{storage.url}: lost {MAX_LOST_RACES} races for the journal of run {path!r} in a row; is "
         "another process writing in a loop?"
     )
+
+
+def check_journal(storage: Storage, catalog: Catalog, path: str) -> None:
+    """Look once a process whether a run's journal has a hole.
+
+    Reading asks for the next number until there is none, so it takes a hole for the end; and an
+    entry that was written into it would change what later ones mean.
+
+    Raises:
+        JournalDamagedError: It has one.
+        StorageError: The storage failed.
+    """
+    if path in catalog.vouched:
+        return
+    numbers = numbered(storage.list_folder(journal_folder(path)).files, JOURNAL_FILE)
+    missing = sorted(set(range(1, max(numbers, default=0))) - set(numbers))
+    if missing:
+        raise JournalDamagedError(
+            f"{storage.url}/{journal_key(path, missing[0])} is missing, and later entries exist: "
+            f"the journal of run {path!r} is damaged; {ADVICE}"
+        )
+    catalog.vouched.add(path)
 
 
 def set_settings(over: Callable[[Settings | None], Settings]) -> Decide:

@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
 from ckptstore.catalog.index import Catalog
@@ -16,6 +16,7 @@ from ckptstore.errors import (
     CkptStoreError,
     IntegrityError,
     InvalidNameError,
+    JournalDamagedError,
     LateCommitError,
     NewerFormatError,
     RunWarning,
@@ -41,6 +42,7 @@ from ckptstore.saving.journaling import (
     Decide,
     add_child,
     append,
+    check_journal,
     retire_late,
     set_settings,
     set_tag,
@@ -151,7 +153,8 @@ class RunWriter:
         """
         if self._keeps is None or self._keeps[1].elapsed_s() >= LOOK_S:
             looked = Moment.now()
-            self._catalog.sync(self.path)
+            with suppress(JournalDamagedError):  # the run's first save warned of it
+                self._catalog.sync(self.path)
             settings = self._catalog.settings(self.path)
             self._keeps = (settings is not None and settings.keep is not None, looked)
         return self._keeps[0]
@@ -378,7 +381,15 @@ class RunWriter:
                 f"of version {missing[0]}: was it deleted, or copied in part? Bring "
                 f"{version_key(self.path, missing[0])} back, or save into another run"
             )
-        self._catalog.sync(self.path)
+        try:
+            self._catalog.sync(self.path)
+            check_journal(self._storage, self._catalog, self.path)
+        except JournalDamagedError as error:
+            warn(
+                f"saving into run {self.run!r} goes on, but nothing more can be recorded in its "
+                f"journal (tags, settings, later metrics) until it is repaired: {error}",
+                RunWarning,
+            )
         spelled = self._catalog.run_name(self.path) or self.run
         if spelled != self.run:
             raise InvalidNameError(

@@ -46,7 +46,8 @@ class Collected:
     @property
     def deleted_bytes(self) -> int:
         """How many bytes were deleted, or would be, as far as the storage says."""
-        return sum(each.size_bytes or 0 for each in (*self.deleted, *self.leftovers))
+        packs = sum(each.size_bytes for each in self.deleted)
+        return packs + sum(each.size_bytes or 0 for each in self.leftovers)
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain data for JSON."""
