@@ -58,3 +58,16 @@ def test_a_fork_gets_a_free_lock():
     process.kill()
 
     assert process.exitcode == 0
+
+
+def test_only_one_thread_at_a_time_has_its_turn():
+    could: list[bool] = []
+
+    with memory_turn():
+        thread = threading.Thread(
+            target=lambda: could.append(memory_turn().acquire(blocking=False))
+        )
+        thread.start()
+        thread.join()
+
+    assert could == [False]
