@@ -223,11 +223,25 @@ def test_a_damaged_version_is_passed_over_and_named(folder, part):
 
 
 def test_damage_of_what_was_saved_as_extra_is_passed_over_too(folder):
-    states = trained(folder, extra={"buffer": torch.ones(9)})
+    store, training = Store(folder), Training()
+    for epoch in range(3):
+        training.epoch()
+        extra = {"buffer": torch.full((9,), float(epoch))}
+        training.save(store, epoch=epoch, step=10 * epoch, extra=extra)
     damage(packs_of(folder, "default", 3)[2])
 
-    resumed = fell_back(folder, states, "default@3")
+    with pytest.warns(FallbackWarning, match="default@3"):
+        resumed = Training().resume(Store(folder))
+
     assert torch.equal(resumed.extra["buffer"], torch.ones(9))
+
+
+def test_damage_of_what_all_versions_share_leaves_nothing_to_resume_from(folder):
+    trained(folder, extra={"buffer": torch.ones(9)})
+    damage(packs_of(folder, "default", 3)[2])
+
+    with pytest.raises(IntegrityError, match=r"default@3[\s\S]*default@1"):
+        Training().resume(Store(folder))
 
 
 @pytest.mark.filterwarnings("ignore:.*indexed anew:ckptstore.errors.CatalogWarning")
