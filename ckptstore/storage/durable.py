@@ -14,6 +14,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ckptstore.storage.failures import durability_error
@@ -94,7 +95,8 @@ def sync_folder(folder: Path, *, must_open: bool = True) -> None:
         if error.errno not in _FOLDERS_NOT_SYNCED:
             raise durability_error(folder, error) from error
     finally:
-        os.close(fd)
+        with suppress(OSError):  # it was only synced
+            os.close(fd)
 
 
 @functools.cache

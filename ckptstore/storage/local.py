@@ -7,11 +7,11 @@ import mmap
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from ckptstore.errors import StorageError
+from ckptstore.errors import DurabilityError, StorageError
 from ckptstore.storage import durable, local_tree
 from ckptstore.storage.base import Leftover, Listing, Stored
 from ckptstore.storage.failures import (
@@ -49,6 +49,9 @@ class LocalStorage:
         # Folders whose own names this process has made durable. That a folder is there says
         # nothing: the process that made it may not have synced its parent yet.
         self._synced: set[Path] = set()
+        # Folders that could not be synced. A name in doubt is made sure before another comes after
+        # it: or a power loss might leave version 2 without version 1, which is damage.
+        self._in_doubt: set[Path] = set()
 
     def __repr__(self) -> str:
         return f"LocalStorage({self.url!r})"
@@ -58,12 +61,12 @@ class LocalStorage:
     def read(self, key: str) -> bytes:
         """Return a whole object."""
         with self._opened(key) as fd:
-            return _read(fd, os.fstat(fd).st_size)
+            return _read(fd, os.fstat(fd).st_size, self._path(key))
 
     def read_start(self, key: str, length: int) -> bytes:
         """Return the first *length* bytes of an object, fewer if it is shorter."""
         with self._opened(key) as fd:
-            return _read(fd, min(length, os.fstat(fd).st_size))
+            return _read(fd, min(length, os.fstat(fd).st_size), self._path(key))
 
     def read_many(self, keys: Sequence[str], length: int) -> list[bytes | None]:
         """Return the first *length* bytes of each object, None where there is none."""
@@ -175,9 +178,16 @@ class LocalStorage:
         self._make_folders(folder)
         with translated("create", path), TemporaryFile(folder) as temporary:
             temporary.write(data)
+            if folder in self._in_doubt:
+                durable.sync_folder(folder)
+                self._in_doubt.discard(folder)
             if not temporary.publish(path, self._settle(temporary)):
                 create_in_place(path, data)
-        durable.sync_folder(folder)
+        try:
+            durable.sync_folder(folder)
+        except DurabilityError:
+            self._in_doubt.add(folder)
+            raise
 
     def _settle(self, temporary: TemporaryFile) -> Publishing:
         if self._publishing is None:
@@ -216,20 +226,19 @@ class LocalStorage:
             StorageError: It is a file, or a link to nothing.
         """
         root = self._root
-        try:
-            root.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            # Not there; but is it below a file?
-            above = next((parent for parent in root.parents if parent.exists()), None)
-            if above is None or above.is_dir():
+        with translated("look at", root):
+            try:
+                root.lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                # Not there; but is it below a file?
+                above = next((parent for parent in root.parents if parent.exists()), None)
+                if above is None or above.is_dir():
+                    return
+                raise self._no_folder(f"{above} is a file") from None
+            if root.is_dir():
                 return
-            raise self._no_folder(f"{above} is a file") from None
-        except OSError as error:
-            raise storage_error("look at", root, error) from error
-        if root.is_dir():
-            return
-        found = "a file" if root.exists() else "a link to nothing"
-        raise self._no_folder(f"it is {found}")
+            found = "a file" if root.exists() else "a link to nothing"
+            raise self._no_folder(f"it is {found}")
 
     def _no_folder(self, found: str) -> StorageError:
         failure = StorageError(
@@ -261,7 +270,8 @@ class LocalStorage:
                     raise not_found(path)
                 yield fd
         finally:
-            os.close(fd)
+            with suppress(OSError):  # it was only read from
+                os.close(fd)
 
     def _make_folders(self, folder: Path) -> None:
         """Make *folder* and those above it, each with a durable name.
@@ -282,10 +292,11 @@ class LocalStorage:
 def _make_missing(folder: Path, root: Path) -> list[Path]:
     """Make the folders of a path that are not there, and return their paths."""
     missing = []
-    for path in (folder, *folder.parents):
-        if path.is_dir():
-            break
-        missing.append(path)
+    with translated("make folder", folder):
+        for path in (folder, *folder.parents):
+            if path.is_dir():
+                break
+            missing.append(path)
     for path in reversed(missing):
         try:
             path.mkdir()
@@ -302,11 +313,21 @@ def _make_missing(folder: Path, root: Path) -> list[Path]:
     return missing
 
 
-def _read(fd: int, length: int) -> bytes:
+def _read(fd: int, length: int, path: Path) -> bytes:
+    """Read a file's first bytes.
+
+    Raises:
+        StorageError: Fewer came than it is long: no object is ever made shorter, so this is the
+            filesystem's failure and says nothing about the object.
+    """
     out = bytearray(length)
     with memoryview(out) as view:
         read = _read_into(fd, 0, view)
-    return bytes(out) if read == length else bytes(out[:read])
+    if read < length:
+        raise StorageError(
+            f"cannot read {path}: {read} bytes came of the {length} that it has; try again"
+        )
+    return bytes(out)
 
 
 def _read_into(fd: int, start: int, out: memoryview) -> int:

@@ -40,13 +40,14 @@ class LocalWriter:
                 with translated("write", self._path):
                     self._flush()
                     durable.sync_file(self._fd, self._path)
+                    fd, self._fd = self._fd, -1
+                    os.close(fd)
         except BaseException:
             self._give_up()
             raise
         if error is not None:
             self._give_up()
             return
-        os.close(self._fd)
         durable.sync_folder(self._path.parent)
 
     def write(self, data: memoryview) -> None:

@@ -38,7 +38,8 @@ class TemporaryFile:
         trace: TracebackType | None,
     ) -> None:
         if self._fd >= 0:
-            os.close(self._fd)
+            with suppress(OSError):  # what was not finished is of no use: away with it
+                os.close(self._fd)
         # What cannot be removed is a stray file nobody reads; it must not hide how creation ended.
         with suppress(OSError):
             self._path.unlink()
@@ -53,8 +54,12 @@ class TemporaryFile:
     def probe(self) -> Publishing:
         """Find by trying, on names nobody uses, how this filesystem lets a file be published."""
         other = self._another_path()
-        if durable.link(self._path, other):
-            other.unlink()
+        try:
+            linked = durable.link(self._path, other)
+        finally:
+            with suppress(OSError):  # it may be there although the system said that it failed
+                other.unlink()
+        if linked:
             return Publishing.LINK
         if durable.rename_without_replacing(self._path, other):
             self._path = other
