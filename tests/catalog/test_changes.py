@@ -119,6 +119,12 @@ def test_a_version_that_is_there_is_indexed_and_left(run):
     assert rows(connection, "metrics", "value") == [(1.0,)]
 
 
+def test_another_save_under_a_number_that_is_there_is_not_indexed(run):
+    changes.add_version(*run, version(1))
+
+    assert not changes.add_version(*run, version(1, save_id=UUID(int=99)))
+
+
 def test_a_version_after_a_hole_is_not_added(run):
     connection, *_ = run
 

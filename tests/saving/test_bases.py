@@ -99,6 +99,15 @@ def test_a_look_is_as_old_as_when_it_began(bases, saved, later):
     assert second.monotonic_s - first.monotonic_s >= LOOK_S
 
 
+def test_what_passes_during_a_look_makes_it_older(bases, saved, store, later, monkeypatch):
+    before, sync = Moment.now(), store._catalog.sync
+    monkeypatch.setattr(store._catalog, "sync", lambda path: (sync(path), later(1000.0)))
+
+    ((_, looked),) = bases.live([saved])
+
+    assert looked.monotonic_s - before.monotonic_s < 1000
+
+
 @pytest.mark.parametrize("entry", [RETIRE, DAMAGE], ids=["retired", "damaged"])
 def test_what_is_not_sound_is_not_built_upon(bases, saved, store, entry):
     journal(store, entry)

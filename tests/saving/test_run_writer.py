@@ -12,8 +12,9 @@ import warnings
 import pytest
 import torch
 
-from ckptstore import Store
+from ckptstore import Keep, Store
 from ckptstore.errors import (
+    CatalogError,
     CatalogWarning,
     IntegrityError,
     InvalidNameError,
@@ -22,6 +23,7 @@ from ckptstore.errors import (
     StorageError,
     VersionNotFoundError,
 )
+from ckptstore.saving import run_writer
 from ckptstore.storage.local import LocalStorage
 from tests.faults import Failing, store_on
 
@@ -262,6 +264,29 @@ def test_a_catalog_that_fails_never_fails_a_save(root, tmp_path, fault):
     assert opened(root).latest().version == 2
 
 
+def test_a_catalog_that_fails_once_the_version_is_committed_fails_no_save(root, monkeypatch):
+    store = opened(root)
+
+    def fail(*_):
+        raise CatalogError("the server went down")
+
+    monkeypatch.setattr(store._catalog, "add", fail)
+    with pytest.warns(CatalogWarning, match=r"default@1 is saved; the catalog is behind"):
+        saved = store.save(STATE)
+    assert saved.version == 1
+
+
+def test_a_parent_in_another_run_is_told_of_its_child(root):
+    store = opened(root)
+    for loss in (0.9, 0.1):
+        store.save(STATE, run="base", val_loss=loss)
+    store.save(STATE, run="fork", parent="base@1")
+
+    (pruned,) = opened(root).prune(Keep(last=1), run="base")
+
+    assert pruned.kept == [2, 1]
+
+
 def test_threads_share_a_store(root):
     store = opened(root)
     start = threading.Barrier(6)
@@ -281,6 +306,29 @@ def test_threads_share_a_store(root):
     assert sorted(version for version, _ in saved) == list(range(1, 19))
     for version, value in saved:
         assert store.get(version).state("model")["w"].tolist() == [value] * 3
+
+
+def test_threads_commit_one_at_a_time(root, monkeypatch):
+    store = opened(root)
+    inside, most, second = [], [], threading.Event()
+    create_next = run_writer.create_next
+
+    def watched(*args):
+        inside.append(1)
+        most.append(len(inside))
+        if len(inside) > 1:
+            second.set()
+        second.wait(0.2)  # nobody comes where there is a lock
+        inside.pop()
+        return create_next(*args)
+
+    monkeypatch.setattr(run_writer, "create_next", watched)
+    threads = [threading.Thread(target=store.save, args=(STATE,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1]
 
 
 def test_a_forked_child_saves_through_the_same_store(root):

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import warnings
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,18 @@ from ckptstore import Store
 from ckptstore.errors import (
     CkptStoreError,
     DurabilityError,
+    LateCommitError,
     NotRankZeroError,
     OutcomeUnknownError,
     StorageError,
     UnsupportedValueError,
 )
 from ckptstore.format.digest import MAX_LINE_BYTES
+from ckptstore.format.store_facts import DEFAULT_GRACE_S
 from ckptstore.saving import save as saving
+from ckptstore.saving.bases import LOOK_S
 from ckptstore.storage.local import LocalStorage
+from tests.clocks import ProcessClocks
 from tests.faults import Failing, lost, store_on
 
 BEFORE = {"w": torch.arange(3.0)}
@@ -243,6 +248,23 @@ def test_a_head_too_long_to_be_read_is_refused(root, monkeypatch):
         store.save(AFTER, run="digits", config={"words": "x" * 3000})
     assert store.latest(run="digits").version == 1
     assert MAX_LINE_BYTES == 64 * 2**20
+
+
+def test_a_save_is_as_old_as_its_look_at_what_it_builds_upon(tmp_path, monkeypatch):
+    clocks = ProcessClocks(monkeypatch)
+    store = Store(tmp_path / "store", catalog="sqlite://")
+    store.save(BEFORE, rng=False)
+    clocks.pass_by(timedelta(seconds=LOOK_S - 1))  # the look at version 1 still holds good
+    writer = store._writer("default")
+    commit = writer.commit
+
+    def slowly(*args, **options):
+        clocks.pass_by(timedelta(seconds=DEFAULT_GRACE_S / 2 - LOOK_S / 2))
+        return commit(*args, **options)
+
+    monkeypatch.setattr(writer, "commit", slowly)
+    with pytest.raises(LateCommitError):
+        store.save(BEFORE, rng=False)
 
 
 def test_off_rank_zero_the_guard_is_shown(monkeypatch):

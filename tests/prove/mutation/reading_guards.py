@@ -1,0 +1,296 @@
+"""What keeps a reader from believing damage or lies, taken out piece by piece."""
+
+from __future__ import annotations
+
+from tests.prove.mutation.mutants import Mutant
+
+FORMAT = [
+    Mutant(
+        "digest of a manifest's head",
+        "format/manifest.py",
+        """    if start[end + 1 : expected_end] != b'"' + digest(line).encode() + b'"\\n':""",
+        "    if False:",
+        by="tests/format/test_manifest.py::test_a_flipped_bit_anywhere_is_refused",
+    ),
+    Mutant(
+        "digest of a part's line",
+        "format/part.py",
+        "    if len(line) != info.length or digest(line) != info.digest:",
+        "    if len(line) != info.length:",
+        by="tests/loading/test_fetch_damage.py::test_a_flipped_bit_anywhere_in_a_manifest_is_found",
+    ),
+    Mutant(
+        "digest of ckptstore.json and of journal entries",
+        "format/sealed.py",
+        """    if not found or tail != digest(body).encode() + b'"}\\n':""",
+        "    if not found:",
+        by="tests/format/test_journal.py::test_flipped_or_cut_anywhere_it_is_refused",
+    ),
+    Mutant(
+        "a longest first line",
+        "format/manifest.py",
+        "    if end > MAX_LINE_BYTES or (end < 0 and len(start) > MAX_LINE_BYTES):",
+        "    if False:",
+        by="tests/format/test_manifest.py::test_a_first_line_without_end_is_refused",
+    ),
+    Mutant(
+        "a longest line",
+        "format/digest.py",
+        "    if len(line) > MAX_LINE_BYTES:",
+        "    if False:",
+        by="tests/format/test_digest.py::test_a_line_of_more_than_64_mib_is_refused_unread",
+    ),
+    Mutant(
+        "a longest part",
+        "format/manifest.py",
+        "    if length > MAX_LINE_BYTES:",
+        "    if False:",
+        by="tests/format/test_manifest.py::test_a_head_that_the_format_has_not_is_refused",
+    ),
+    Mutant(
+        "a deepest nesting",
+        "format/digest.py",
+        "            if depth > MAX_DEPTH:",
+        "            if False:",
+        by="tests/format/test_digest.py::test_deep_nesting_is_refused_before_it_is_parsed",
+    ),
+    Mutant(
+        "no key twice",
+        "format/digest.py",
+        "    if len(value) != len(pairs):",
+        "    if False:",
+        by="tests/format/test_digest.py::test_a_line_that_ckptstore_would_not_write_is_refused",
+    ),
+    Mutant(
+        "no NaN",
+        "format/digest.py",
+        "            parse_constant=_refuse_constant,\n",
+        "",
+        by="tests/format/test_digest.py::test_a_line_that_ckptstore_would_not_write_is_refused",
+    ),
+    Mutant(
+        "no overflow",
+        "format/digest.py",
+        "    if value - value != 0.0:",
+        "    if False:",
+        by="tests/format/test_digest.py::test_a_line_that_ckptstore_would_not_write_is_refused",
+    ),
+    Mutant(
+        "no lone surrogate",
+        "format/digest.py",
+        """        if b"\\\\u" in line:""",
+        "        if False:",
+        by="tests/format/test_digest.py::test_a_line_that_ckptstore_would_not_write_is_refused",
+    ),
+    Mutant(
+        "a chunk lies in its pack",
+        "format/part.py",
+        "    if not packs[pack].header_bytes <= start <= packs[pack].size_bytes - length:",
+        "    if False:",
+        by="tests/format/test_part.py::test_a_tensor_that_cannot_be_is_refused_before_anything_is_allocated",
+    ),
+    Mutant(
+        "a chunk is as long as its shape",
+        "format/part.py",
+        "    if length != prod(shape) * itemsize:",
+        "    if False:",
+        by="tests/format/test_part.py::test_a_tensor_that_cannot_be_is_refused_before_anything_is_allocated",
+    ),
+    Mutant(
+        "chunks cover their tensor once",
+        "format/part.py",
+        "    if not _cover(shape, chunks):",
+        "    if False:",
+        by="tests/format/test_part.py::test_chunks_cover_a_tensor_exactly_once",
+    ),
+    Mutant(
+        "a header that fits its pack",
+        "format/manifest.py",
+        "    if pack.header_bytes > min(pack.size_bytes, 100_000_008):",
+        "    if False:",
+        by="tests/format/test_manifest.py::test_a_head_that_the_format_has_not_is_refused",
+    ),
+    Mutant(
+        "a run's name out of a manifest",
+        "format/manifest.py",
+        '        run = check_run(fields.text("run"))\n    except InvalidNameError as error:\n'
+        '        raise IntegrityError(f"{where}: {error}") from error\n    parts',
+        '        run = fields.text("run")\n    except InvalidNameError as error:\n'
+        '        raise IntegrityError(f"{where}: {error}") from error\n    parts',
+        by="tests/format/test_manifest.py::test_a_head_that_the_format_has_not_is_refused",
+    ),
+]
+
+LOADING = [
+    Mutant(
+        "digest of a tensor",
+        "loading/fetch.py",
+        "        if blake3(data).hexdigest() != chunk.digest:",
+        "        if False:",
+        by="tests/loading/test_fetch_damage.py::test_a_flipped_bit_anywhere_in_a_pack_is_found",
+    ),
+    Mutant(
+        "digest of a mapped tensor",
+        "loading/fetch.py",
+        "        self._check(place, chunk, view_bytes(flat))\n",
+        "        pass\n",
+        by="tests/loading/test_fetch_damage.py::test_a_flipped_bit_anywhere_in_a_pack_is_found",
+    ),
+    Mutant(
+        "digest of a tensor read among others",
+        "loading/fetch.py",
+        "            self._check(want.place, want.chunk, piece)\n",
+        "",
+        by="tests/loading/test_fetch.py::test_a_damaged_chunk_names_its_tensor",
+    ),
+    Mutant(
+        "digest of a tensor read by itself",
+        "loading/fetch.py",
+        "            self._check(block[0].place, first, view_bytes(block[0].out))\n",
+        "",
+        by="tests/loading/test_fetch_damage.py::test_a_flipped_bit_anywhere_in_a_pack_is_found",
+    ),
+    Mutant(
+        "digest of a pack's header",
+        "loading/fetch.py",
+        "        if blake3(header).hexdigest() != pack.header_digest:",
+        "        if False:",
+        by="tests/loading/test_fetch_damage.py::test_a_flipped_bit_anywhere_in_a_pack_is_found",
+    ),
+    Mutant(
+        "size of a pack",
+        "loading/fetch.py",
+        "            if size != pack.size_bytes:",
+        "            if False:",
+        by="tests/loading/test_fetch_damage.py::test_a_pack_cut_short_anywhere_is_found",
+    ),
+    Mutant(
+        "tensors that are not tied share no memory",
+        "loading/fetch.py",
+        "        if pack != last_pack or start >= end:",
+        "        if True:",
+        by="tests/loading/test_fetch.py::test_tensors_that_are_not_tied_share_no_memory",
+    ),
+    Mutant(
+        "the manifest is the version's own",
+        "manifest.py",
+        "    if run_path(head.run) != run_path(run) or head.version != version:",
+        "    if False:",
+        by="tests/test_manifest.py::test_another_versions_manifest_is_refused",
+    ),
+    Mutant(
+        "the manifest is that save's",
+        "manifest.py",
+        "    if save_id is not None and head.save_id != save_id:",
+        "    if False:",
+        by="tests/test_manifest.py::test_another_save_under_the_same_number_is_refused",
+    ),
+    Mutant(
+        "a manifest cut short",
+        "manifest.py",
+        "        if len(start) < length:\n            raise IntegrityError(",
+        "        if False:\n            raise IntegrityError(",
+        by="tests/loading/test_fetch_damage.py::test_a_manifest_cut_short_anywhere_is_found",
+    ),
+]
+
+CATALOG = [
+    Mutant(
+        "lock before a transaction reads what it decides on",
+        "catalog/engine.py",
+        '"BEGIN IMMEDIATE" if writing else "BEGIN"',
+        '"BEGIN"',
+        by="tests/catalog/test_engine.py::test_a_transaction_that_writes_begins_as_one",
+    ),
+    Mutant(
+        "wait for another process's lock",
+        "catalog/engine.py",
+        '            driver.execute(f"PRAGMA busy_timeout = {1000 * self.timeout_s:.0f}")\n',
+        '            driver.execute("PRAGMA busy_timeout = 0")\n',
+        by="tests/catalog/test_engine.py::test_connections_are_set_up_as_sqlite_needs_it",
+    ),
+    Mutant(
+        "foreign keys",
+        "catalog/engine.py",
+        '        connection.execute("PRAGMA foreign_keys = ON")\n',
+        "",
+        by="tests/catalog/test_engine.py::test_connections_are_set_up_as_sqlite_needs_it",
+    ),
+    Mutant(
+        "a shared database is not migrated unasked",
+        "catalog/engine.py",
+        "            if not self.is_sqlite:\n                revisions.check_known(",
+        "            if False:\n                revisions.check_known(",
+        by="tests/catalog/test_migrate.py::test_a_shared_database_is_migrated_by_hand",
+    ),
+    Mutant(
+        "a second look at the tables under the lock",
+        "catalog/engine.py",
+        "            with self._transaction(writing=True) as connection:\n"
+        "                found = revisions.revision(connection)\n"
+        "                if found is None:",
+        "            with self._transaction(writing=True) as connection:\n"
+        "                if found is None:",
+        by="tests/catalog/test_index.py::test_rebuilding_gives_the_same_rows",
+    ),
+    Mutant(
+        "one connection a process",
+        "catalog/engine.py",
+        "        if self._engine is not None and self._pid == os.getpid():",
+        "        if self._engine is not None:",
+        by="tests/catalog/test_engine.py::test_a_forked_child_opens_it_anew_and_leaves_the_parents_alone",
+    ),
+    Mutant(
+        "a deleted database is noticed",
+        "catalog/engine.py",
+        "        return self._identity != _identity(self.path)",
+        "        return False",
+        by="tests/catalog/test_engine.py::test_a_file_that_was_deleted_or_replaced_is_noticed",
+    ),
+    Mutant(
+        "a hole in a run's versions",
+        "catalog/sync.py",
+        "            if start is None and number < self._last(numbers, starts):\n"
+        "                # It was created",
+        "            if False:\n                # It was created",
+        by="tests/catalog/test_sync.py::test_versions_committed_while_a_batch_is_read_leave_no_hole",
+    ),
+    Mutant(
+        "a hole in a journal",
+        "catalog/sync.py",
+        "            if start is None and number < self._last(numbers, starts):\n"
+        "                start = self._storage.read_many([key]",
+        "            if False:\n                start = self._storage.read_many([key]",
+        by="tests/catalog/test_sync.py::test_a_hole_in_the_journal_is_damage",
+    ),
+    Mutant(
+        "what is indexed is still what is there",
+        "catalog/sync.py",
+        "        return self._storage.read_many([key], len(line)) == [line]",
+        "        return True",
+        by="tests/catalog/test_sync.py::test_sync_with_nothing_new_asks_for_the_last_version_and_the_next_numbers_only",
+    ),
+    Mutant(
+        "no version is indexed before the one that precedes it",
+        "catalog/changes.py",
+        "    if new and new[0].number > following:\n        return False\n",
+        "",
+        by="tests/catalog/test_changes.py::test_removing_a_store_leaves_the_others",
+    ),
+    Mutant(
+        "no entry is indexed before the one that precedes it",
+        "catalog/changes.py",
+        "    if entries and entries[0].number > state.next_entry:\n        return False\n",
+        "",
+        by="tests/catalog/test_changes.py::test_removing_a_store_leaves_the_others",
+    ),
+    Mutant(
+        "another save under an indexed number",
+        "catalog/changes.py",
+        'return connection.execute(SAVE_ID, key).scalar() == version.columns["save_id"]',
+        "return True",
+        by="tests/catalog/test_changes.py::test_another_save_under_a_number_that_is_there_is_not_indexed",
+    ),
+]
+
+MUTANTS = [*FORMAT, *LOADING, *CATALOG]

@@ -1,0 +1,12 @@
+"""All guards, one after another."""
+
+from __future__ import annotations
+
+from tests.prove.mutation import reading_guards, saving_guards, storage_guards, upkeep_guards
+
+MUTANTS = [
+    *storage_guards.MUTANTS,
+    *saving_guards.MUTANTS,
+    *reading_guards.MUTANTS,
+    *upkeep_guards.MUTANTS,
+]
