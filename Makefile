@@ -10,7 +10,7 @@ READY := .venv/ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench docs clean
+.PHONY: help demo test prove lint format bench docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name what; do \
@@ -22,6 +22,9 @@ demo: $(READY) ## train on real images, be killed, resume, serve the best: on a 
 # One thread a worker: the cores are shared out among the tests already.
 test: $(READY) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+prove: $(READY) ## run the long proofs that nothing is lost, and write docs/reliability.md (under an hour)
+	$(BIN)/python -m tests.prove
 
 lint: $(READY) ## check style, types and the direction of imports
 	$(BIN)/ruff check
