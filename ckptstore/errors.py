@@ -22,6 +22,7 @@
     ├── NewerFormatError           made by a newer ckptstore: upgrade
     ├── StorageError               the storage failed: mend it, then try again (OSError)
     │   ├── DurabilityError        an fsync failed: what was written may not survive
+    │   ├── NoAnswerError          a request got no answer, and may have its effect later
     │   ├── OutcomeUnknownError    a version may or may not have been committed
     │   ├── LateCommitError        a save or an undelete took too long and was taken back
     │   ├── NotExclusiveError      the storage cannot keep two writers apart
@@ -205,6 +206,10 @@ class DurabilityError(StorageError):
     """An fsync failed: what was written may not survive a power loss."""
 
 
+class NoAnswerError(StorageError):
+    """A request got no answer, however often it was made: it may have its effect all the same."""
+
+
 class OutcomeUnknownError(StorageError):
     """A version may or may not have been committed.
 
@@ -212,11 +217,16 @@ class OutcomeUnknownError(StorageError):
         save_id: The save id to look for once the storage answers again.
     """
 
-    def __init__(self, where: str, save_id: str, error: BaseException) -> None:
+    def __init__(
+        self,
+        where: str,
+        save_id: str,
+        error: BaseException,
+        found: str = "it could not be read back",
+    ) -> None:
         super().__init__(
-            f"outcome unknown: creating {where} failed ({error}) and it could not be read back; "
-            f"save id {save_id}. Once the storage answers, see whether that version is there "
-            "before saving it again"
+            f"outcome unknown: creating {where} failed ({error}) and {found}; save id {save_id}. "
+            "Once the storage answers, see whether that version is there before saving it again"
         )
         self.save_id = save_id
 

@@ -257,14 +257,17 @@ class Keeping(Opened):
             print(done)  # noqa: T201 - what a dry run is for
         return done
 
-    def _apply_keep(self, writer: RunWriter) -> None:
+    def _apply_keep(self, writer: RunWriter, ref: str) -> None:
         """Prune a run that a version was just committed to, if its settings say what to keep.
 
         The version is saved by then, so a failure is a warning; the next save tries again.
         """
+        from ckptstore.saving.run_journal import noting
+
         try:
-            if writer.keeps:
-                self._prune(writer, None, (None, None), dry_run=False)
+            with noting(f"{ref} is saved; only what its run keeps may not have been applied"):
+                if writer.keeps:
+                    self._prune(writer, None, (None, None), dry_run=False)
         except CkptStoreError as error:
             warn(
                 f"the version is saved; run {writer.run!r} could not be pruned, and the next save "

@@ -464,7 +464,7 @@ class Store(LaterFacts, Keeping):
             with_rng=rng,
             **options,
         )
-        self._apply_keep(writer)
+        self._apply_keep(writer, head.ref)
         return Checkpoint(head, self._source, VersionFacts(tags))
 
     def _save_package(
@@ -479,7 +479,7 @@ class Store(LaterFacts, Keeping):
         writer = self._writer(own if run is None else run)
         how |= {"held": held.head(), "preprocessing": held.state(), "parent": self._parent(parent)}
         head, names = save_package(self._storage, writer, given, entry, **how)
-        self._apply_keep(writer)
+        self._apply_keep(writer, head.ref)
         return Package(head, self._source, VersionFacts(names))
 
     def _load_package(

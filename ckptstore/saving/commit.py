@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ckptstore.errors import DurabilityError, OutcomeUnknownError, SecondWriterError, StorageError
+from ckptstore.errors import (
+    DurabilityError,
+    NoAnswerError,
+    OutcomeUnknownError,
+    SecondWriterError,
+    StorageError,
+)
 from ckptstore.storage.base import Storage
 
 # A name is lost to another writer at most once a version; this many in a row is no race any more.
@@ -25,7 +31,8 @@ def create_once(storage: Storage, key: str, data: bytes, writer_id: str) -> bool
 
     Raises:
         DurabilityError: An fsync failed. The object may be readable, and may not survive.
-        OutcomeUnknownError: Creation failed and the object could not be read back.
+        OutcomeUnknownError: Creation failed and the object could not be read back, or it is not
+            there and a request that got no answer may still make it.
         StorageError: Creation failed and nothing is there.
     """
     try:
@@ -87,6 +94,10 @@ def _find_out(storage: Storage, key: str, data: bytes, writer_id: str, error: OS
         if isinstance(error, FileExistsError):
             # Told that it exists, and it doesn't: whatever this storage is, it can't be relied on.
             raise OutcomeUnknownError(f"{storage.url}/{key}", writer_id, error) from error
+        if isinstance(error, NoAnswerError):
+            why = "it is not there now, but a request that got no answer may still make it"
+            where = f"{storage.url}/{key}"
+            raise OutcomeUnknownError(where, writer_id, error, why) from error
         raise error from None
     except StorageError as unread:
         raise OutcomeUnknownError(f"{storage.url}/{key}", writer_id, error) from unread

@@ -5,8 +5,14 @@ from __future__ import annotations
 import uuid
 
 from ckptstore.catalog.stores import missing
-from ckptstore.errors import NotAStoreError, NotExclusiveError, StorageError
-from ckptstore.format.layout import STORE_KEY
+from ckptstore.errors import (
+    DurabilityError,
+    IntegrityError,
+    NotAStoreError,
+    NotExclusiveError,
+    StorageError,
+)
+from ckptstore.format.layout import RUNS_FOLDER, STORE_KEY
 from ckptstore.format.store_facts import DEFAULT_GRACE_S, StoreFacts, decode_store, encode_store
 from ckptstore.saving.commit import create_once
 from ckptstore.storage.base import Storage
@@ -37,7 +43,14 @@ def found(storage: Storage, *, single_writer: bool) -> StoreFacts:
         data = storage.read(STORE_KEY)
     except FileNotFoundError:
         data = _make(storage, single_writer=single_writer)
-    facts = decode_store(data, where)
+    try:
+        facts = decode_store(data, where)
+    except IntegrityError as error:
+        if not storage.list_folder(RUNS_FOLDER).folders:
+            error.add_note(
+                f"ckptstore: nothing was ever saved there: delete {where} and save again"
+            )
+        raise
     if storage.exclusive and _is_created_again(storage, data):
         storage.exclusive = False
     _check_trust(
@@ -80,6 +93,8 @@ def _is_created_again(storage: Storage, data: bytes) -> bool:
         storage.create(STORE_KEY, data)
     except FileExistsError:
         return False
+    except DurabilityError:
+        raise
     except StorageError:
         # Refused for another reason (a policy that allows no overwriting): refused all the same.
         return False

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.errors import (
     CatalogError,
     CatalogWarning,
-    CkptStoreError,
     IntegrityError,
     InvalidNameError,
     JournalDamagedError,
@@ -21,67 +16,37 @@ from ckptstore.errors import (
     NewerFormatError,
     RunWarning,
     SecondWriterError,
-    SettingsWarning,
     warn,
 )
-from ckptstore.format.journal import Entry as JournalEntry
 from ckptstore.format.layout import (
     VERSION_FILE,
-    check_tag,
     numbered,
     run_path,
     version_key,
     versions_folder,
 )
 from ckptstore.format.manifest import Head, Parent, encode_head, encode_manifest, parent_of
-from ckptstore.saving.bases import LOOK_S, Bases
+from ckptstore.saving.bases import Bases
 from ckptstore.saving.basis import Basis
 from ckptstore.saving.commit import create_next
 from ckptstore.saving.founding import found
 from ckptstore.saving.journaling import (
-    Decide,
     add_child,
     append,
     check_journal,
     retire_late,
-    set_settings,
-    set_tag,
 )
 from ckptstore.saving.lineage import Lineage
 from ckptstore.saving.moment import Moment
-from ckptstore.saving.settings import GivenSettings, shown
+from ckptstore.saving.run_journal import RunJournal, noting
 from ckptstore.storage.base import Storage
-
-
-@contextmanager
-def noting(note: str) -> Iterator[None]:
-    """Add a note to whatever is raised, Ctrl-C included, so that nobody has to guess."""
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(f"ckptstore: {note}")
-        raise
-
-
-# A fork copies a lock that another thread of the parent may hold, and nobody would ever release it.
-_writers: weakref.WeakSet[RunWriter] = weakref.WeakSet()
-
-
-def _renew_locks() -> None:
-    for writer in _writers:
-        writer._lock = threading.RLock()  # noqa: SLF001 - this module's own class
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
-
 
 # As much of a manifest as tells one save from another: the save id stands near its beginning.
 START_BYTES = 256
 
 
-class RunWriter:
-    """One process's hold on one run. Safe to use from several threads."""
+class RunWriter(RunJournal):
+    """One process's hold on one run, versions and journal. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -92,27 +57,19 @@ class RunWriter:
         *,
         single_writer: bool,
     ) -> None:
-        self.run = run
-        self.path = run_path(run)
+        super().__init__(storage, catalog, run, single_writer=single_writer)
         self._lineage = lineage
         self._parent: Parent | None = None
-        self._storage = storage
-        self._catalog = catalog
-        self._single_writer = single_writer
         self._next: int | None = None
         self._last: tuple[str, bytes] | None = None
         self._start: tuple[str, bytes] | None = None
         self._mine = False
         self._warned = False
-        self._recorded: GivenSettings | None = None
         self._grace_s = 0
         self._bases = Bases(storage, catalog)
         self._saved: dict[str, Parent] = {}
-        self._keeps: tuple[bool, Moment] | None = None
         self.resumed_from: set[int] = set()
         """The versions of this run that this process restored."""
-        self._lock = threading.RLock()
-        _writers.add(self)
 
     def spell(self, run: str) -> None:
         """Take the run's name as spelled by a caller, unless it is settled otherwise.
@@ -143,21 +100,6 @@ class RunWriter:
         self._parent = self._lineage.restored = parent
         self.resumed_from.add(parent.version)
         self._mine = True
-
-    @property
-    def keeps(self) -> bool:
-        """Whether the run's settings say what to keep; another process may have said so.
-
-        Raises:
-            CkptStoreError: The journal could not be read.
-        """
-        if self._keeps is None or self._keeps[1].elapsed_s() >= LOOK_S:
-            looked = Moment.now()
-            with suppress(JournalDamagedError):  # the run's first save warned of it
-                self._catalog.sync(self.path)
-            settings = self._catalog.settings(self.path)
-            self._keeps = (settings is not None and settings.keep is not None, looked)
-        return self._keeps[0]
 
     def once(self, messages: Callable[[], Sequence[str]]) -> Sequence[str]:
         """Return the messages the first time a save asks, none later."""
@@ -299,74 +241,6 @@ class RunWriter:
             f"({self._grace_s / 2:.0f} s), so what it names may be deleted by now: {what}. Save "
             "again; did the machine sleep?"
         )
-
-    def record(self, given: GivenSettings) -> None:
-        """Record settings in the run's journal where they differ from what stands there.
-
-        The version is committed by then, so a failure is a warning; the next save tries again.
-        """
-        if given in (GivenSettings(), self._recorded):
-            return
-        try:
-            with noting(f"the version is saved; only the settings of {self.run!r} may not be"):
-                self._record(given)
-        except CkptStoreError as error:
-            warn(
-                f"the version is saved; the settings of run {self.run!r} could not be recorded, "
-                f"and the next save tries again: {error}",
-                SettingsWarning,
-            )
-        else:
-            self._recorded, self._keeps = given, None
-
-    def _record(self, given: GivenSettings) -> None:
-        with self._lock:
-            self._catalog.sync(self.path)
-            recorded = self._catalog.settings(self.path)
-            wanted = given.over(recorded)
-            if wanted == recorded:
-                return
-            if recorded is not None:
-                warn(
-                    f"run {self.run!r}: its recorded settings were {shown(recorded)} and are "
-                    f"now {shown(wanted)}; "
-                    "every process that reads the run follows",
-                    SettingsWarning,
-                )
-            append(self._storage, self._catalog, self.path, set_settings(given.over))
-
-    def set_tags(self, names: Sequence[str], head: Head) -> None:
-        """Point tags at the version that was just saved.
-
-        Raises:
-            StorageError: One could not be set; the error notes that the version is saved.
-        """
-        for name in names:
-            with noting(f"{head.ref} is saved; only its tag {name!r} may not be set"):
-                self.tag(name, head.version)
-
-    def tag(self, tag: str, version: int | None) -> None:
-        """Point a tag at a version, or take it away where that is None.
-
-        Raises:
-            RetiredError: The version is retired.
-            InvalidNameError: *tag* is no name for a tag. A journal that held it would be damaged.
-        """
-        check_tag(tag)
-        self.append(set_tag(tag, version, f"{self.run}@{version}"))
-
-    def append(self, decide: Decide) -> JournalEntry | None:
-        """Append what *decide* makes of the run's journal as it stands.
-
-        Returns:
-            The entry that was created, None if none was needed.
-
-        Raises:
-            StorageError: It could not be created, or the storage can't keep two writers apart.
-        """
-        with self._lock:
-            found(self._storage, single_writer=self._single_writer)
-            return append(self._storage, self._catalog, self.path, decide)
 
     def _first_number(self) -> int:
         listing = self._storage.list_folder(versions_folder(self.path))

@@ -153,6 +153,7 @@ class Storage(Protocol):
         Raises:
             FileExistsError: There is one already.
             DurabilityError: An fsync failed; never retried, and the object may be there.
+            NoAnswerError: No request got an answer; the object may be there, or may yet come.
             StorageError: Anything else; the object may be there, so the caller reads it back.
         """
 

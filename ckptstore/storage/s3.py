@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
-from ckptstore.errors import ArgumentError, NotExclusiveError, StorageError
+from ckptstore.errors import ArgumentError, NoAnswerError, NotExclusiveError, StorageError
 from ckptstore.storage import s3_errors
 from ckptstore.storage.base import Leftover, Listing, Stored
 from ckptstore.storage.failures import check_key, check_keys, no_leftover, not_found
@@ -330,9 +330,11 @@ class S3Storage(RemoteStorage):
                         "could overwrite each other; open the store with single_writer=True, or "
                         "use another service"
                     ) from None
-                if delay_s is None or not s3_errors.is_transient(error):
-                    raise
                 landed = landed or s3_errors.may_have_landed(error)
+                if delay_s is None or not s3_errors.is_transient(error):
+                    if landed:
+                        raise NoAnswerError(str(self.failure("create", key, error))) from None
+                    raise
                 await self.client.pause(delay_s)
             else:
                 return

@@ -55,9 +55,9 @@ def note_leftovers(storage: Storage, note: Note) -> None:
                 "note",
                 None,
                 leftover.key,
-                f"{what}{room}, written {_time(leftover.written_at)}: a write under way or one that was "
-                "interrupted left it; collect() removes it once it is older than the store's "
-                "grace period",
+                f"{what}{room}, written {_time(leftover.written_at)}: a write under way or one "
+                "that was interrupted left it; collect() removes it once it is older than the "
+                "store's grace period",
             )
         )
     for stored in storage.walk(CLOCK_FOLDER):

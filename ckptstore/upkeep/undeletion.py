@@ -23,7 +23,7 @@ from ckptstore.format.store_facts import StoreFacts, decode_store
 from ckptstore.manifest import open_manifest
 from ckptstore.saving.journaling import Decide
 from ckptstore.saving.moment import Moment
-from ckptstore.saving.run_writer import noting
+from ckptstore.saving.run_journal import noting
 from ckptstore.storage.base import Storage
 from ckptstore.upkeep.clock import storage_now
 from ckptstore.upkeep.inventory import Noted, read_journal
