@@ -14,9 +14,19 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from ckptstore import Checkpoint, History, Package, Resumed, Run, Store, errors, remember_init
+from ckptstore import Checkpoint, History, Keep, Package, Resumed, Run, Store, errors, remember_init
+from ckptstore.catalog.later import TagMove
 from ckptstore.entry import Audit, Entry, LoadOptions, Overridden
+from ckptstore.format.facts import Retired
+from ckptstore.history import Logged
 from ckptstore.opened import Opened
+from ckptstore.storage.base import Leftover, Stored
+from ckptstore.upkeep.collected import Collected
+from ckptstore.upkeep.copied import Copied, CopiedVersion
+from ckptstore.upkeep.findings import Finding, Report
+from ckptstore.upkeep.garbage import Tally
+from ckptstore.upkeep.pruned import Pruned
+from ckptstore.upkeep.retention import Candidate, Decision
 from tests.docs.pages import ROOT
 
 API = ROOT / "docs" / "reference" / "api.md"
@@ -33,6 +43,21 @@ SUBJECTS = {
     "Audit": Audit,
     "Overridden": Overridden,
     "LoadOptions": LoadOptions,
+    "Logged": Logged,
+    "TagMove": TagMove,
+    "Retired": Retired,
+    "Keep": Keep,
+    "Pruned": Pruned,
+    "Decision": Decision,
+    "Candidate": Candidate,
+    "Collected": Collected,
+    "Stored": Stored,
+    "Leftover": Leftover,
+    "Tally": Tally,
+    "Report": Report,
+    "Finding": Finding,
+    "Copied": Copied,
+    "CopiedVersion": CopiedVersion,
 }
 START = f"""\
 # The Python interface
@@ -40,7 +65,9 @@ START = f"""\
 {MADE}
 
 ```py
-from ckptstore import Checkpoint, History, Package, Resumed, Run, Store, errors, remember_init
+from ckptstore import (
+    Checkpoint, History, Keep, Package, Resumed, Run, Store, errors, remember_init
+)
 ```
 
 What is on this page is public. Options are keyword-only. Every error derives from
@@ -113,7 +140,7 @@ def members(tree: ast.ClassDef, title: str) -> Iterator[str]:
                 yield f"### {prefix}{node.name}\n\n`{ast.unparse(node.returns)}`. {said}"
             elif "overload" not in marks:
                 yield f"### {prefix}{node.name}\n\n```py\n{signature(node)}\n```\n\n{said}"
-    if facts:
+    if any(": " in fact for fact in facts):  # else the docstring says what they are
         yield "\n".join(facts)
 
 
@@ -125,7 +152,7 @@ def docstring(node: ast.stmt | None) -> str:
 
 def signature(node: ast.FunctionDef, name: str = "") -> str:
     """A function's head, on one line or with one parameter a line."""
-    node.args.args = [each for each in node.args.args if each.arg != "self"]
+    node.args.args = [each for each in node.args.args if each.arg not in {"self", "cls"}]
     returns = f" -> {ast.unparse(node.returns)}" if node.returns and not name else ""
     parameters = [spaced(each) for each in split(ast.unparse(node.args), ",")]
     one = f"{name or node.name}({', '.join(parameters)}){returns}"
@@ -180,7 +207,7 @@ def prose(text: str) -> str:
         if paragraph.strip() == "::":
             continue
         if paragraph.startswith("    "):
-            pieces.append(f"```py\n{textwrap.dedent(paragraph)}\n```")
+            pieces.append(f"```py\n{textwrap.dedent(paragraph).rstrip()}\n```")
         else:
             pieces.append(one_line(paragraph))
     return "\n\n".join(pieces)
