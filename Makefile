@@ -16,7 +16,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name what; do \
 		printf '  make %-8s %s\n' "$$name" "$$what"; done
 
-demo: $(READY) ## train on real images, be killed, resume, serve the best: on a folder and on S3
+demo: $(READY) ## train on real images, be killed, resume, serve the best, tidy up: on a folder and on S3
 	$(BIN)/python -m examples.demo
 
 # One thread a worker: the cores are shared out among the tests already.
