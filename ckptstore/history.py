@@ -77,12 +77,12 @@ class History(Sequence[Entry]):
     def __repr__(self) -> str:
         header, rows = self.table()
         if not rows:
-            return "History: no versions" + self._damage_note()
+            return "\n".join(["History: no versions", *self.notes()])
         shown = rows[-SHOWN_ROWS:]
         lines = aligned(header, shown)
         if len(rows) > len(shown):
             lines.insert(1, _earlier(len(rows)))
-        return "\n".join(lines) + self._damage_note()
+        return "\n".join([*lines, *self.notes()])
 
     def _repr_html_(self) -> str:
         header, rows = self.table()
@@ -99,7 +99,7 @@ class History(Sequence[Entry]):
             for row in rows[-SHOWN_ROWS:]
         )
         notes = [_earlier(len(rows))] if len(rows) > SHOWN_ROWS else []
-        notes += [note] if (note := self._damage_note().strip()) else []
+        notes += self.notes()
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" + "".join(
             f"<p>{html.escape(note)}</p>" for note in notes
         )
@@ -159,7 +159,7 @@ class History(Sequence[Entry]):
         ]
         header = [*columns, *(plain(name) for name in names)]
         header += [*(["tags"] if tagged else []), "size", "created (UTC)"]
-        header += ["retired"] if retired else []
+        header += ["retired (UTC)"] if retired else []
         rows = []
         for entry in self._entries:
             facts = {
@@ -174,8 +174,9 @@ class History(Sequence[Entry]):
                     *(_text(entry.metrics.get(name)) for name in names),
                     *([", ".join(entry.tags)] if tagged else []),
                     size(entry.size_bytes),
-                    entry.created_at.strftime("%Y-%m-%d %H:%M:%S"),
-                    *([plain(entry.retired.reason) if entry.retired else ""] if retired else []),
+                    _time(entry.created_at),
+                    # Why is for `ckptstore show`: a policy's reason is as wide as a screen.
+                    *([_time(entry.retired.time) if entry.retired else ""] if retired else []),
                 ]
             )
         return header, rows
@@ -186,10 +187,23 @@ class History(Sequence[Entry]):
             names |= dict.fromkeys(entry.metrics)
         return list(names)
 
-    def _damage_note(self) -> str:
+    def notes(self) -> list[str]:
+        """Return what the table has no rows for, one line each."""
+        notes = []
         refs = [entry.ref for entry in self._entries if entry.damage is not None]
         refs += [ref for ref, _ in self.damaged]
-        return f"\n{len(refs)} damaged version(s): {', '.join(refs)}" if refs else ""
+        if refs:
+            notes.append(f"{len(refs)} damaged version(s): {', '.join(refs)}")
+        if self.logged:
+            last = self.logged[-1]
+            facts = [] if last.epoch is None else [f"epoch={last.epoch}"]
+            facts += [] if last.step is None else [f"step={last.step}"]
+            facts += [f"{plain(name)}={_text(value)}" for name, value in last.metrics.items()]
+            notes.append(
+                f"{len(self.logged)} logged without weights, the last in run {last.run!r}: "
+                + " ".join(facts)
+            )
+        return notes
 
 
 TAKEN = frozenset(
@@ -206,6 +220,10 @@ def _earlier(count: int) -> str:
 
 def _kind(entry: Entry) -> str:
     return type(entry).__name__.lower()
+
+
+def _time(time: datetime) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _text(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 import sys
@@ -12,10 +13,11 @@ import pytest
 
 from ckptstore import Checkpoint, History, Package, Store
 from ckptstore.errors import MissingPackageError
-from ckptstore.format.facts import VersionFacts
+from ckptstore.format.facts import Retired, VersionFacts
 from ckptstore.format.layout import version_key
 from ckptstore.format.manifest import Head, PartInfo
 from ckptstore.format.tree import encode
+from ckptstore.history import Logged
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -225,3 +227,26 @@ def test_a_history_of_all_runs_or_some(tmp_path):
     assert [each.ref for each in store.history()] == ["other@1", "sweep/a@1", "sweep/b@1"]
     assert [each.ref for each in store.history("sweep/*")] == ["sweep/a@1", "sweep/b@1"]
     assert [each.ref for each in store.history("other")] == ["other@1"]
+
+
+def retired(version):
+    facts = VersionFacts(retired=Retired(START + timedelta(days=1), "not among the last 3", 1))
+    return Checkpoint(entry(version).head, None, facts)
+
+
+def test_a_retired_version_is_marked_by_when_and_not_by_a_policys_whole_text():
+    shown = repr(History([entry(1), retired(2)]))
+
+    assert "retired (UTC)" in shown
+    assert "2026-02-01 12:00:00" in shown
+    assert "not among" not in shown
+
+
+def test_what_was_logged_without_weights_is_told_below():
+    logged = [
+        Logged("digits", epoch, None, {"train_loss": 1 / epoch}, START, None) for epoch in (1, 2)
+    ]
+
+    for shown in (repr(History([entry(1)], (), logged)), History([], (), logged)._repr_html_()):
+        assert "2 logged without weights, the last in run 'digits': epoch=2" in html.unescape(shown)
+        assert "train_loss=0.5" in shown

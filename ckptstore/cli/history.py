@@ -39,5 +39,7 @@ def show_history(
             screen.print_json(entry.metadata)
     elif history:
         screen.print_table(*history.table())
+        for note in history.notes():
+            typer.echo(note)
     elif not history.damaged:
         screen.complain("Note", f"{opened.url} has no versions yet")
