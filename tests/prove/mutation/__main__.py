@@ -8,6 +8,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 
 from tests.prove.mutation.mutants import Copy, Mutant, MutationError, Result, check_named, warm_up
@@ -31,14 +34,21 @@ def main() -> int:
     began, survived = time.monotonic(), []
     # Before the workers are forked, so that they have it all.
     warm_up()
-    with ProcessPoolExecutor(options.jobs) as pool:
-        shares = [pool.submit(sound, mutants[job :: options.jobs]) for job in range(options.jobs)]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutation-")))
+        # Of one moment, whatever becomes of the working tree meanwhile.
+        whole = Copy(folder / "whole").folder
+        pool = stack.enter_context(ProcessPoolExecutor(options.jobs, get_context("fork")))
+        shares = [
+            pool.submit(sound, whole, mutants[job :: options.jobs]) for job in range(options.jobs)
+        ]
         broken = [said for share in shares for said in share.result()]
         if broken:
             say("these tests fail with every guard in its place:", *broken)
             return 1
         say(ROW.format("without", "in", "seconds", "fails"))
-        for mutant, result in zip(mutants, pool.map(tried, mutants), strict=True):
+        results = pool.map(tried, repeat(whole, len(mutants)), mutants)
+        for mutant, result in zip(mutants, results, strict=True):
             failed = result if isinstance(result, str) else result.failed
             seconds = "" if isinstance(result, str) else f"{result.seconds:.1f}"
             if isinstance(result, str) or result.failed is None:
@@ -59,21 +69,21 @@ def names(mutants: Sequence[Mutant]) -> set[str]:
     return {mutant.name for mutant in mutants}
 
 
-def sound(mutants: Sequence[Mutant]) -> list[str]:
+def sound(whole: Path, mutants: Sequence[Mutant]) -> list[str]:
     """Return which of the tests fail although nothing was taken out: they would prove nothing."""
     tests = list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         try:
-            result = Copy(Path(folder, "copy")).run(tests, timeout_s=3600)
+            result = Copy(Path(folder, "copy"), whole).run(tests, timeout_s=3600)
         except MutationError as error:
             return [str(error)]
     return [] if result.failed is None else [result.failed]
 
 
-def tried(mutant: Mutant) -> Result | str:
+def tried(whole: Path, mutant: Mutant) -> Result | str:
     """Take one guard out of a copy and run its tests; return what is wrong if they can't be."""
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
-        copy = Copy(Path(folder, "copy"))
+        copy = Copy(Path(folder, "copy"), whole)
         try:
             with copy.without(mutant):
                 return copy.run(mutant.tests)

@@ -87,14 +87,15 @@ def warm_up() -> None:
 class Copy:
     """A copy of the package and its tests, in which guards are taken out one at a time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, of: Path = ROOT) -> None:
         self.folder = folder
         for name in COPIED:
-            if (ROOT / name).is_dir():
+            if (of / name).is_dir():
                 ignored = shutil.ignore_patterns("__pycache__", ".hypothesis")
-                shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+                shutil.copytree(of / name, folder / name, ignore=ignored)
             else:
-                shutil.copy2(ROOT / name, folder / name)
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(of / name, folder / name)
 
     @contextmanager
     def without(self, mutant: Mutant) -> Iterator[None]:

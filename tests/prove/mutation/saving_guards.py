@@ -60,8 +60,8 @@ COMMIT = [
         "refusal of storage that let two writers win",
         "saving/founding.py",
         "        storage.exclusive = False\n    _check_trust(",
-        "        storage.exclusive = False\n    str(",
-        by="tests/saving/test_founding.py::test_a_store_is_made_once",
+        "        storage.exclusive = False\n    (lambda *_, **__: None)(",
+        by="tests/saving/test_founding.py::test_storage_that_lets_two_writers_win_is_refused",
     ),
     Mutant(
         "the second creation of ckptstore.json",
@@ -108,22 +108,22 @@ COMMIT = [
     ),
     Mutant(
         "lock of a run",
-        "saving/run_writer.py",
-        "        self._lock = threading.RLock()\n        _writers.add(self)",
+        "saving/run_journal.py",
+        "        self._lock = threading.RLock()\n        _journals.add(self)",
         "        import contextlib\n\n        self._lock = contextlib.nullcontext()\n"
-        "        _writers.add(self)",
+        "        _journals.add(self)",
         by="tests/saving/test_run_writer.py::test_threads_commit_one_at_a_time",
     ),
     Mutant(
         "a free lock of a run after a fork",
-        "saving/run_writer.py",
+        "saving/run_journal.py",
         "    os.register_at_fork(after_in_child=_renew_locks)",
         "    pass",
         by="tests/saving/test_run_writer.py::test_a_forked_child_saves_through_the_same_store",
     ),
     Mutant(
         "trust before a later fact is written",
-        "saving/run_writer.py",
+        "saving/run_journal.py",
         "            found(self._storage, single_writer=self._single_writer)\n"
         "            return append(",
         "            return append(",

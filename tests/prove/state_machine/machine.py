@@ -26,7 +26,7 @@ from ckptstore.storage.opening import open_storage
 from tests.clocks import Clock, Clocked
 from tests.faults import Failing, store_on
 from tests.prove.state_machine.model import CHECKPOINT, GRACE, RUNS, Model
-from tests.prove.state_machine.operations import Operation, Writer
+from tests.prove.state_machine.operations import Done, Operation, Writer, outcomes
 from tests.prove.state_machine.states import Box, same
 from tests.prove.states import quietly, unsynced
 
@@ -169,7 +169,7 @@ class Machine:
         self._settle(
             [(operation, first), (other, whole[0])],
             f"{other.name} during {operation.name}, operation {at}",
-            either=True,
+            within=True,
         )
 
     def _do(self, writer: Writer, operation: Operation) -> bool:
@@ -217,25 +217,15 @@ class Machine:
 
     def _settle(
         self,
-        done: list[tuple[Operation, bool]],
+        done: list[Done],
         what: str,
         *,
-        either: bool = False,
+        within: bool = False,
         late: bool = False,
     ) -> None:
         """Find what became of it among what may have become of it."""
         seen = self.shown()
-        orders = [done, done[::-1]] if either else [done]
-        candidates: list[Model] = []
-        for order in orders:
-            found = [self.model]
-            for operation, whole in order:
-                found = [
-                    outcome
-                    for model in found
-                    for outcome in operation.outcomes(model, seen, whole=whole)
-                ]
-            candidates += found
+        candidates = outcomes(self.model, done, seen, within=within)
         if late:
             candidates += [taken for each in candidates for taken in taken_back(each, self.model)]
         told = set().union(*(candidate.announced for candidate in candidates))

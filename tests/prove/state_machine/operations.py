@@ -6,7 +6,8 @@ says so, may have happened to any point: those are all its outcomes, and no othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,29 +28,54 @@ class Writer:
     resumed: set[tuple[str, int]] = field(default_factory=set)
 
 
+Step = Callable[[Model, Shown], None]
+"""Changes the model as one step of an operation changes what can be seen."""
+
+
 @dataclass
 class Operation:
     """Something a writer does."""
 
     name: str
     work: Callable[[Writer], Any]
-    steps: Callable[[Model, Shown], Iterator[Model]]
-    """Gives the model after each step that can be seen, from the first to the last."""
+    steps: Sequence[Step]
+    """What can be seen of it, one after another: somebody else may do something in between."""
     tolerates: tuple[type[BaseException], ...] = ()
     """What the store may say of it when somebody else was faster."""
 
-    def outcomes(self, model: Model, seen: Shown, *, whole: bool) -> list[Model]:
-        """Return what may be the case afterwards.
 
-        Args:
-            model: What was the case before.
-            seen: What a reader sees now, where the store has a choice.
-            whole: Whether the operation returned.
-        """
-        after = list(self.steps(model, seen))
-        if not whole:
-            return [model, *after]
-        return after[-1:] or [model]
+Done = tuple[Operation, bool]
+"""An operation, and whether it returned."""
+
+
+def outcomes(model: Model, done: Sequence[Done], seen: Shown, *, within: bool) -> list[Model]:
+    """Return what may be the case afterwards.
+
+    Args:
+        model: What was the case before.
+        done: One operation or two.
+        seen: What a reader sees now, where the store has a choice.
+        within: Whether the second was done somewhere within the first, and not after it.
+    """
+    (first, first_whole), *others = done
+    made = []
+    for steps in _prefixes(first, whole=first_whole):
+        for rest in _prefixes(others[0][0], whole=others[0][1]) if others else [()]:
+            places = range(len(steps) + 1) if within else [len(steps)]
+            made += [_taken(model, [*steps[:at], *rest, *steps[at:]], seen) for at in places]
+    return made
+
+
+def _prefixes(operation: Operation, *, whole: bool) -> list[Sequence[Step]]:
+    steps = operation.steps
+    return [steps] if whole else [steps[:count] for count in range(len(steps) + 1)]
+
+
+def _taken(model: Model, steps: Sequence[Step], seen: Shown) -> Model:
+    made = model.copy()
+    for step in steps:
+        step(made, seen)
+    return made
 
 
 def save(
@@ -75,15 +101,10 @@ def save(
             tags=[] if tag is None else [tag],
         )
 
-    def steps(model: Model, seen: Shown) -> Iterator[Model]:
-        if parent is not None and parent[0] != run:
-            model = model.copy()
-            model.announced.add(parent)
-        metrics = {} if loss is None else {"val_loss": loss}
-        yield from _committed(
-            model, seen, run, Version(CHECKPOINT, state, state.head, metrics), tag, keep
-        )
-
+    metrics = {} if loss is None else {"val_loss": loss}
+    told = [] if parent is None else [_told(parent)]
+    version = Version(CHECKPOINT, state, state.head, metrics)
+    steps = [*told, *_committed(run, lambda _: version, tag, keep)]
     return Operation(f"save into {run}", work, steps, (RetiredError,))
 
 
@@ -93,36 +114,54 @@ def save_package(run: str, source: tuple[str, int], state: State) -> Operation:
     def work(writer: Writer) -> Any:
         return writer.store.save_package(f"{source[0]}@{source[1]}", run=run)
 
-    def steps(model: Model, seen: Shown) -> Iterator[Model]:
-        model = model.copy()
-        model.announced.add(source)
-        made = model.version(source)
-        version = Version(PACKAGE, state, made.epoch, dict(made.metrics))
-        yield from _committed(model, seen, run, version, None, None)
+    def made(model: Model) -> Version:
+        found = model.version(source)
+        return Version(PACKAGE, state, found.epoch, dict(found.metrics))
 
+    steps = [_told(source), *_committed(run, made, None, None)]
     return Operation(f"save a package into {run}", work, steps, (RetiredError,))
 
 
-def _committed(  # noqa: PLR0917 - made in two places
-    model: Model, seen: Shown, run: str, version: Version, tag: str | None, keep: int | None
-) -> Iterator[Model]:
+def _told(parent: tuple[str, int]) -> Step:
+    def step(model: Model, seen: Shown) -> None:
+        del seen
+        model.announced.add(parent)
+
+    return step
+
+
+def _committed(
+    run: str, version: Callable[[Model], Version], tag: str | None, keep: int | None
+) -> Iterator[Step]:
     """Yield what a save makes visible: the version, the settings, the tag, the pruning."""
-    model = model.copy()
-    number = len(model.runs[run].versions) + 1
-    model.runs[run].versions[number] = version
-    yield model
-    if keep is not None and model.runs[run].keep != keep:
-        model = model.copy()
+    numbers: dict[int, int] = {}
+
+    def commit(model: Model, seen: Shown) -> None:
+        del seen
+        numbers[id(model)] = len(model.runs[run].versions) + 1
+        model.runs[run].versions[numbers[id(model)]] = copy.deepcopy(version(model))
+
+    def settle(model: Model, seen: Shown) -> None:
+        del seen
         model.runs[run].keep = keep
-        yield model
+
+    def point(model: Model, seen: Shown) -> None:
+        del seen
+        assert tag is not None
+        model.runs[run].tags[tag] = numbers[id(model)]
+
+    def tidy(model: Model, seen: Shown) -> None:
+        last = model.runs[run].keep
+        if last is not None:
+            # Whether this process knows yet that the run keeps so many is its own matter.
+            _prune(model, seen, run, last, None)
+
+    yield commit
+    if keep is not None:
+        yield settle
     if tag is not None:
-        model = model.copy()
-        model.runs[run].tags[tag] = number
-        yield model
-    last = model.runs[run].keep
-    if last is not None:
-        # Whether this process knows yet that the run keeps so many is its own matter.
-        yield from _pruned(model, seen, run, last, None)
+        yield point
+    yield tidy
 
 
 def prune(run: str, last: int) -> Operation:
@@ -132,17 +171,15 @@ def prune(run: str, last: int) -> Operation:
         resumed.update(number for path, number in writer.resumed if path == run)
         return writer.store.prune(Keep(last=last), run=run)
 
-    def steps(model: Model, seen: Shown) -> Iterator[Model]:
-        yield from _pruned(model, seen, run, last, resumed)
+    def step(model: Model, seen: Shown) -> None:
+        _prune(model, seen, run, last, resumed)
 
     resumed: set[int] = set()
-    return Operation(f"prune {run} to {last}", work, steps)
+    return Operation(f"prune {run} to {last}", work, [step])
 
 
-def _pruned(
-    model: Model, seen: Shown, run: str, last: int, resumed: set[int] | None
-) -> Iterator[Model]:
-    """Yield the model as pruned, if what is seen to be retired is what may be.
+def _prune(model: Model, seen: Shown, run: str, last: int, resumed: set[int] | None) -> None:
+    """Retire in the model what is seen to be retired, if that is what may be.
 
     Args:
         model: As it was before.
@@ -158,26 +195,22 @@ def _pruned(
     must_stay = model.must_stay(run, last, resumed or ())
     may_stay = model.may_stay(run, last, live if resumed is None else resumed)
     if not gone & must_stay and live - gone <= may_stay:
-        model = model.copy()
         for number in gone:
             model.runs[run].versions[number].retired_at = model.now
-        yield model
 
 
 def tag(ref: tuple[str, int], name: str) -> Operation:
     """Point a tag at a version that is live, unless somebody retires it meanwhile."""
     run, number = ref
 
-    def steps(model: Model, seen: Shown) -> Iterator[Model]:
+    def step(model: Model, seen: Shown) -> None:
         del seen
-        model = model.copy()
         model.runs[run].tags[name] = number
-        yield model
 
     return Operation(
         f"tag {run}@{number} {name}",
         lambda writer: writer.store.tag(f"{run}@{number}", name),
-        steps,
+        [step],
         (RetiredError,),
     )
 
@@ -185,45 +218,41 @@ def tag(ref: tuple[str, int], name: str) -> Operation:
 def untag(run: str, name: str) -> Operation:
     """Take a tag away."""
 
-    def steps(model: Model, seen: Shown) -> Iterator[Model]:
+    def step(model: Model, seen: Shown) -> None:
         del seen
-        model = model.copy()
         model.runs[run].tags.pop(name, None)
-        yield model
 
-    return Operation(f"untag {run} {name}", lambda writer: writer.store.untag(name, run=run), steps)
+    return Operation(
+        f"untag {run} {name}", lambda writer: writer.store.untag(name, run=run), [step]
+    )
 
 
 def log(ref: tuple[str, int], metrics: Mapping[str, float]) -> Operation:
     """Record a version's metrics later."""
     run, number = ref
 
-    def steps(model: Model, seen: Shown) -> Iterator[Model]:
+    def step(model: Model, seen: Shown) -> None:
         del seen
-        model = model.copy()
         model.version(ref).metrics.update(metrics)
-        yield model
 
     return Operation(
         f"log of {run}@{number}",
         lambda writer: writer.store.log(f"{run}@{number}", dict(metrics)),
-        steps,
+        [step],
     )
 
 
 def log_epoch(run: str, epoch: int, loss: float) -> Operation:
     """Record the metrics of an epoch without weights."""
 
-    def steps(model: Model, seen: Shown) -> Iterator[Model]:
+    def step(model: Model, seen: Shown) -> None:
         del seen
-        model = model.copy()
         model.runs[run].logged.append((epoch, loss))
-        yield model
 
     return Operation(
         f"log of an epoch of {run}",
         lambda writer: writer.store.run(run).log(epoch=epoch, train_loss=loss),
-        steps,
+        [step],
     )
 
 
@@ -231,16 +260,14 @@ def note(ref: tuple[str, int], text: str | None) -> Operation:
     """Note something about a version."""
     run, number = ref
 
-    def steps(model: Model, seen: Shown) -> Iterator[Model]:
+    def step(model: Model, seen: Shown) -> None:
         del seen
-        model = model.copy()
         model.version(ref).note = text
-        yield model
 
     return Operation(
         f"note of {run}@{number}",
         lambda writer: writer.store.note(f"{run}@{number}", text),
-        steps,
+        [step],
     )
 
 
@@ -248,16 +275,14 @@ def undelete(ref: tuple[str, int]) -> Operation:
     """Bring a version back; what happens meanwhile may make it too late."""
     run, number = ref
 
-    def steps(model: Model, seen: Shown) -> Iterator[Model]:
+    def step(model: Model, seen: Shown) -> None:
         del seen
-        model = model.copy()
         model.version(ref).retired_at = None
-        yield model
 
     return Operation(
         f"undelete {run}@{number}",
         lambda writer: writer.store.undelete(f"{run}@{number}"),
-        steps,
+        [step],
         (RetiredError,),
     )
 
@@ -273,8 +298,4 @@ def can_be_undeleted(model: Model, ref: tuple[str, int]) -> bool:
 def collect() -> Operation:
     """Delete what nobody needs: nobody sees a difference."""
 
-    def steps(model: Model, seen: Shown) -> Iterator[Model]:
-        del seen
-        yield model
-
-    return Operation("collect", lambda writer: writer.store.collect(), steps)
+    return Operation("collect", lambda writer: writer.store.collect(), [])

@@ -9,7 +9,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.prove.state_machine.rules import MACHINES
 
 SHORT = settings(
-    max_examples=12,
+    max_examples=10,
     stateful_step_count=18,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
