@@ -415,3 +415,25 @@ def test_the_folder_is_made_only_where_it_is_ours(tmp_path):
     with ours.reading() as connection:
         assert stores(connection) == []
     ours.close()
+
+
+def test_tables_that_another_process_made_meanwhile_are_taken_as_they_are(tmp_path, monkeypatch):
+    url = parse_url(f"sqlite:///{tmp_path}/catalog.sqlite3")
+    slow, fast, begin = (
+        Database(url, timeout_s=5),
+        Database(url, timeout_s=5),
+        Database._transaction,
+    )
+
+    def overtaken(self, *, writing):
+        if self is slow and writing:
+            monkeypatch.undo()
+            with fast.writing():
+                pass
+        return begin(self, writing=writing)
+
+    monkeypatch.setattr(Database, "_transaction", overtaken)
+    with slow.writing() as connection:
+        assert revisions.revision(connection) == revisions.HEAD
+    slow.close()
+    fast.close()

@@ -231,7 +231,7 @@ CATALOG = [
         "                if found is None:",
         "            with self._transaction(writing=True) as connection:\n"
         "                if found is None:",
-        by="tests/catalog/test_index.py::test_rebuilding_gives_the_same_rows",
+        by="tests/catalog/test_engine.py::test_tables_that_another_process_made_meanwhile_are_taken_as_they_are",
     ),
     Mutant(
         "one connection a process",
@@ -275,14 +275,14 @@ CATALOG = [
         "catalog/changes.py",
         "    if new and new[0].number > following:\n        return False\n",
         "",
-        by="tests/catalog/test_changes.py::test_removing_a_store_leaves_the_others",
+        by="tests/catalog/test_changes.py::test_a_batch_whose_beginning_was_removed_meanwhile_adds_nothing",
     ),
     Mutant(
         "no entry is indexed before the one that precedes it",
         "catalog/changes.py",
         "    if entries and entries[0].number > state.next_entry:\n        return False\n",
         "",
-        by="tests/catalog/test_changes.py::test_removing_a_store_leaves_the_others",
+        by="tests/catalog/test_changes.py::test_a_batch_whose_beginning_was_removed_meanwhile_adds_nothing",
     ),
     Mutant(
         "another save under an indexed number",
