@@ -110,3 +110,13 @@ def test_a_catalog_that_still_has_the_entry_brings_it_back(tmp_path):
     shutil.copytree(place, tmp_path / "copy", ignore=shutil.ignore_patterns("*.sqlite3*"))
     with Store(tmp_path / "copy") as copy:
         assert copy.get("digits@second").version == 1
+
+
+@pytest.mark.parametrize("chosen", [{}, {"run": "digits"}, {"ref": ["digits@1", "digits@3"]}])
+def test_what_is_there_can_be_copied_to_go_on_with(store, tmp_path, chosen):
+    with pytest.warns(FallbackWarning, match="without what was recorded later in run 'digits'"):
+        store.copy_to(tmp_path / "copy", **chosen)
+
+    with Store(tmp_path / "copy") as copy:
+        assert [entry.epoch for entry in copy.history("digits")] in ([0, 1, 2], [0, 2])
+        assert copy.get("digits@first").epoch == 0

@@ -54,6 +54,13 @@ class Lookup:
                 raise error
         return found
 
+    def salvageable_paths(self, run: str | None) -> list[str]:
+        """Return the paths of the runs that are meant, with a warning of each damaged journal."""
+        found = self._found(run)
+        for path in found:
+            self._warn_of_broken(path)
+        return found
+
     def _found(self, run: str | None) -> list[str]:
         """Return the paths of the runs that are meant, whatever their journals are like."""
         if run is not None and not is_glob(run):

@@ -89,7 +89,7 @@ def options(
 ) -> None:
     """Look into stores of PyTorch checkpoints, on a folder or in a bucket.
 
-    Nothing here loads weights or saves a version. Exit codes: 0 done, 1 failed, 2 the command is
+    Nothing here trains or loads a model. Exit codes: 0 done, 1 failed, 2 the command is
     wrong.
     """
 

@@ -66,6 +66,9 @@ def choose(
 ) -> list[Choice]:
     """Return what is to be copied.
 
+    A run whose journal is damaged is copied all the same, with a warning: without what was recorded
+    later from the damage on, a copy is what is left to go on with.
+
     Args:
         source: The store that is copied from.
         run: Runs or globs over runs.
@@ -88,9 +91,8 @@ def choose(
         versions = chosen.setdefault(record.path, set())
         if versions is not None:
             versions.add(record.version)
-    paths = [path for each in runs for path in lookup.paths(each)]
-    if not runs and not refs:
-        paths = source.catalog.discover()
+    names = runs if runs or refs else source.catalog.discover()
+    paths = [path for each in names for path in lookup.salvageable_paths(each)]
     for path in paths:
         chosen[path] = None
     return [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from ckptstore.errors import (
     ArgumentError,
     CopyWarning,
     IntegrityError,
+    JournalDamagedError,
     NotAStoreError,
     RetiredError,
     warn,
@@ -170,7 +171,8 @@ class _Copying:
     def _known(self, path: str) -> dict[int, Identity]:
         """Return the versions of a run of this store."""
         if path not in self._identities:
-            self._source.catalog.sync(path)
+            with suppress(JournalDamagedError):  # the choice warned of it
+                self._source.catalog.sync(path)
             found = self._source.catalog.identities(path)
             self._identities[path] = {each.version: each for each in found}
         return self._identities[path]
@@ -322,7 +324,8 @@ class _Copying:
         return None if found is None else Parent(arrivals.run, found.version, found.save_id)
 
     def _check_live(self, item: Item) -> None:
-        self._source.catalog.sync(item.path)
+        with suppress(JournalDamagedError):
+            self._source.catalog.sync(item.path)
         facts = self._source.catalog.version_facts(item.path, item.identity.version)
         if facts is not None:
             check_live(item.ref, facts)
