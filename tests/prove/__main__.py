@@ -102,7 +102,7 @@ PROOFS = [
     Proof(
         "state_machine",
         summed("{} stores, {} steps, {} crashes, {} interleavings, {} loads", 0, 1, 2, 3, 6),
-        ("--examples", "60"),
+        ("--examples", "40"),
         ("--hours", "2"),
     ),
     Proof(
