@@ -21,15 +21,16 @@ from ckptstore.format.layout import STORE_KEY, file_key, pack_key, run_path
 from ckptstore.format.manifest import Head
 from ckptstore.format.store_facts import StoreFacts, decode_store
 from ckptstore.manifest import open_manifest
-from ckptstore.saving.journaling import Decide
+from ckptstore.saving.journaling import Decide, noting
 from ckptstore.saving.moment import Moment
-from ckptstore.saving.run_journal import noting
 from ckptstore.storage.base import Storage
 from ckptstore.upkeep.clock import storage_now
 from ckptstore.upkeep.inventory import Noted, read_journal
 
 Append = Callable[[Decide], Entry | None]
 """Appends what is decided to the run's journal: :func:`ckptstore.saving.journaling.append`."""
+
+UNJUDGED = "whether that was in time is unknown: verify() says whether its data are all there"
 
 
 def undelete(storage: Storage, run: str, version: int, append: Append) -> bool:
@@ -55,10 +56,17 @@ def undelete(storage: Storage, run: str, version: int, append: Append) -> bool:
     begun = Moment.now()
     facts = _store_facts(storage)
     attempt = _Attempt(storage, run, version, facts, _now(storage), begun)
-    undeleted = append(attempt.decide)
+    try:
+        undeleted = append(attempt.decide)
+    except BaseException as error:
+        if attempt.is_decided:
+            # The entry may have been made, and only what followed it have failed.
+            error.add_note(f"ckptstore: {attempt.ref} may be undeleted, and {UNJUDGED}")
+        raise
     if undeleted is None:
         return False
-    why = attempt.late()
+    with noting(f"{attempt.ref} is undeleted, and {UNJUDGED}"):
+        why = attempt.late()
     if why is not None:
         with noting(f"{attempt.ref} was undeleted too late ({why}) and is not retired again yet"):
             append(attempt.take_back)
@@ -89,6 +97,8 @@ class _Attempt:
         self._now = now
         self._begun = begun
         self._until = now
+        self.is_decided = False
+        """Whether an entry was given that undeletes it."""
 
     def decide(self, facts: Facts, time: datetime, writer: UUID) -> Entry | None:
         """Return the entry that undeletes the version, None if it is not retired.
@@ -97,6 +107,7 @@ class _Attempt:
             RetiredError: It is too late.
             IntegrityError: Something of the version is damaged or gone.
         """
+        self.is_decided = False
         known = facts.versions.get(self._version)
         if known is None or known.retired is None:
             return None
@@ -117,6 +128,7 @@ class _Attempt:
                 known.retired, f"it could be undeleted until {format_time(self._until)}"
             )
         _check_data(self._storage, open_manifest(self._storage, self._run, self._version).head)
+        self.is_decided = True
         return UndeleteEntry((self._version,), time, writer)
 
     def late(self) -> str | None:
@@ -124,8 +136,13 @@ class _Attempt:
 
         The entry is older than the time that is asked for here. So if that is in time, every
         collection that finds the version retired for a grace period finds the entry too.
+
+        Where the storage can't be asked any more, this process's own clocks say how long it took.
         """
-        now = _now(self._storage)
+        try:
+            now = _now(self._storage)
+        except StorageError:
+            now = self._now
         # The storage's clock may have stood still; so this process's own clocks count as well.
         passed = timedelta(seconds=self._begun.elapsed_s())
         latest = max(now, self._now + passed)

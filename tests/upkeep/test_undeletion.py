@@ -245,6 +245,58 @@ def test_one_that_cannot_be_taken_back_says_so(history):
     assert "not retired again" in raised.value.__notes__[0]
 
 
+def without_a_clock(history, error):
+    """Let the storage tell its time once, and then fail."""
+    create, asked = history.storage.create, []
+
+    def failing(key, data):
+        if key.startswith("clock/"):
+            asked.append(key)
+            if len(asked) > 1:
+                raise error
+        create(key, data)
+
+    history.storage.create = failing
+
+
+@pytest.mark.parametrize("took", [HALF - DAY, HALF - DAY + SECOND])
+def test_where_the_storage_tells_no_time_afterwards_our_own_clocks_do(history, monkeypatch, took):
+    clocks = ProcessClocks(monkeypatch)
+    without_a_clock(history, StorageError("the connection broke"))
+    history.wait(DAY)
+    if took <= HALF - DAY:
+        assert late(history, lambda: clocks.pass_by(took))
+        assert not is_retired(history)
+    else:
+        with pytest.raises(LateCommitError, match="retired again"):
+            late(history, lambda: clocks.pass_by(took))
+        assert is_retired(history)
+
+
+def test_one_that_was_interrupted_before_it_was_judged_says_so(history):
+    without_a_clock(history, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt) as raised:
+        back(history)
+    assert "Digits@1 is undeleted, and whether that was in time" in raised.value.__notes__[0]
+
+
+def test_one_whose_entry_may_have_been_made_says_so(history):
+    def append(decide):
+        history.append(decide)
+        raise StorageError("the connection broke")
+
+    with pytest.raises(StorageError, match="broke") as raised:
+        back(history, append)
+    assert "Digits@1 may be undeleted, and whether" in raised.value.__notes__[0]
+
+
+def test_one_that_was_refused_says_nothing_of_the_kind(history):
+    history.wait(HALF + SECOND)
+    with pytest.raises(RetiredError) as raised:
+        back(history)
+    assert not hasattr(raised.value, "__notes__")
+
+
 def test_whoever_loses_the_race_for_the_entry_decides_again(history):
     """Undeleted and retired again meanwhile: the new retirement is the one that counts."""
     history.wait(HALF)
