@@ -56,6 +56,19 @@ def test_what_was_swept_away_meanwhile_tells_none(monkeypatch):
     assert storage_now(storage) is None
 
 
+def test_an_attempt_that_landed_unseen_tells_the_time_and_is_removed(monkeypatch):
+    """The reply to it was lost on the way, and the next attempt is told that it is there."""
+    storage, real = DictStorage(), DictStorage.create
+
+    def create(self, key, data):
+        real(self, key, data)
+        raise FileExistsError(key)
+
+    monkeypatch.setattr(DictStorage, "create", create)
+    assert storage_now(storage) == storage.now
+    assert storage.objects == {}
+
+
 @pytest.mark.parametrize("operation", ["create", "written_at"])
 def test_a_storage_that_fails_is_no_clock_and_nothing_is_left(operation):
     inner = DictStorage()
