@@ -63,15 +63,15 @@ def _local(table: Table, folder: Path, every: int) -> None:
     for verb in VERBS:
         ends: Counter[str] = Counter()
         for fault in FAULTS:
-            count, answer = place.calls(verb, fault)
+            without = place.calls(verb, fault)
             for always in ALWAYS:
                 ends += table.row(
                     "a folder",
                     verb.name,
                     f"{fault.name}{' from then on' if always else ''}",
-                    range(1, count + 1, every),
-                    lambda at, verb=verb, fault=fault, always=always, answer=answer: local.case(
-                        place, verb, fault, at, always=always, answer=answer
+                    range(1, without.count + 1, every),
+                    lambda at, verb=verb, fault=fault, always=always, without=without: local.case(
+                        place, verb, fault, at, always=always, without=without
                     ),
                 )
         _row("a folder", verb.name, ends)
@@ -82,15 +82,15 @@ def _remote(table: Table, every: int) -> None:
     for verb in VERBS:
         ends: Counter[str] = Counter()
         for fault in REMOTE_FAULTS:
-            count, answer = place.calls(verb, fault)
+            without = place.calls(verb, fault)
             for always in ALWAYS:
                 ends += table.row(
                     "S3",
                     verb.name,
                     f"{fault.name}{' from then on' if always else ''}",
-                    range(1, count + 1, every),
-                    lambda at, verb=verb, fault=fault, always=always, answer=answer: remote.case(
-                        place, verb, fault, at, always=always, answered=answer
+                    range(1, without.count + 1, every),
+                    lambda at, verb=verb, fault=fault, always=always, without=without: remote.case(
+                        place, verb, fault, at, always=always, without=without
                     ),
                 )
         _row("S3", verb.name, ends)

@@ -10,7 +10,24 @@ import itertools
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from ckptstore.storage.s3 import S3Storage
 from tests.storage.s3_faults import answer, taken
+
+PART_BYTES = 2048
+"""Small, so that even a small state takes several parts."""
+
+
+def storage_in(request: Any, folder: str = "prefix") -> S3Storage:
+    """Return a storage whose requests go to *request*; it waits between no attempts."""
+    storage = S3Storage(
+        f"bucket/{folder}",
+        f"s3://bucket/{folder}",
+        {"key": "x", "secret": "x"},
+        part_bytes=PART_BYTES,
+        retry_delays_s=(0, 0, 0, 0),
+    )
+    storage.client.request = request  # type: ignore[method-assign] # in S3's place
+    return storage
 
 
 class Body:

@@ -78,11 +78,11 @@ class Failing:
 
     Args:
         fault: How.
-        at: Which, counted from 1; None counts alone.
+        at: Which, counted from 1.
         always: Whether all later ones fail too.
     """
 
-    def __init__(self, fault: Fault, at: int | None, *, always: bool) -> None:
+    def __init__(self, fault: Fault, at: int, *, always: bool) -> None:
         self._fault = fault
         self._at = at
         self._always = always
@@ -93,9 +93,7 @@ class Failing:
         if not self._fault.hits(call):
             return do()
         self.count += 1
-        if self._at is None or not (
-            self.count == self._at or (self._always and self.count > self._at)
-        ):
+        if not (self.count == self._at or (self._always and self.count > self._at)):
             return do()
         self.hit.append(call)
         return self._fault.fail(call, do)

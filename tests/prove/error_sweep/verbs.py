@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ckptstore import Keep, Store
+from ckptstore.format.layout import FILES_FOLDER, PACKS_FOLDER, pack_key
+from ckptstore.storage.s3 import S3Storage
+from tests.faults import store_on
 from tests.loading.trainings import Net, Training, frozen
-from tests.prove.states import RUN, save
+from tests.prove.error_sweep.bucket import storage_in
+from tests.prove.kill.operations import months_later
+from tests.prove.states import RUN, entries, is_right, opened, save, tags_of
+from tests.upkeep.copies import is_indexed_rightly
 
 NET = "net"
 
@@ -29,6 +37,16 @@ class Verb:
     """The versions that may be retired afterwards, or no longer be."""
     in_nothing: bool = False
     """Whether it begins where there is no store."""
+    in_months: bool = False
+    """Whether all that is there is older than the grace period when it is done."""
+    after: Callable[[Store], Any] = lambda _: None
+    """Done when nothing fails any more: it raises where the verb left what it must not leave."""
+
+
+def do(verb: Verb, store: Store) -> Any:
+    """Do a verb, at its time."""
+    with months_later() if verb.in_months else nullcontext():
+        return verb.do(store)
 
 
 def _package(store: Store) -> Any:
@@ -71,6 +89,54 @@ def _undelete(store: Store) -> Any:
     return store.undelete(f"{RUN}@2").ref
 
 
+def _rerun_of_collect_finishes(store: Store) -> None:
+    """All that nobody names is gone then, and nothing else."""
+    with months_later():
+        store.collect()
+    there = {
+        each.key for kind in (PACKS_FOLDER, FILES_FOLDER) for each in store._storage.walk(kind)
+    }
+    live = [each for each in store.history() if each.retired is None]
+    named = {pack_key(pack.save_id, pack.number) for each in live for pack in each.head.packs}
+    assert there == named, f"{there - named} stay, and {named - there} are gone"
+    assert not list(store._storage.leftovers())
+
+
+def beside(store: Store) -> Store:
+    """Open the store that is copied to: another folder, or prefix of the same bucket."""
+    storage = store._storage
+    if isinstance(storage, S3Storage):
+        return store_on(storage_in(storage.client.request, "beside"))
+    return opened(Path(store.url).with_name("beside"))
+
+
+def _copy(store: Store) -> Any:
+    with beside(store) as other:
+        return store.copy_to(other).copied
+
+
+def _rerun_of_copy_completes(store: Store) -> None:
+    """Each version is there once then, bit for bit, with its tags."""
+    with beside(store) as other:
+        left = store.copy_to(other).left
+        assert not left, f"left out: {left}"
+        found, damaged = entries(other)
+        assert not damaged, f"visible in the copy and not whole: {damaged}"
+        assert all(map(is_right, found)), "the copy holds something else"
+        assert sorted(each.epoch for each in found) == [1, 2, 3], "not once each in the copy"
+        tags = _tagged_epochs(entries(store)[0])
+        assert _tagged_epochs(found) == tags, f"tags of the copy: {tags_of(found)}"
+
+
+def _tagged_epochs(found: list[Any]) -> dict[str, int]:
+    """Where tags point, by what was saved: what could not be read at first has a later number."""
+    return {tag: each.epoch for each in found for tag in each.tags}
+
+
+def _index_is_right(store: Store) -> None:
+    assert is_indexed_rightly(store), "an index built anew says something else"
+
+
 def _verify(store: Store) -> Any:
     return [str(each) for each in store.verify(deep=False).findings]
 
@@ -92,7 +158,17 @@ VERBS: Sequence[Verb] = (
     Verb("note", lambda s: s.note(f"{RUN}@1", "odd"), writes=True),
     Verb("prune", _prune, writes=True, retires=frozenset({2})),
     Verb("undelete", _undelete, _prune, writes=True, retires=frozenset({2})),
-    Verb("collect", lambda s: s.collect().deleted, _prune, writes=True),
+    Verb(
+        "collect",
+        lambda s: s.collect(),
+        _prune,
+        writes=True,
+        in_months=True,
+        after=_rerun_of_collect_finishes,
+    ),
+    Verb("collect, too early", lambda s: s.collect().deleted, _prune, writes=True),
+    Verb("copy_to", _copy, after=_rerun_of_copy_completes),
+    Verb("reindex", lambda s: s.reindex(), after=_index_is_right),
     Verb("verify", _verify),
     Verb("load", _load),
     Verb("load_best", _load_best),

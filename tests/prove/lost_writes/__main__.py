@@ -9,7 +9,13 @@ import time
 from pathlib import Path
 
 from tests.prove.lost_writes.checking import PUBLISHING, Figures, ViolationError, out
-from tests.prove.lost_writes.scenarios import EVERYTHING, SAVES, fail_and_lose, lose
+from tests.prove.lost_writes.scenarios import (
+    EVERYTHING,
+    SAVES,
+    clean_up_and_lose,
+    fail_and_lose,
+    lose,
+)
 
 
 def main() -> int:
@@ -29,6 +35,13 @@ def main() -> int:
                 continue
             total.add(figures)
             _row(f"files are published by {how}", figures)
+            try:
+                figures = clean_up_and_lose(Path(name) / f"clean {how}", how, options.limit)
+            except ViolationError as error:
+                violations.append(f"cleaning up, {how}: {error}")
+                continue
+            total.add(figures)
+            _row(f"the same, cleaning up, by {how}", figures)
         after_failures, failing = Figures(), 0
         while True:
             failing += 1

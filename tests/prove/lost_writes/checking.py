@@ -15,6 +15,8 @@ from ckptstore.errors import IntegrityError
 from ckptstore.format.layout import STORE_KEY
 from ckptstore.format.store_facts import decode_store
 from ckptstore.storage import durable
+from tests.prove.independent import orphans, read_store
+from tests.prove.kill.operations import months_later
 from tests.prove.lost_writes.disk import Disk, Tree
 from tests.prove.lost_writes.recording import STORE, Known, Recorded
 from tests.prove.states import (
@@ -55,6 +57,7 @@ def check_states(
     *,
     limit: int,
     counts: Callable[[int], bool] = lambda _: True,
+    collects: bool = False,
 ) -> Figures:
     """Build every state that a power loss may leave, and check it.
 
@@ -63,6 +66,7 @@ def check_states(
         folder: An empty folder to build in.
         limit: How many states of each prefix are built at most.
         counts: Whether the state after so many operations is looked at.
+        collects: As for `check`.
 
     Raises:
         ViolationError: It says after which operation, and what was left.
@@ -85,6 +89,7 @@ def check_states(
                     after,
                     failed=recorded.failed > 0,
                     in_place=recorded.in_place,
+                    collects=collects,
                 )
             except Exception as error:
                 last = recorded.operations[count - 1] if count else "nothing"
@@ -93,7 +98,13 @@ def check_states(
 
 
 def check(
-    folder: Path, before: Known, after: Known, *, failed: bool = False, in_place: bool = False
+    folder: Path,
+    before: Known,
+    after: Known,
+    *,
+    failed: bool = False,
+    in_place: bool = False,
+    collects: bool = False,
 ) -> int:
     """Check one store.
 
@@ -103,6 +114,7 @@ def check(
         after: What that step makes it.
         failed: Whether an earlier step failed, so that more may be there than was acknowledged.
         in_place: Whether files are created in place, where one that is not whole is no version.
+        collects: Whether a collection months later is checked as well.
 
     Returns:
         How many loads were compared bit by bit.
@@ -114,10 +126,14 @@ def check(
         # Torn in place is damage where its end is there: never loaded, and its number is spent.
         assert in_place or not damaged, f"visible though it is not whole: {damaged}"
         epochs = {each.version: each.epoch for each in found}
-        lost = before.versions.items() - epochs.items()
+        lost = {
+            each
+            for each in before.versions.items() - epochs.items()
+            if each[0] not in after.retired  # being retired by the step under way
+        }
         assert not lost, f"lost (version, epoch): {sorted(lost)}"
         more = epochs.keys() - before.versions.keys() - after.versions.keys()
-        assert failed or not more, f"nobody saved versions {sorted(more)}"
+        assert failed or not more, f"nobody saved, or undeleted, versions {sorted(more)}"
         for each in found:
             assert is_right(each), f"{each.ref} is not what was saved as epoch {each.epoch}"
         tags = tags_of(found)
@@ -132,7 +148,20 @@ def check(
         made = save(store, NEXT_EPOCH)
         assert made.version > max(epochs, default=0), f"{made.ref} is saved a second time"
         assert is_right(store.get(made.ref)), f"{made.ref}, saved after the loss, is not right"
-    return len(found) + 1
+        if not collects:
+            return len(found) + 1
+        _check_collection(store, folder)
+    return 2 * (len(found) + 1)
+
+
+def _check_collection(store: Store, folder: Path) -> None:
+    """Collect what came back: nothing that a live version names goes, and nothing else stays."""
+    with months_later():
+        store.collect()
+    found, _ = entries(store)
+    assert all(map(is_right, found)), "a collection after the loss took a live version's data"
+    left = orphans(folder, read_store(folder, collected=True))
+    assert not left, f"a collection after the loss left {left}"
 
 
 def _is_torn(path: Path) -> bool:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ckptstore import Store
+from ckptstore import Keep, Store
 from ckptstore.errors import DurabilityError
 from tests.prove.calls import Call, Calls
+from tests.prove.kill.operations import months_later
 from tests.prove.lost_writes.disk import Link, Make, Operation, Rename, Sync, Unlink, Write
 from tests.prove.states import RUN, entries, opened, quietly, save, tags_of
 
 STORE = "store"
-Step = Callable[[Store], Any]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,19 @@ class Known:
     """What the user of a store may rely on by then."""
 
     versions: dict[int, int] = field(default_factory=dict)
-    """The epoch of each version whose save had returned."""
+    """The epoch of each version whose save had returned and that is not retired."""
     tags: dict[str, int] = field(default_factory=dict)
+    retired: dict[int, int] = field(default_factory=dict)
+    """The epoch of each that is."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a store's user, and what he may rely on once it returned."""
+
+    do: Callable[[Store], Any]
+    then: Callable[[Known, Any], Known]
+    """Takes what was known before and what was returned."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +106,11 @@ def record(folder: Path, steps: Sequence[Step], *, failing: int | None = None) -
     with quietly(), Calls(folder, recorder):
         for step in steps:
             try:
-                done = step(store)
+                done = step.do(store)
             except DurabilityError:
                 failed += 1
                 continue
-            last = known[-1][1]
-            versions, tags = dict(last.versions), dict(last.tags)
-            if done is not None:
-                versions[done.version] = done.epoch
-            tags |= _tags(done, step)
-            known.append((len(recorder.operations), Known(versions, tags)))
+            known.append((len(recorder.operations), step.then(known[-1][1], done)))
     found, _ = entries(store)
     last = known[-1][1]
     assert last.versions.items() <= {each.version: each.epoch for each in found}.items()
@@ -114,25 +120,61 @@ def record(folder: Path, steps: Sequence[Step], *, failing: int | None = None) -
     return Recorded(recorder.operations, known, recorder.syncs, failed, in_place)
 
 
-def _tags(done: Any, step: Step) -> dict[str, int]:
-    return dict.fromkeys(done.tags, done.version) if done is not None else step.tags  # type: ignore[attr-defined] # set by `tagging`
+def _saved(known: Known, entry: Any) -> Known:
+    versions = known.versions | {entry.version: entry.epoch}
+    return replace(
+        known, versions=versions, tags=known.tags | dict.fromkeys(entry.tags, entry.version)
+    )
 
 
 def saving(epoch: int, **options: Any) -> Step:
     """Return the step that saves an epoch."""
-    return lambda store: save(store, epoch, **options)
+    return Step(lambda store: save(store, epoch, **options), _saved)
 
 
 def packaging(version: int) -> Step:
     """Return the step that makes a package of a version."""
-    return lambda store: store.save_package(f"{RUN}@{version}")
+    return Step(lambda store: store.save_package(f"{RUN}@{version}"), _saved)
 
 
 def tagging(name: str, version: int) -> Step:
     """Return the step that sets a tag."""
+    return Step(
+        lambda store: store.tag(f"{RUN}@{version}", name),
+        lambda known, _: replace(known, tags=known.tags | {name: version}),
+    )
 
-    def step(store: Store) -> None:
-        store.tag(f"{RUN}@{version}", name)
 
-    step.tags = {name: version}  # type: ignore[attr-defined] # read by `record`
-    return step
+def pruning(keep: Keep) -> Step:
+    """Return the step that retires what *keep* does not keep."""
+
+    def then(known: Known, pruned: Any) -> Known:
+        gone = {number for each in pruned for number in each.retired}
+        return replace(
+            known,
+            versions={each: epoch for each, epoch in known.versions.items() if each not in gone},
+            retired=known.retired | {each: known.versions[each] for each in gone},
+        )
+
+    return Step(lambda store: store.prune(keep, run=RUN), then)
+
+
+def undeleting(version: int) -> Step:
+    """Return the step that makes a retired version live again."""
+
+    def then(known: Known, _: Any) -> Known:
+        rest = {each: epoch for each, epoch in known.retired.items() if each != version}
+        back = {version: known.retired[version]}
+        return replace(known, versions=known.versions | back, retired=rest)
+
+    return Step(lambda store: store.undelete(f"{RUN}@{version}"), then)
+
+
+def collecting() -> Step:
+    """Return the step that deletes what has been retired for months."""
+
+    def collect(store: Store) -> None:
+        with months_later():
+            store.collect()
+
+    return Step(collect, lambda known, _: known)

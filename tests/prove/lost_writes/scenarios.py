@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ckptstore import Keep
 from tests.prove.lost_writes.checking import Figures, check_states, publishing
 from tests.prove.lost_writes.recording import (
     Recorded,
     Step,
+    collecting,
     packaging,
+    pruning,
     record,
     saving,
     tagging,
+    undeleting,
 )
 
 EVERYTHING: Sequence[Step] = (
@@ -23,14 +27,40 @@ EVERYTHING: Sequence[Step] = (
     tagging("prod", 2),
     saving(3),
 )
+CLEANING_UP: Sequence[Step] = (
+    saving(1),
+    saving(2),
+    saving(3),
+    pruning(Keep(last=1)),
+    undeleting(1),
+    collecting(),
+    saving(4),
+)
+"""Versions 1 and 2 are retired, 1 is brought back, and 2 is deleted."""
 SAVES: Sequence[Step] = (saving(1), saving(2, tags=["last"]), saving(3))
 
 
-def lose(folder: Path, how: str, steps: Sequence[Step], limit: int) -> Figures:
-    """Check every state after every operation of *steps*."""
+def lose(folder: Path, how: str, steps: Sequence[Step], limit: int, *, every: int = 1) -> Figures:
+    """Check every state after every operation of *steps*, or after every n-th."""
     with publishing(how):
         recorded = _record(folder, steps)
-        return check_states(recorded, folder / "left", limit=limit)
+        return check_states(
+            recorded, folder / "left", limit=limit, counts=lambda count: count % every == 0
+        )
+
+
+def clean_up_and_lose(folder: Path, how: str, limit: int, *, every: int = 1) -> Figures:
+    """Check every state from the first retirement on, or every n-th, and collect in each."""
+    with publishing(how):
+        recorded = _record(folder, CLEANING_UP)
+        saved = recorded.known[3][0]
+        return check_states(
+            recorded,
+            folder / "left",
+            limit=limit,
+            counts=lambda count: count >= saved and (count - saved) % every == 0,
+            collects=True,
+        )
 
 
 def fail_and_lose(

@@ -14,7 +14,7 @@ from ckptstore.storage import durable
 from tests.prove.lost_writes.checking import ViolationError, check_states
 from tests.prove.lost_writes.disk import Disk, Link, Make, Sync, Unlink, Write
 from tests.prove.lost_writes.recording import Recorded, record, saving, tagging
-from tests.prove.lost_writes.scenarios import SAVES, fail_and_lose, lose
+from tests.prove.lost_writes.scenarios import SAVES, clean_up_and_lose, fail_and_lose, lose
 
 STEPS = {
     "link": (saving(1), saving(2, tags=["last"])),
@@ -25,11 +25,26 @@ STEPS = {
 
 @pytest.mark.parametrize("how", STEPS)
 def test_a_power_loss_takes_nothing_that_was_saved(tmp_path, how):
-    figures = lose(tmp_path, how, STEPS[how], limit=3)
+    figures = lose(tmp_path, how, STEPS[how], limit=3, every=2)
 
-    assert figures.operations > 25
+    assert figures.operations > 12
     assert figures.states > figures.operations
     assert figures.loads > figures.operations
+
+
+@pytest.mark.parametrize(("how", "every"), [("link", 3), ("in place", 7)])
+def test_a_power_loss_while_cleaning_up_takes_nothing_that_is_live(tmp_path, how, every):
+    figures = clean_up_and_lose(tmp_path, how, limit=2, every=every)
+
+    assert figures.operations > 50 / every
+    assert figures.states > figures.operations
+
+
+def test_the_proof_notices_data_that_go_before_the_retirement_is_sure(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "sync_folder", without("sync_folder"))
+
+    with pytest.raises(ViolationError, match=r"(?s)after .*left:"):
+        clean_up_and_lose(tmp_path, "link", limit=2)
 
 
 @pytest.mark.parametrize("failing", range(1, 23, 5))
