@@ -117,7 +117,7 @@ def test_a_retired_version_has_its_row_and_takes_no_tag_and_no_load(store):
     found = store.history()[0]
     assert found.retired.reason == "not kept"
     assert found.metadata["retired"]["reason"] == "not kept"
-    assert "not kept" in repr(store.history())
+    assert "retired (UTC)" in repr(store.history())
     for use in (
         lambda: store.tag(1, "prod"),
         lambda: store.get(1).state("model"),

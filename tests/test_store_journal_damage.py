@@ -9,13 +9,16 @@ from torch import nn
 
 from ckptstore import Keep, Store
 from ckptstore.errors import (
+    CatalogWarning,
     CollectionRefusedError,
     FallbackWarning,
     JournalDamagedError,
     RunWarning,
     SettingsWarning,
+    VersionNotFoundError,
 )
 from ckptstore.format.layout import journal_key
+from tests.faults import Failing, store_on
 
 CONFIG = {"in_features": 2, "out_features": 2}
 
@@ -120,3 +123,55 @@ def test_what_is_there_can_be_copied_to_go_on_with(store, tmp_path, chosen):
     with Store(tmp_path / "copy") as copy:
         assert [entry.epoch for entry in copy.history("digits")] in ([0, 1, 2], [0, 2])
         assert copy.get("digits@first").epoch == 0
+
+
+def end_of_the_journal_gone(place, *, names):
+    with Store(place, run="digits") as store:
+        store.save(nn.Linear(2, 2), epoch=0, model_config=CONFIG)
+        for name in names:
+            store.tag("digits@1", name)
+    (place / journal_key("digits", len(names))).unlink()
+
+
+def test_a_journal_that_was_rolled_back_is_indexed_anew_before_anything_is_written(tmp_path):
+    end_of_the_journal_gone(tmp_path / "store", names=["first", "second"])
+
+    with Store(tmp_path / "store", run="digits") as store:
+        with pytest.warns(CatalogWarning, match="last journal entry indexed, is gone"):
+            store.tag("digits@1", "third")
+        assert store.get("digits@third").version == 1
+        with pytest.raises(VersionNotFoundError):
+            store.get("digits@second")
+        assert store.verify().ok
+    assert (tmp_path / "store" / journal_key("digits", 2)).exists()
+
+
+def test_every_process_notices_a_hole_not_only_the_first(folder):
+    for _ in range(3):
+        with Store(folder, run="digits") as store, pytest.raises(JournalDamagedError):
+            store.best(run="digits")
+        with Store(folder) as store, pytest.raises(JournalDamagedError):
+            store.best(run="dig*")
+
+
+def test_nothing_is_shared_with_versions_whose_retirement_is_unknown(folder):
+    with Store(folder, run="digits") as store:
+        model = nn.Linear(2, 2)
+        with pytest.warns(FallbackWarning):
+            store.resume(model)
+        with pytest.warns(RunWarning):
+            assert store.save(model, epoch=3, model_config=CONFIG).new_bytes > 0
+
+
+def test_an_entry_that_is_there_is_recorded_whatever_the_next_look_says(tmp_path):
+    inner = Store(tmp_path / "store", catalog="sqlite://")._storage
+    failing = Failing(inner)
+    store = store_on(failing, run="digits")
+    store.save(nn.Linear(2, 2), epoch=0, model_config=CONFIG)
+    store.tag("digits@1", "first")
+    failing.only, failing.count, failing.at, failing.always = {"read_many"}, 0, 3, True
+
+    store._writer("digits").tag("second", 1)
+
+    failing.rest()
+    assert store.get("digits@second").version == 1

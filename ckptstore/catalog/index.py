@@ -23,10 +23,17 @@ from ckptstore.catalog.engine import MEMORY, TIMEOUT_S, Database, check_driver, 
 from ckptstore.catalog.queries import Reader
 from ckptstore.catalog.rows import from_head
 from ckptstore.catalog.stores import missing
-from ckptstore.catalog.sync import RunReader, walk
+from ckptstore.catalog.sync import ADVICE, RunReader, walk
 from ckptstore.catalog.tables import store_key
 from ckptstore.errors import CatalogError, CatalogWarning, CkptStoreError, JournalDamagedError, warn
-from ckptstore.format.layout import STORE_KEY, version_key
+from ckptstore.format.layout import (
+    JOURNAL_FILE,
+    STORE_KEY,
+    journal_folder,
+    journal_key,
+    numbered,
+    version_key,
+)
 from ckptstore.format.manifest import Head
 from ckptstore.format.store_facts import StoreFacts, decode_store
 from ckptstore.storage.base import Storage
@@ -70,7 +77,7 @@ class Catalog(Asking):
         """Whether the database began empty in our hands: it knows but what we synced since."""
         self._broken: dict[str, JournalDamagedError] = {}
         self.vouched: set[str] = set()
-        """Runs whose journals were found to have no hole, by whoever wants to write to them."""
+        """Runs whose journals this process found to have no hole."""
         self._filled: set[str] = set()
         """Runs that were synced since."""
         self._hurry_until = -math.inf
@@ -106,6 +113,16 @@ class Catalog(Asking):
         """
         with self._alone():
             return self._despite_failures(self._discover)
+
+    def vouch(self, path: str) -> None:
+        """Make sure that a run's journal, which was synced, has no hole; once a process.
+
+        Raises:
+            JournalDamagedError: It has one, or an entry is damaged.
+            CkptStoreError: As :meth:`sync`.
+        """
+        if path not in self.vouched:
+            self.sync(path)
 
     def broken(self, path: str) -> JournalDamagedError | None:
         """Return what is wrong with a run's journal, as the last sync of it found."""
@@ -246,18 +263,53 @@ class Catalog(Asking):
             self._filled.clear()
         return work()
 
-    def _sync(self, path: str) -> None:
+    def _sync(self, path: str, *, vouches: bool = True) -> None:
         database = self._current()
         was_broken = self._broken.pop(path, None) is not None
+        broken: JournalDamagedError | None = None
         try:
             while not self._is_synced(database, path, looks_far=was_broken):
                 pass  # another process began to index this store anew meanwhile
         except JournalDamagedError as error:
             # All versions are indexed, and the journal up to there.
-            self._broken[path] = error
-            self._filled.add(path)
-            raise
+            broken = error
         self._filled.add(path)
+        if broken is None and vouches and path not in self.vouched:
+            broken = self._hole(database, path)
+        if broken is not None:
+            self._broken[path] = broken
+            self.vouched.discard(path)
+            raise broken
+
+    def _hole(self, database: Database, path: str) -> JournalDamagedError | None:
+        """Look once a process whether a run's journal has a hole, or lost its end.
+
+        Reading asks for the next number until there is none, so it takes a hole for the end; and an
+        entry that was written into one would change what later ones mean.
+        """
+        listed = numbered(self._storage.list_folder(journal_folder(path)).files, JOURNAL_FILE)
+        with database.reading() as connection:
+            known = Reader(connection, self._key(), self._storage.url).next_numbers(path)[1] - 1
+        last = max(listed, default=0)
+        if known > last:
+            # Something older was put in its place: the storage is right, whatever was indexed.
+            warn(
+                f"{self._storage.url}/{journal_key(path, known)}, the last journal entry indexed, "
+                "is gone; the run is indexed anew from what is there",
+                CatalogWarning,
+            )
+            with database.writing() as connection:
+                changes.remove_run(connection, self._key(), path)
+            while not self._is_synced(database, path, looks_far=True):
+                pass
+        missing = sorted(set(range(1, last)) - set(listed))
+        if missing:
+            return JournalDamagedError(
+                f"{self._storage.url}/{journal_key(path, missing[0])} is missing, and later "
+                f"entries exist: the journal of run {path!r} is damaged; {ADVICE}"
+            )
+        self.vouched.add(path)
+        return None
 
     def _is_synced(self, database: Database, path: str, *, looks_far: bool) -> bool:
         with database.reading() as connection:
@@ -288,8 +340,9 @@ class Catalog(Asking):
         self._current()
         paths = walk(self._storage)
         for path in paths:
+            # A look at each run's folder would make finding a thousand runs take twice as long.
             with suppress(JournalDamagedError):  # broken() tells
-                self._sync(path)
+                self._sync(path, vouches=False)
         with self._opened().reading() as connection:
             return Reader(connection, self._key(), self._storage.url).present(paths)
 

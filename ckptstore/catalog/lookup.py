@@ -49,9 +49,7 @@ class Lookup:
         """
         found = self._found(run)
         for path in found:
-            error = self._catalog.broken(path)
-            if error is not None:
-                raise error
+            self._catalog.vouch(path)
         return found
 
     def salvageable_paths(self, run: str | None) -> list[str]:
@@ -253,6 +251,8 @@ class Lookup:
         return self._catalog.newest_with_damaged(path, "checkpoint")
 
     def _warn_of_broken(self, path: str) -> None:
+        with suppress(JournalDamagedError):
+            self._catalog.vouch(path)
         error = self._catalog.broken(path)
         if error is not None:
             warn(

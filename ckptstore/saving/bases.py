@@ -26,7 +26,7 @@ MOST_REMEMBERED = 8
 
 
 class Bases:
-    """Versions to build upon, as one process knows them."""
+    """Versions to build upon, as one process knows them. Its owner keeps threads apart."""
 
     def __init__(self, storage: Storage, catalog: Catalog) -> None:
         self._storage = storage

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -14,9 +15,8 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from ckptstore.catalog.index import Catalog
-from ckptstore.catalog.sync import ADVICE
 from ckptstore.entry import check_live
-from ckptstore.errors import JournalDamagedError, SecondWriterError, StorageError
+from ckptstore.errors import CkptStoreError, SecondWriterError, StorageError
 from ckptstore.format.facts import LATE, Facts, Settings, VersionFacts
 from ckptstore.format.journal import (
     ChildEntry,
@@ -28,9 +28,20 @@ from ckptstore.format.journal import (
     TagEntry,
     encode_entry,
 )
-from ckptstore.format.layout import JOURNAL_FILE, journal_folder, journal_key, numbered
+from ckptstore.format.layout import journal_key
 from ckptstore.saving.commit import MAX_LOST_RACES, create_once
 from ckptstore.storage.base import Storage
+
+
+@contextmanager
+def noting(note: str) -> Iterator[None]:
+    """Add a note to whatever is raised, Ctrl-C included, so that nobody has to guess."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"ckptstore: {note}")
+        raise
+
 
 Decide = Callable[[Facts, datetime, UUID], Entry | None]
 
@@ -55,7 +66,6 @@ def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Ent
         JournalDamagedError: An entry is damaged or missing.
         StorageError: It could not be created.
     """
-    check_journal(storage, catalog, path)
     for _ in range(MAX_LOST_RACES):
         catalog.sync(path)
         # The number first: what another thread indexes in between is then in the facts as well, or
@@ -69,7 +79,9 @@ def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Ent
         entry = replace(entry, by=entry.by or author())
         key = journal_key(path, number)
         if create_once(storage, key, encode_entry(entry), str(entry.writer)):
-            catalog.sync(path)
+            # What can't be indexed now is indexed by the next sync: the entry is there.
+            with noting(f"{storage.url}/{key} is recorded"), suppress(CkptStoreError):
+                catalog.sync(path)
             return entry
         if not storage.exclusive:
             raise SecondWriterError(
@@ -80,28 +92,6 @@ def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Ent
         f"{storage.url}: lost {MAX_LOST_RACES} races for the journal of run {path!r} in a row; is "
         "another process writing in a loop?"
     )
-
-
-def check_journal(storage: Storage, catalog: Catalog, path: str) -> None:
-    """Look once a process whether a run's journal has a hole.
-
-    Reading asks for the next number until there is none, so it takes a hole for the end; and an
-    entry that was written into it would change what later ones mean.
-
-    Raises:
-        JournalDamagedError: It has one.
-        StorageError: The storage failed.
-    """
-    if path in catalog.vouched:
-        return
-    numbers = numbered(storage.list_folder(journal_folder(path)).files, JOURNAL_FILE)
-    missing = sorted(set(range(1, max(numbers, default=0))) - set(numbers))
-    if missing:
-        raise JournalDamagedError(
-            f"{storage.url}/{journal_key(path, missing[0])} is missing, and later entries exist: "
-            f"the journal of run {path!r} is damaged; {ADVICE}"
-        )
-    catalog.vouched.add(path)
 
 
 def set_settings(over: Callable[[Settings | None], Settings]) -> Decide:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.errors import CkptStoreError, JournalDamagedError, SettingsWarning, warn
@@ -15,21 +15,10 @@ from ckptstore.format.layout import check_tag, run_path
 from ckptstore.format.manifest import Head
 from ckptstore.saving.bases import LOOK_S
 from ckptstore.saving.founding import found
-from ckptstore.saving.journaling import Decide, append, set_settings, set_tag
+from ckptstore.saving.journaling import Decide, append, noting, set_settings, set_tag
 from ckptstore.saving.moment import Moment
 from ckptstore.saving.settings import GivenSettings, shown
 from ckptstore.storage.base import Storage
-
-
-@contextmanager
-def noting(note: str) -> Iterator[None]:
-    """Add a note to whatever is raised, Ctrl-C included, so that nobody has to guess."""
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(f"ckptstore: {note}")
-        raise
-
 
 # A fork copies a lock that another thread of the parent may hold, and nobody would ever release it.
 _journals: weakref.WeakSet[RunJournal] = weakref.WeakSet()
@@ -57,6 +46,7 @@ class RunJournal:
         self._single_writer = single_writer
         self._recorded: GivenSettings | None = None
         self._keeps: tuple[bool, Moment] | None = None
+        self._founded = False
         self._lock = threading.RLock()
         _journals.add(self)
 
@@ -140,5 +130,7 @@ class RunJournal:
             StorageError: It could not be created, or the storage can't keep two writers apart.
         """
         with self._lock:
-            found(self._storage, single_writer=self._single_writer)
+            if not self._founded:
+                found(self._storage, single_writer=self._single_writer)
+                self._founded = True
             return append(self._storage, self._catalog, self.path, decide)

@@ -9,6 +9,7 @@ from ckptstore.catalog.index import Catalog
 from ckptstore.errors import (
     CatalogError,
     CatalogWarning,
+    CkptStoreError,
     IntegrityError,
     InvalidNameError,
     JournalDamagedError,
@@ -33,12 +34,12 @@ from ckptstore.saving.founding import found
 from ckptstore.saving.journaling import (
     add_child,
     append,
-    check_journal,
+    noting,
     retire_late,
 )
 from ckptstore.saving.lineage import Lineage
 from ckptstore.saving.moment import Moment
-from ckptstore.saving.run_journal import RunJournal, noting
+from ckptstore.saving.run_journal import RunJournal
 from ckptstore.storage.base import Storage
 
 # As much of a manifest as tells one save from another: the save id stands near its beginning.
@@ -127,6 +128,7 @@ class RunWriter(RunJournal):
                 self._begin_again(self._start[0])
             if self._next is None:
                 self._grace_s = found(self._storage, single_writer=self._single_writer).grace_s
+                self._founded = True
                 self._next = self._first_number()
             if goes_on and not self._mine:
                 self._mine = True
@@ -145,13 +147,15 @@ class RunWriter(RunJournal):
         Raises:
             StorageError: The storage failed.
         """
-        previous = self._saved.get(kind) or self._newest(kind)
-        return self._bases.live(each for each in (previous, parent) if each is not None)
+        with self._lock:
+            previous = self._saved.get(kind) or self._newest(kind)
+            return self._bases.live(each for each in (previous, parent) if each is not None)
 
     def remember(self, kind: str, basis: Basis, looked: Moment) -> None:
         """Take note of what the next version can build upon."""
-        self._saved[kind] = basis.version
-        self._bases.remember(basis, looked)
+        with self._lock:
+            self._saved[kind] = basis.version
+            self._bases.remember(basis, looked)
 
     def announce(self, parent: Parent, save_id: UUID) -> None:
         """Record in another run that one of its versions is about to have a child in this one.
@@ -201,7 +205,7 @@ class RunWriter(RunJournal):
         """
         with self._lock:
             if since.elapsed_s() > self._grace_s / 2:
-                raise self._late(f"version {self._next} of run {self.run!r} was not committed")
+                raise self._late(f"no version of run {self.run!r} was committed")
             first = self._next or self._first_number()
             # If this ends in an error or an interrupt the number may be taken, by us even. Then the
             # next save looks again: storage that can't keep two writers apart would write over it.
@@ -230,10 +234,14 @@ class RunWriter(RunJournal):
             return committed, line
 
     def _take_back(self, head: Head) -> None:
-        error = self._late(f"{head.ref} was retired again")
-        with noting(f"{head.ref} was committed too late, and could not be retired: load another"):
-            append(self._storage, self._catalog, self.path, retire_late(head.version))
-        raise error
+        """Retire a version that was committed too late, and raise."""
+        note = f"{head.ref} was committed too late and may not be retired yet: load another version"
+        try:
+            with noting(note):
+                append(self._storage, self._catalog, self.path, retire_late(head.version))
+        except CkptStoreError as error:
+            raise self._late(f"{head.ref} could not be retired, so load another") from error
+        raise self._late(f"{head.ref} was retired again")
 
     def _late(self, what: str) -> LateCommitError:
         return LateCommitError(
@@ -257,7 +265,6 @@ class RunWriter(RunJournal):
             )
         try:
             self._catalog.sync(self.path)
-            check_journal(self._storage, self._catalog, self.path)
         except JournalDamagedError as error:
             warn(
                 f"saving into run {self.run!r} goes on, but nothing more can be recorded in its "
@@ -292,7 +299,7 @@ class RunWriter(RunJournal):
             RunWarning,
         )
         self._next = self._start = self._last = self._parent = self._recorded = None
-        self._keeps = None
+        self._keeps, self._founded = None, False
         self.resumed_from.clear()
         self._saved.clear()
         self._bases.forget()
