@@ -32,6 +32,7 @@ from ckptstore.catalog.tables import (
     VersionRow,
     store_key,
 )
+from ckptstore.format.manifest import KINDS, decode_head
 
 TABLES = Base.metadata.tables
 
@@ -139,8 +140,10 @@ def add_batch(connection: Connection, store: str, path: str, batch: Batch) -> bo
     ]
     for version in new:
         _insert_version(connection, store, path, version)
-    if state.name is None:
-        _name_run(connection, store, path, (*settled, *new))
+    if settled:
+        _name_run_again(connection, store, path)
+    elif state.name is None:
+        _name_run(connection, store, path, new)
     last = following - 1 + len(new)
     if new and state.awaited >= following:
         catch_up(connection, store, path, [version.number for version in new], last)
@@ -225,6 +228,21 @@ def _name_run(connection: Connection, store: str, path: str, versions: Sequence[
     if names:
         connection.execute(
             update(RunRow).where(RunRow.store == store, RunRow.path == path).values(name=names[0])
+        )
+
+
+def _name_run_again(connection: Connection, store: str, path: str) -> None:
+    """Name a run by its first intact version, which may have become so after later ones."""
+    first = connection.execute(
+        select(VersionRow.version, VersionRow.head)
+        .where(VersionRow.store == store, VersionRow.path == path, VersionRow.kind.in_(KINDS))
+        .order_by(VersionRow.version)
+        .limit(1)
+    ).one_or_none()
+    if first is not None:
+        head = decode_head(first.head.encode(), f"{path}@{first.version}")
+        connection.execute(
+            update(RunRow).where(RunRow.store == store, RunRow.path == path).values(name=head.run)
         )
 
 

@@ -107,15 +107,15 @@ class Reader:
         key = {"store": self.store, "path": path, "version": version}
         head = self.connection.execute(HEAD_OF, key).scalar() if version else None
         newer: list[tuple[int, str]] = []
-        void: list[int] = []
+        unread: dict[int, str | None] = {}
         if is_unsettled:
             rows = self.connection.execute(
-                select(VersionRow.version, VersionRow.head)
+                select(VersionRow.version, VersionRow.head, VersionRow.damage)
                 .where(VersionRow.store == self.store, VersionRow.path == path, text(UNSETTLED))
                 .order_by(VersionRow.version)
             ).all()
             newer = [(row.version, row.head) for row in rows if row.head is not None]
-            void = [row.version for row in rows if row.head is None]
+            unread = {row.version: row.damage for row in rows if row.head is None}
         void_entries: Sequence[int] = ()
         if has_torn_entry:
             void_entries = self.connection.scalars(
@@ -128,7 +128,7 @@ class Reader:
                 )
                 .order_by(JournalRow.number)
             ).all()
-        return Known(version + 1, entry + 1, newer, void, void_entries, head)
+        return Known(version + 1, entry + 1, newer, unread, void_entries, head)
 
     def present(self, paths: Sequence[str]) -> list[str]:
         """Return those of *paths* that have a version or a journal entry, sorted."""

@@ -7,8 +7,8 @@ never indexed before n-1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
 
 from ckptstore.catalog.rows import Batch, JournalEntry, Version, damaged, read_head
@@ -43,8 +43,9 @@ class Known:
     next_entry: int = 1
     newer: Sequence[tuple[int, str]] = ()
     """Versions made by a newer ckptstore, with their first lines: this one may know better."""
-    void_versions: Sequence[int] = ()
-    """Torn manifests: whoever was writing one may have finished since."""
+    unread: Mapping[int, str | None] = field(default_factory=dict)
+    """Torn manifests (None), which whoever was writing them may have finished since, and damaged
+    ones with what is wrong: they may have been brought back from a copy."""
     void_entries: Sequence[int] = ()
     last_head: str | None = None
     """The first line of the last version indexed, None where that has none."""
@@ -125,22 +126,39 @@ class RunReader:
             raise self._broken
 
     def _settled(self, known: Known) -> Batch:
-        """Look again at what was not settled; return only what now is."""
+        """Look again at what was not settled; return only what is something else by now."""
         promoted = [
             read_head(line.encode(), self._path, number, self._where_version(number))
             for number, line in known.newer
         ]
-        starts = self._starts(known.void_versions, known.void_entries)
-        count = len(known.void_versions)
-        versions = [
-            *promoted,
-            *self._versions(known.void_versions, starts[:count]),
-        ]
-        entries = self._entries(known.void_entries, starts[count:])
+        entries = self._entries(known.void_entries, self._starts([], known.void_entries))
         return Batch(
-            [version for version in versions if version.kind not in ("newer", "void")],
+            [
+                *(version for version in promoted if version.kind != "newer"),
+                *self._brought_back(known),
+            ],
             [entry for entry in entries if entry.entry is not None],
         )
+
+    def _brought_back(self, known: Known) -> Iterator[Version]:
+        """Yield the manifests that could not be read, where they are something else by now."""
+        numbers = sorted(known.unread)
+        for at in range(0, len(numbers), LARGEST_BATCH):
+            some = numbers[at : at + LARGEST_BATCH]
+            for number, start in zip(some, self._starts(some, []), strict=True):
+                if start is not None:
+                    found = self._version(number, start)
+                elif number < known.next_version - 1:
+                    found = self._missing(number)
+                else:
+                    continue  # its number is spent, whoever took the file away
+                damage = None if found.kind == "void" else found.columns.get("damage", "")
+                if damage != known.unread[number]:
+                    yield found
+
+    def _missing(self, number: int) -> Version:
+        where = self._where_version(number)
+        return damaged(number, f"{where} is missing, and later versions exist")
 
     def _starts(self, versions: Sequence[int], entries: Sequence[int]) -> list[bytes | None]:
         keys = [version_key(self._path, number) for number in versions]
@@ -155,8 +173,7 @@ class RunReader:
                 # It was created after the others of this batch were asked for, or it is gone.
                 start = self._storage.read_many([version_key(self._path, number)], START_BYTES)[0]  # noqa: PLW2901 - asked for again
                 if start is None:
-                    where = self._where_version(number)
-                    found.append(damaged(number, f"{where} is missing, and later versions exist"))
+                    found.append(self._missing(number))
                     continue
             if start is None:
                 break

@@ -32,8 +32,11 @@ VersionKind = Literal["checkpoint", "package", "damaged", "newer", "void"]
 file on storage that creates in place: no version, but its number is spent.
 """
 
-UNSETTLED = "kind IN ('newer', 'void')"
-"""Versions that another look may turn into something else: no other manifest ever changes."""
+UNSETTLED = "kind IN ('damaged', 'newer', 'void')"
+"""Versions that another look may turn into something else: no other manifest ever changes.
+
+A damaged manifest is no exception: it may be brought back from a copy.
+"""
 
 UNSETTLED_ENTRY = "(kind = 'void' OR awaits IS NOT NULL)"
 """Journal entries that were torn, or name a version that is not indexed yet."""
@@ -129,6 +132,7 @@ class VersionRow(Base):
             sqlite_where=text(DAMAGED),
             postgresql_where=text(DAMAGED),
         ),
+        Index("ix_versions_save_id", "store", "path", "save_id", "version"),
     )
 
     store: Mapped[str] = mapped_column(String(32), primary_key=True)

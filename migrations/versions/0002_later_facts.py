@@ -17,9 +17,17 @@ branch_labels = None
 depends_on = None
 
 DAMAGED = sa.text("(kind = 'damaged' OR damage_found IS NOT NULL)")
+UNSETTLED = sa.text("kind IN ('damaged', 'newer', 'void')")
+UNSETTLED_BEFORE = sa.text("kind IN ('newer', 'void')")
 LIVE = sa.text("retired_at IS NULL")
 UNSETTLED_ENTRY = sa.text("(kind = 'void' OR awaits IS NOT NULL)")
 TABLES = ("metrics", "versions", "tags", "journal", "runs", "stores")
+VERSION_INDEXES = (
+    "ix_versions_unsettled",
+    "ix_versions_live",
+    "ix_versions_damaged",
+    "ix_versions_save_id",
+)
 VERSION_COLUMNS: dict[str, sa.types.TypeEngine[Any]] = {
     "retired_at": sa.String(27),
     "retired_by": sa.Text(),
@@ -38,14 +46,14 @@ def upgrade() -> None:
         op.add_column("versions", sa.Column(name, kind, nullable=True))
     op.add_column("runs", sa.Column("keep", sa.JSON(none_as_null=True), nullable=True))
     op.add_column("journal", sa.Column("awaits", sa.BigInteger(), nullable=True))
-    for name, chosen in (("ix_versions_live", LIVE), ("ix_versions_damaged", DAMAGED)):
-        op.create_index(
-            name,
-            "versions",
-            ["store", "path", "version"],
-            sqlite_where=chosen,
-            postgresql_where=chosen,
-        )
+    op.drop_index("ix_versions_unsettled", "versions")
+    for name, chosen in (
+        ("ix_versions_unsettled", UNSETTLED),
+        ("ix_versions_live", LIVE),
+        ("ix_versions_damaged", DAMAGED),
+    ):
+        _index_versions(name, chosen)
+    op.create_index("ix_versions_save_id", "versions", ["store", "path", "save_id", "version"])
     op.create_index(
         "ix_journal_unsettled",
         "journal",
@@ -70,12 +78,25 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take them away again."""
+    """Empty the index, whose rows are not what 0001 would index, and take it all away again."""
     op.drop_table("children")
+    for table in TABLES:
+        op.execute(sa.delete(sa.table(table)))
     op.drop_index("ix_journal_unsettled", "journal")
-    for name in ("ix_versions_damaged", "ix_versions_live"):
+    for name in VERSION_INDEXES:
         op.drop_index(name, "versions")
+    _index_versions("ix_versions_unsettled", UNSETTLED_BEFORE)
     op.drop_column("journal", "awaits")
     op.drop_column("runs", "keep")
     for name in VERSION_COLUMNS:
         op.drop_column("versions", name)
+
+
+def _index_versions(name: str, chosen: sa.TextClause) -> None:
+    op.create_index(
+        name,
+        "versions",
+        ["store", "path", "version"],
+        sqlite_where=chosen,
+        postgresql_where=chosen,
+    )

@@ -90,7 +90,10 @@ steps = st.lists(
 
 
 class Place:
-    """A run on storage that creates in place, so that files may be seen half-written."""
+    """A run on storage that creates in place, so that files may be seen half-written.
+
+    What is torn or damaged may become whole later.
+    """
 
     def __init__(self) -> None:
         self.storage = DictStorage()
@@ -105,10 +108,12 @@ class Place:
         self.versions += 1
         key = version_key("digits", self.versions)
         made = {"kind": "package"} if kind == "package" else {}
-        data = encode_manifest(make_head("digits", self.versions, **made), [b"{}"])
+        name = "digits" if self.versions % 2 else "DIGITS"
+        data = encode_manifest(make_head(name, self.versions, **made), [b"{}"])
         if kind == "torn":
             self.unfinished[key], data = data, data[:50]
         elif kind == "damaged":
+            self.unfinished[key] = data
             data = data.replace(b'"epoch":', b'"epoch": ')
         elif kind == "newer":
             data = newer(self.versions)
@@ -158,9 +163,10 @@ def test_however_often_it_is_synced_the_rows_are_those_of_an_index_made_anew(don
 
 
 LOG, OLD = LogEntry(1, None, None, {"val_loss": 9}, *SIGNED), RetireEntry({1: "old"}, *SIGNED)
-WHOLE, TORN, SYNC, FINISH = (
+WHOLE, TORN, DAMAGED, SYNC, FINISH = (
     ("version", "whole"),
     ("version", "torn"),
+    ("version", "damaged"),
     ("sync", None),
     ("finish", None),
 )
@@ -180,6 +186,10 @@ WHOLE, TORN, SYNC, FINISH = (
         [TORN, ("entry", LOG), SYNC, FINISH],
         [TORN, ("entry", OLD), SYNC, FINISH],
         [TORN, ("entry", OLD), SYNC, FINISH, SYNC, ("entry", UndeleteEntry((1,), *SIGNED))],
+        [DAMAGED, WHOLE, SYNC, FINISH],
+        [DAMAGED, ("entry", LOG), ("entry", OLD), SYNC, ("entry", UndeleteEntry((1,), *SIGNED)),
+         SYNC, FINISH],
+        [DAMAGED, ("entry", OLD), SYNC, FINISH, SYNC, ("entry", UndeleteEntry((1,), *SIGNED))],
         [WHOLE, ("entry", OLD), SYNC, ("entry", LOG)],
         [WHOLE, ("entry", LogEntry(1, None, None, {"val_loss": 1}, *SIGNED)), SYNC,
          ("entry", LogEntry(1, None, None, {"val_loss": True}, *SIGNED))],

@@ -225,13 +225,14 @@ def test_a_run_is_named_when_its_first_version_settles(run):
     assert rows(connection, "runs", "name") == [("Digits",)]
 
 
-def test_damage_stays(run):
+def test_damage_gives_way_to_what_was_brought_back_and_that_stays(run):
     connection, *_ = run
     changes.add_version(*run, damaged(1, "torn"))
 
     assert changes.add_batch(*run, Batch([version(1)]))
+    assert changes.add_batch(*run, Batch([damaged(1, "flipped")]))
 
-    assert rows(connection, "versions", "kind", "damage") == [("damaged", "torn")]
+    assert rows(connection, "versions", "kind", "damage") == [("checkpoint", None)]
 
 
 # ------------------------------------------------------------ the journal

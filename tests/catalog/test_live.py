@@ -6,8 +6,9 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from sqlalchemy import event
 
-from ckptstore.catalog.live import LiveVersion, SaveState
+from ckptstore.catalog.live import LiveVersion, SaveState, save_state
 from ckptstore.errors import NewerFormatError
 from ckptstore.format.journal import RetireEntry
 from ckptstore.format.layout import version_key
@@ -74,3 +75,16 @@ def test_what_became_of_a_save(storage, catalog):
     assert catalog.save_state("digits", UUID(int=1)) == SaveState(1, is_live=False)
     assert catalog.save_state("digits", UUID(int=2)) == SaveState(2, is_live=True)
     assert catalog.save_state("digits", UUID(int=3)) is None
+
+
+def test_what_became_of_a_save_is_told_without_reading_the_runs_other_versions(storage, catalog):
+    commit(storage, make_head("digits", 1))
+    catalog.sync("digits")
+    with catalog._opened().reading() as connection:
+        asked = []
+        event.listen(connection, "before_cursor_execute", lambda *given: asked.append(given[2:4]))
+        save_state(connection, catalog._key(), "digits", str(UUID(int=1)))
+        ((statement, values),) = asked
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+
+    assert "ix_versions_save_id (store=? AND path=? AND save_id=?)" in str(plan)

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from uuid import UUID
 
 import pytest
 from alembic import command
@@ -21,7 +22,8 @@ from ckptstore.catalog.index import Catalog
 from ckptstore.catalog.migrate import migrate
 from ckptstore.catalog.tables import Base
 from ckptstore.errors import CatalogError, CatalogWarning
-from tests.catalog.places import commit, make_head, note, rows, tag_entry
+from ckptstore.format.journal import RetireEntry
+from tests.catalog.places import START, commit, make_head, note, rows, tag_entry
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -92,6 +94,32 @@ def test_downgrading_takes_all_tables_away(tmp_path):
         "alembic_version"
     }
     assert migrate(f"sqlite:///{tmp_path}/index.sqlite3") == (None, revisions.HEAD)
+
+
+def test_a_downgraded_index_is_empty_so_that_the_older_one_fills_it_as_it_knows(tmp_path, storage):
+    url = f"sqlite:///{tmp_path}/index.sqlite3"
+    catalog = Catalog(url, storage)
+    commit(storage, make_head("digits", 1))
+    note(storage, "digits", 1, RetireEntry({1: "old"}, START, UUID(int=7)))
+    catalog.sync("digits")
+    catalog.close()
+    database = Database(parse_url(url), timeout_s=5)
+    config = revisions._config()
+    with database.writing() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    with database.reading() as connection:
+        left = {
+            name: connection.execute(text(f"SELECT count(*) FROM {name}")).scalar()  # noqa: S608 - our own tables
+            for name in ("stores", "runs", "versions", "metrics", "journal", "tags")
+        }
+        unsettled = connection.execute(
+            text("SELECT sql FROM sqlite_master WHERE name = 'ix_versions_unsettled'")
+        ).scalar()
+    database.close()
+
+    assert set(left.values()) == {0}
+    assert "kind IN ('newer', 'void')" in unsettled
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -236,9 +236,9 @@ def test_known_says_what_follows_and_what_is_worth_another_look():
 
         assert read.next_numbers("digits") == (4, 3)
         assert read.known("digits") == Known(
-            4, 3, [(2, newer(2).partition(b"\n")[0].decode())], [3], [1]
+            4, 3, [(2, newer(2).partition(b"\n")[0].decode())], {3: None}, [1]
         )
-        assert read.known("other") == Known(1, 1, [], [], ())
+        assert read.known("other") == Known(1, 1, [], {}, ())
     catalog.close()
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 
 from ckptstore.catalog.index import Catalog
@@ -7,10 +9,11 @@ from ckptstore.catalog.rows import Batch, JournalEntry, Version
 from ckptstore.catalog.sync import LARGEST_BATCH, START_BYTES, Known, RunReader, walk
 from ckptstore.errors import IntegrityError, NewerFormatError, StorageError
 from ckptstore.format.digest import digest, dump_line
-from ckptstore.format.journal import encode_entry
+from ckptstore.format.journal import LogEntry, RetireEntry, UndeleteEntry, encode_entry
 from ckptstore.format.layout import journal_key, version_key
 from ckptstore.format.manifest import PartInfo, encode_head, encode_manifest
 from tests.catalog.places import (
+    START,
     DictStorage,
     commit,
     found_store,
@@ -327,7 +330,7 @@ def test_what_is_not_settled_is_looked_at_again_and_told_only_once_it_is(storage
         3,
         2,
         newer=[(2, newer(2).partition(b"\n")[0].decode())],
-        void_versions=[1],
+        unread={1: None},
         void_entries=[1],
     )
     assert batches(storage, known, in_place=True) == []
@@ -337,6 +340,107 @@ def test_what_is_not_settled_is_looked_at_again_and_told_only_once_it_is(storage
     note(storage, "digits", 1, tag_entry("prod", 1))
 
     assert numbers(batches(storage, known, in_place=True)) == [([1], [1])]
+
+
+@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_manifest_that_is_brought_back_is_a_version_again(storage, catalog, harm, version):
+    for number in (1, 2, 3):
+        commit(storage, make_head(("Digits", "digits", "DIGITS")[number - 1], number))
+    whole = storage.objects[version_key("digits", version)]
+    storage.objects[version_key("digits", version)] = harmed(version, harm)
+    catalog.sync("digits")
+    assert catalog.version("digits", version).damage
+    storage.objects[version_key("digits", version)] = whole
+
+    catalog.sync("digits")
+
+    assert catalog.version("digits", version).head.version == version
+    assert rows(catalog) == rows_anew(storage)
+
+
+def rows_anew(storage):
+    fresh = Catalog("sqlite://", storage)
+    fresh.sync("digits")
+    found = rows(fresh)
+    fresh.close()
+    return found
+
+
+def test_a_missing_manifest_that_is_brought_back_is_a_version_again(storage, catalog):
+    for number in (1, 3):
+        commit(storage, make_head("digits", number))
+    catalog.sync("digits")
+    assert catalog.version("digits", 2).damage
+    commit(storage, make_head("digits", 2))
+
+    catalog.sync("digits")
+
+    assert versions_of(catalog.newest_first("digits", "checkpoint")) == [3, 2, 1]
+    assert rows(catalog) == rows_anew(storage)
+
+
+def test_damage_that_becomes_another_is_told_anew(storage, catalog):
+    keys = [version_key("digits", number) for number in (1, 2, 3)]
+    for number, key in enumerate(keys, 1):
+        storage.objects[key] = harmed(number, "flipped")
+    catalog.sync("digits")
+    storage.objects[keys[0]] = harmed(1, "torn")
+    del storage.objects[keys[1]]
+    storage.objects[keys[2]] = newer(3)
+
+    catalog.sync("digits")
+
+    assert "cut short" in catalog.version("digits", 1).damage
+    assert "missing" in catalog.version("digits", 2).damage
+    assert rows(catalog) == rows_anew(storage)
+
+
+def test_the_number_of_a_damaged_manifest_stays_spent_when_the_file_is_gone(storage, catalog):
+    commit(storage, make_head("digits", 1))
+    storage.objects[version_key("digits", 2)] = b"no manifest"
+    catalog.sync("digits")
+    del storage.objects[version_key("digits", 2)]
+
+    catalog.sync("digits")
+
+    assert catalog.next_numbers("digits") == (3, 1)
+    assert catalog.version("digits", 2).damage
+
+
+def test_what_was_recorded_of_a_damaged_version_holds_once_it_is_back(storage, catalog):
+    for number in (1, 2):
+        commit(storage, make_head("digits", number))
+    whole = storage.objects[version_key("digits", 2)]
+    storage.objects[version_key("digits", 2)] = b"no manifest"
+    signed = (START, UUID(int=7))
+    note(storage, "digits", 1, RetireEntry({2: "damaged"}, *signed))
+    note(storage, "digits", 2, LogEntry(2, None, None, {"acc": 1}, *signed))
+    catalog.sync("digits")
+    storage.objects[version_key("digits", 2)] = whole
+
+    catalog.sync("digits")
+    assert catalog.version("digits", 2).facts.retired.reason == "damaged"
+    assert catalog.best(["digits"], "val_loss", "min").version == 1
+    note(storage, "digits", 3, UndeleteEntry((2,), *signed))
+    catalog.sync("digits")
+
+    assert catalog.best(["digits"], "val_loss", "min").version == 2
+    assert catalog.best(["digits"], "acc", "max").version == 2
+    assert rows(catalog) == rows_anew(storage)
+
+
+def test_many_damaged_manifests_are_looked_at_again_a_batch_at_a_time(storage, catalog):
+    for number in range(1, LARGEST_BATCH + 3):
+        storage.objects[version_key("digits", number)] = b"no manifest"
+    catalog.sync("digits")
+    asked = []
+    read_many = storage.read_many
+    storage.read_many = lambda keys, length: asked.append(len(keys)) or read_many(keys, length)
+
+    catalog.sync("digits")
+
+    assert asked == [LARGEST_BATCH, 2, 2]
 
 
 # ------------------------------------------------------------ the journal

@@ -145,7 +145,7 @@ def test_no_config_is_null_and_no_json(connection):
 
 @pytest.mark.parametrize(
     ("kind", "is_unsettled"),
-    [("checkpoint", 0), ("package", 0), ("damaged", 0), ("newer", 1), ("void", 1)],
+    [("checkpoint", 0), ("package", 0), ("damaged", 1), ("newer", 1), ("void", 1)],
 )
 def test_only_what_may_turn_into_something_else_is_unsettled(connection, kind, is_unsettled):
     add_version(connection, kind=kind)
@@ -178,4 +178,4 @@ def test_the_tables_compile_for_postgresql():
     assert "ROWID" not in ddl
     assert "DOUBLE PRECISION" in ddl
     assert "BIGSERIAL" not in ddl
-    assert "WHERE kind IN ('newer', 'void')" in indexes
+    assert "WHERE kind IN ('damaged', 'newer', 'void')" in indexes
