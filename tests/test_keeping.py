@@ -8,14 +8,16 @@ import torch
 from ckptstore import Keep, Store
 from ckptstore.errors import (
     ArgumentError,
+    CatalogWarning,
     FallbackWarning,
+    IntegrityError,
     RetentionWarning,
     RetiredError,
     RunNotFoundError,
     SettingsWarning,
     VersionNotFoundError,
 )
-from ckptstore.format.layout import journal_key, pack_key
+from ckptstore.format.layout import journal_key, pack_key, version_key
 from tests.faults import Failing, store_on
 
 
@@ -185,6 +187,28 @@ def test_a_retired_version_is_not_loaded_and_can_be_undeleted(store):
     assert entry.retired is None
     assert torch.equal(entry.state("model")["w"], torch.ones(500))
     assert live(store) == [1, 2, 3]
+
+
+def test_a_manifest_that_is_brought_back_is_a_version_that_can_be_undeleted(tmp_path):
+    store = Store(tmp_path, run="digits")
+    for epoch in range(3):
+        save(store, epoch, val_loss=-epoch)
+    manifest = tmp_path / version_key("digits", 3)
+    whole = manifest.read_bytes()
+    manifest.chmod(0o644)
+    manifest.write_bytes(b"no manifest")
+    with pytest.warns(CatalogWarning, match="damaged or replaced"):
+        store.verify(repair=True)
+    with pytest.raises(IntegrityError, match="digits@3 is damaged"):
+        store.get("digits@3")
+    manifest.write_bytes(whole)
+
+    assert store.get("digits@3").retired.reason.startswith("damaged: ")
+    store.undelete("digits@3")
+
+    assert store.get("digits@latest").version == store.get("digits@best").version == 3
+    assert live(store) == [1, 2, 3]
+    store.close()
 
 
 def test_undeleting_what_is_live_changes_nothing(store):
