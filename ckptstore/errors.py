@@ -23,7 +23,7 @@
     ├── StorageError               the storage failed: mend it, then try again (OSError)
     │   ├── DurabilityError        an fsync failed: what was written may not survive
     │   ├── NoAnswerError          a request got no answer, and may have its effect later
-    │   ├── OutcomeUnknownError    a version may or may not have been committed
+    │   ├── OutcomeUnknownError    a version or a journal entry may or may not be there
     │   ├── LateCommitError        a save or an undelete took too long and was taken back
     │   ├── NotExclusiveError      the storage cannot keep two writers apart
     │   └── SecondWriterError      another process wrote to a single-writer store
@@ -211,10 +211,11 @@ class NoAnswerError(StorageError):
 
 
 class OutcomeUnknownError(StorageError):
-    """A version may or may not have been committed.
+    """A version, or an entry of a run's journal, may or may not have been created.
 
     Attributes:
-        save_id: The save id to look for once the storage answers again.
+        save_id: What to look for in the file once the storage answers again: the version's save id,
+            or the id of whoever wrote the entry.
     """
 
     def __init__(
@@ -225,8 +226,9 @@ class OutcomeUnknownError(StorageError):
         found: str = "it could not be read back",
     ) -> None:
         super().__init__(
-            f"outcome unknown: creating {where} failed ({error}) and {found}; save id {save_id}. "
-            "Once the storage answers, see whether that version is there before saving it again"
+            f"outcome unknown: creating {where} failed ({error}) and {found}; the file would hold "
+            f"the id {save_id}. Once the storage answers, see whether it is there before you do "
+            "the same again"
         )
         self.save_id = save_id
 

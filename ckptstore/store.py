@@ -259,7 +259,8 @@ class Store(LaterFacts, Keeping):
         Raises:
             RunNotFoundError: No such run, or none that the glob matches.
             NotAStoreError: There is no store.
-            IntegrityError: A run's journal or ``ckptstore.json`` is damaged.
+            IntegrityError: ``ckptstore.json`` is damaged, or the journal of a run that *run* means;
+                among all runs that is warned of.
             NewerFormatError: A newer ckptstore made one of the versions.
             StorageError: The storage failed.
         """

@@ -54,10 +54,15 @@ class Lookup:
 
     def salvageable_paths(self, run: str | None) -> list[str]:
         """Return the paths of the runs that are meant, with a warning of each damaged journal."""
-        found = self._found(run)
-        for path in found:
+        return self._salvaged(self._found(run))
+
+    def _salvaged(self, paths: list[str]) -> list[str]:
+        for path in paths:
+            if self._catalog.broken(path) is None:
+                with suppress(JournalDamagedError):  # the catalog knows
+                    self._catalog.vouch(path)
             self._warn_of_broken(path)
-        return found
+        return paths
 
     def _found(self, run: str | None) -> list[str]:
         """Return the paths of the runs that are meant, whatever their journals are like."""
@@ -89,8 +94,11 @@ class Lookup:
         return present
 
     def every_path(self, run: str | None) -> list[str]:
-        """Return the paths that a history is about: as :meth:`paths`, but None means all runs."""
-        return self._catalog.discover() if run is None else self.paths(run)
+        """Return the paths that a history is about: as :meth:`paths`, but None means all runs.
+
+        Among all runs one with a damaged journal is no error, but warned of.
+        """
+        return self._salvaged(self._catalog.discover()) if run is None else self.paths(run)
 
     def one_path(self, run: str | None) -> str:
         """Return the path of the one run that is meant.

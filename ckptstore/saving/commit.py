@@ -114,7 +114,7 @@ def _find_out(storage: Storage, key: str, data: bytes, writer_id: str, error: OS
 
 def _note_unknown(interrupt: BaseException, where: str, writer_id: str) -> None:
     interrupt.add_note(
-        f"ckptstore: outcome unknown: {where} was not read back; save id {writer_id}"
+        f"ckptstore: outcome unknown: {where} was not read back; it would hold the id {writer_id}"
     )
 
 

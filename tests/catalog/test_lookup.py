@@ -14,6 +14,7 @@ from ckptstore.errors import (
     ArgumentError,
     FallbackWarning,
     IntegrityError,
+    JournalDamagedError,
     MetricNotFoundError,
     NewerFormatError,
     NotAStoreError,
@@ -21,7 +22,7 @@ from ckptstore.errors import (
     VersionNotFoundError,
 )
 from ckptstore.format.digest import digest
-from ckptstore.format.layout import Ref, version_key
+from ckptstore.format.layout import Ref, journal_key, version_key
 from ckptstore.format.tree import encode
 from tests.catalog.places import (
     DictStorage,
@@ -84,6 +85,31 @@ def test_several_runs_are_listed_when_none_is_named(storage, lookup):
     with pytest.raises(RunNotFoundError, match=said):
         lookup.paths(None)
     assert lookup.every_path(None) == ["digits", "other"]
+
+
+@pytest.mark.parametrize("harm", ["flipped", "lost"])
+def test_among_all_runs_one_with_a_damaged_journal_is_warned_of(storage, lookup, harm):
+    runs(storage, digits=[1], other=[1])
+    for number in range(1, 8):
+        note(storage, "other", number, tag_entry("prod", 1))
+    key = journal_key("other", 2)
+    if harm == "lost":
+        del storage.objects[key]
+    else:
+        storage.objects[key] = b"{"
+
+    with pytest.raises(JournalDamagedError, match=key):
+        lookup.every_path("other")
+    with pytest.warns(FallbackWarning, match=rf"recorded later in run 'other'.*{key}"):
+        assert lookup.every_path(None) == ["digits", "other"]
+
+
+def test_a_hole_in_a_journal_is_warned_of_even_if_nobody_looked_at_that_run_before(storage, lookup):
+    runs(storage, digits=[1], other=[1])
+    note(storage, "other", 9, tag_entry("prod", 1))
+
+    with pytest.warns(FallbackWarning, match="recorded later in run 'other'"):
+        assert lookup.every_path(None) == ["digits", "other"]
 
 
 def test_no_run_at_all_says_so(lookup):
