@@ -27,7 +27,7 @@
     │   ├── LateCommitError        a save or an undelete took too long and was taken back
     │   ├── NotExclusiveError      the storage cannot keep two writers apart
     │   └── SecondWriterError      another process wrote to a single-writer store
-    ├── CollectionRefusedError     nothing was deleted, as it can't be told what is needed
+    ├── CollectionRefusedError     nothing more is deleted, as it can't be told what is needed
     └── CatalogError               the SQL index failed; the stored versions are untouched
 
     CkptStoreWarning (UserWarning)
@@ -249,7 +249,10 @@ class SecondWriterError(StorageError):
 
 
 class CollectionRefusedError(CkptStoreError):
-    """Nothing was deleted, because it can't be told what is still needed; the message says why."""
+    """Nothing is deleted, because it can't be told what is still needed; the message says why.
+
+    It also says what was deleted before, by a collection that took so long that it looked again.
+    """
 
 
 class CatalogError(CkptStoreError):

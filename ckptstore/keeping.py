@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ckptstore.upkeep.copied import Copied
     from ckptstore.upkeep.findings import Report
     from ckptstore.upkeep.keep import Keep
+    from ckptstore.upkeep.progress import Progress
     from ckptstore.upkeep.pruned import Pruned
 
 
@@ -87,7 +88,7 @@ class Keeping(Opened):
         self,
         *,
         dry_run: bool = False,
-        progress: Callable[[str, int, int | None], None] | None = None,
+        progress: Progress | None = None,
     ) -> Collected:
         """Delete the packs and files that no live version has needed for a whole grace period.
 
@@ -96,18 +97,21 @@ class Keeping(Opened):
 
         Args:
             dry_run: Delete nothing, only say what would be deleted and how many bytes that frees.
-            progress: Called with what is being done, how much of it is done, and how much there is
-                or None.
+            progress: Called with how much is done, how much there is or None, and what is being
+                done.
 
         Returns:
             What was deleted, and what could not be, by key.
 
         Raises:
-            CollectionRefusedError: It can't be told what is needed; nothing was deleted.
+            CollectionRefusedError: It can't be told what is needed, as the storage failed or
+                something is damaged, missing or of a newer ckptstore. Nothing was deleted, or what
+                the error says, where it took so long that the store was looked at again.
             NotAStoreError: There is no store.
             NotExclusiveError: The storage can't keep two writers apart, and ``single_writer`` isn't
                 set.
-            StorageError: The storage failed; a rerun finishes.
+            CatalogError: The catalog can't say what it knows. As before.
+            StorageError: A request to delete failed as a whole; a rerun finishes.
         """
         from ckptstore.upkeep.collection import collect
 
@@ -125,7 +129,7 @@ class Keeping(Opened):
         *,
         deep: bool = True,
         repair: bool = False,
-        progress: Callable[[int, int, str], object] | None = None,
+        progress: Progress | None = None,
     ) -> Report:
         """Check that everything is what was saved: structure, digests, numbers, the catalog.
 
@@ -168,7 +172,7 @@ class Keeping(Opened):
         run: str | Sequence[str] | None = None,
         ref: str | int | Sequence[str | int] | None = None,
         into: str | None = None,
-        progress: Callable[[int, int, str], object] | None = None,
+        progress: Progress | None = None,
     ) -> Copied:
         """Copy runs or versions into another store, on whatever storage it is.
 
@@ -248,7 +252,7 @@ class Keeping(Opened):
             self._storage,
             writer.run,
             keep,
-            resumed=writer.resumed_from,
+            resumed=tuple(writer.resumed_from),
             given=monitor,
             now=datetime.now(UTC),
             append=None if dry_run else writer.append,
@@ -262,7 +266,7 @@ class Keeping(Opened):
 
         The version is saved by then, so a failure is a warning; the next save tries again.
         """
-        from ckptstore.saving.run_journal import noting
+        from ckptstore.saving.journaling import noting
 
         try:
             with noting(f"{ref} is saved; only what its run keeps may not have been applied"):

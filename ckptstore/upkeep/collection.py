@@ -14,6 +14,7 @@ from itertools import chain
 
 from ckptstore.catalog.stores import missing
 from ckptstore.errors import (
+    CatalogError,
     CollectionRefusedError,
     IntegrityError,
     NewerFormatError,
@@ -30,19 +31,18 @@ from ckptstore.format.store_facts import StoreFacts, decode_store
 from ckptstore.saving.founding import found
 from ckptstore.saving.moment import Moment
 from ckptstore.storage.base import Leftover, Storage, Stored
+from ckptstore.text import size
 from ckptstore.upkeep.clock import storage_now
 from ckptstore.upkeep.collected import Collected
 from ckptstore.upkeep.garbage import Sorted, Tally, no_time, sort_out
-from ckptstore.upkeep.inventory import Known, Progress, read_runs
+from ckptstore.upkeep.inventory import Known, read_runs
+from ckptstore.upkeep.progress import Progress, say_nothing
 
 # So many are deleted between two reports of progress: what one request to S3 takes.
 DELETE_BATCH = 1000
 # What was decided is acted upon for so long. Nothing is known that could make it wrong later; but
 # a process may have slept for a week, and looking again is cheap.
 LOOK_S = 600.0
-
-
-def _say_nothing(doing: str, done: int, total: int | None) -> None: ...
 
 
 def collect(
@@ -68,18 +68,20 @@ def collect(
         progress: Told how far it is.
 
     Raises:
-        CollectionRefusedError: It can't be told what is needed; nothing was deleted.
+        CollectionRefusedError: It can't be told what is needed. Nothing was deleted; or, where it
+            took so long that the store was looked at again, what the error says, and rightly so.
         NotAStoreError: There is no store.
         NotExclusiveError: The storage can't keep two writers apart, so that a version's manifest
             may be lost, and *single_writer* isn't set.
-        CatalogError: The catalog can't say what it knows; nothing was deleted.
+        CatalogError: The catalog can't say what it knows. The same goes for what was deleted.
+        StorageError: A request to delete failed as a whole; a rerun finishes.
     """
-    say = progress or _say_nothing
+    say = progress or say_nothing
     facts = _store_facts(storage)
     found(storage, single_writer=single_writer)
     done = _Done()
     while True:
-        with _Refusing(storage):
+        with _Refusing(done):
             look = _look(storage, facts, known, say)
         if dry_run or _delete(storage, look, done, say):
             return _collected(look, look.as_done() if dry_run else done, facts, dry_run=dry_run)
@@ -110,6 +112,18 @@ class _Done:
     leftovers: list[Leftover] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """Say it in a sentence."""
+        count = len(self.deleted) + len(self.leftovers)
+        if not count:
+            return "Nothing was deleted"
+        bytes_ = sum(each.size_bytes for each in self.deleted)
+        bytes_ += sum(each.size_bytes or 0 for each in self.leftovers)
+        return (
+            f"{count} packs, files and leftovers ({size(bytes_)}) were deleted before the store "
+            "was looked at again, when all was known: nobody needs them. Nothing else was deleted"
+        )
+
 
 def _look(storage: Storage, facts: StoreFacts, known: Callable[[], Known], say: Progress) -> _Look:
     """Look at all there is, and decide. What comes first is argued in the documentation."""
@@ -138,19 +152,23 @@ def _store_facts(storage: Storage) -> StoreFacts:
     except FileNotFoundError:
         why = missing(storage)
         if isinstance(why, (IntegrityError, NewerFormatError)):
-            raise CollectionRefusedError(f"nothing was deleted: {why}") from why
+            raise CollectionRefusedError(f"{why}\n{_Done()}") from why
         raise why from None
-    with _Refusing(storage):
+    with _Refusing(_Done()):
         if storage.read_many([STORE_KEY_NEWER], 1) != [None]:
             raise NewerFormatError(storage.url, f"it has {STORE_KEY_NEWER} beside {STORE_KEY}")
         return decode_store(data, f"{storage.url}/{STORE_KEY}")
 
 
 class _Refusing:
-    """Whatever fails before the first deletion means that nothing is deleted, and says so."""
+    """Whatever fails before all is known means that nothing is deleted from then on.
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    Args:
+        done: What was deleted before, as an earlier look had found; the error says it.
+    """
+
+    def __init__(self, done: _Done) -> None:
+        self._done = done
 
     def __enter__(self) -> None:
         return None
@@ -159,13 +177,16 @@ class _Refusing:
         if isinstance(error, FileNotFoundError):
             raise CollectionRefusedError(
                 f"{error.filename or error} was listed and is gone: does somebody move or delete "
-                "files of this store? Nothing was deleted; try again once that is done"
+                f"files of this store? Try again once that is done\n{self._done}"
             ) from error
+        if isinstance(error, CollectionRefusedError):
+            raise CollectionRefusedError(f"{error}\n{self._done}") from error
         if isinstance(error, (StorageError, IntegrityError, NewerFormatError)):
             raise CollectionRefusedError(
-                f"{error}\nSo it is not known what of {self._storage.url} is needed; nothing was "
-                "deleted"
+                f"{error}\nSo it is not known what is needed. {self._done}"
             ) from error
+        if isinstance(error, CatalogError):
+            error.add_note(f"ckptstore: {self._done}")
 
 
 def _counted(storage: Storage, say: Progress) -> Iterator[Stored]:
@@ -173,7 +194,7 @@ def _counted(storage: Storage, say: Progress) -> Iterator[Stored]:
     listed = chain(storage.walk(PACKS_FOLDER), storage.walk(FILES_FOLDER))
     for count, stored in enumerate(listed, 1):
         if count % DELETE_BATCH == 0:
-            say("listing packs", count, None)
+            say(count, None, "listing packs")
         yield stored
 
 
@@ -200,7 +221,7 @@ def _delete(storage: Storage, look: _Look, done: _Done, say: Progress) -> bool:
         failed = storage.delete([stored.key for stored in batch])
         done.failed |= {key: str(error) for key, error in failed.items()}
         done.deleted += [stored for stored in batch if stored.key not in failed]
-        say("deleting", start + len(batch), total)
+        say(start + len(batch), total, "deleting")
     for leftover in leftovers:
         try:
             storage.clear(leftover)
@@ -211,7 +232,7 @@ def _delete(storage: Storage, look: _Look, done: _Done, say: Progress) -> bool:
     failed = storage.delete([clock.key for clock in clocks])
     done.failed |= {key: str(error) for key, error in failed.items()}
     done.leftovers += [_as_leftover(clock) for clock in clocks if clock.key not in failed]
-    say("deleting", total, total)
+    say(total, total, "deleting")
     return True
 
 

@@ -21,7 +21,8 @@ from ckptstore.format.part import Part
 from ckptstore.format.untree import decode
 from ckptstore.manifest import FIRST_READ_BYTES, OpenManifest, open_manifest, path_of
 from ckptstore.storage.base import Storage
-from ckptstore.upkeep.findings import Finding, Kind, Progress
+from ckptstore.upkeep.findings import Finding, Kind
+from ckptstore.upkeep.progress import Progress
 from ckptstore.upkeep.survey import Surveyed
 
 PIECE_BYTES = 4 * 1024 * 1024

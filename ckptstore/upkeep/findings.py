@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -24,8 +24,6 @@ Kind = Literal[
     "void",
 ]
 Severity = Literal["damage", "note"]
-Progress = Callable[[int, int, str], object]
-"""Told of progress: bytes read so far, bytes to be read in all, and what is being read."""
 
 JSON_FORMAT = 1
 

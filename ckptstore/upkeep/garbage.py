@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from ckptstore.errors import CollectionRefusedError
 from ckptstore.format.layout import is_data_key
 from ckptstore.storage.base import Stored
-from ckptstore.upkeep.inventory import RunContents
+from ckptstore.upkeep.inventory import RunContents, Version
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def no_time(what: str) -> CollectionRefusedError:
     """Return the error that says that the storage tells no time."""
     return CollectionRefusedError(
         f"the storage does not say when {what} was written, and nothing else tells how long "
-        "something has been unused; nothing was deleted. Open the store at an address whose "
+        "something has been unused. Open the store at an address whose "
         "filesystem gives times of creation or modification"
     )
 
@@ -104,15 +104,23 @@ def _needed(runs: Iterable[RunContents], since: datetime) -> tuple[set[str], set
                     continue
                 needed = waiting
             if version.damage is not None:
-                raise _unreadable(version.damage, is_retired=number in retired)
+                raise _unreadable(version, is_retired=number in retired)
             needed.update(version.names)
     return live, waiting
 
 
-def _unreadable(damage: str, *, is_retired: bool) -> CollectionRefusedError:
+def _unreadable(version: Version, *, is_retired: bool) -> CollectionRefusedError:
     after = "once it has been retired for a grace period, it stands in nobody's way"
-    advice = f"wait: {after}" if is_retired else f"call store.verify(repair=True): {after}"
+    if is_retired:
+        advice = f", or wait: {after}"
+    elif version.is_missing:
+        advice = (
+            "; nobody can make it again. Without it nothing is collected: copy the other versions "
+            "into a new store with copy_to to go on"
+        )
+    else:
+        advice = f", or call store.verify(repair=True): {after}"
     return CollectionRefusedError(
-        f"{damage}; so it is not known what that version needs, and nothing was deleted. Bring the "
-        f"file back from a copy, or {advice}"
+        f"{version.damage}; so it is not known what that version needs. Bring the file back from "
+        f"a copy{advice}"
     )

@@ -7,7 +7,7 @@ by one; the runs are looked for in a second way; and what the catalog knows must
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -34,10 +34,8 @@ from ckptstore.format.layout import (
 )
 from ckptstore.format.manifest import Head, decode_head, head_line
 from ckptstore.storage.base import Storage
+from ckptstore.upkeep.progress import Progress
 
-Progress = Callable[[str, int, int | None], None]
-"""Called with what is being done, how much of it is done, and how much there is if that is known.
-"""
 Known = Mapping[str, tuple[int, int]]
 """The last version and the last journal entry that the catalog has of each run, by path."""
 
@@ -60,6 +58,8 @@ class Version:
     """The keys of the packs and files that its manifest names; none where it is torn in place."""
     damage: str | None = None
     """Why its manifest can't be read, so that nobody knows what it names."""
+    is_missing: bool = False
+    """Whether there is none, though later versions are there."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def read_runs(
         for (path, number), version in zip(batch, reader.versions(batch), strict=True):
             versions[path][number] = version
         done += len(batch)
-        progress("reading", done, total)
+        progress(done, total, "reading")
     for batch in _batches(
         (p, n) for p in sorted(runs) for n in _numbers(storage, p, runs[p].entries)
     ):
@@ -146,7 +146,7 @@ def read_runs(
             if noted is not None:
                 journals[path].append(noted)
         done += len(batch)
-        progress("reading", done, total)
+        progress(done, total, "reading")
     return [RunContents(path, versions[path], journals[path]) for path in sorted(runs)]
 
 
@@ -177,7 +177,7 @@ def _listed(storage: Storage, progress: Progress) -> dict[str, _Listed]:
     runs: dict[str, _Listed] = {}
     for count, stored in enumerate(storage.walk(RUNS_FOLDER), 1):
         if count % BATCH == 0:
-            progress("listing runs", count, None)
+            progress(count, None, "listing runs")
         folder, _, name = stored.key.rpartition("/")
         path, _, kind = folder.removeprefix(f"{RUNS_FOLDER}/").rpartition("/")
         pattern = {VERSIONS_FOLDER: VERSION_FILE, JOURNAL_FOLDER: JOURNAL_FILE}.get(kind)
@@ -187,7 +187,7 @@ def _listed(storage: Storage, progress: Progress) -> dict[str, _Listed]:
             raise CollectionRefusedError(
                 f"{storage.url}/{stored.key} looks like a run's, but {path!r} can't be a run's "
                 "path: was it renamed, or copied by a tool that changes case? Move it back or "
-                "away; nothing was deleted"
+                "away"
             )
         listed = runs.setdefault(path, _Listed())
         if kind == VERSIONS_FOLDER:
@@ -220,7 +220,7 @@ def _check_known(storage: Storage, runs: Mapping[str, _Listed], known: Known) ->
             continue
         raise CollectionRefusedError(
             f"{storage.url}: the catalog knows {lacking}, and the listing lacks it, so it is not "
-            "known what is needed; nothing was deleted. Try again; if the file was deleted, bring "
+            "known what is needed. Try again; if the file was deleted, bring "
             "it back from a copy, or, if the run was meant to go, call store.reindex()"
         )
 
@@ -243,7 +243,7 @@ def _check_following(storage: Storage, runs: Mapping[str, _Listed], now: datetim
             if written_at is None or written_at < now:
                 raise CollectionRefusedError(
                     f"{storage.url}/{key} is there, and the listing lacks it though it is older: "
-                    "the storage's listings can't be relied on; nothing was deleted. Try again, "
+                    "the storage's listings can't be relied on. Try again, "
                     "or use another storage"
                 )
 
@@ -259,7 +259,7 @@ def _numbers(storage: Storage, path: str, found: Collection[int]) -> range:
         raise CollectionRefusedError(
             f"{storage.url}: run {path!r} has {len(found)} objects numbered up to {last} in "
             f"{run_folder(path)}: was a file put there, or were most of them deleted? Move it "
-            "away, or bring them back from a copy; nothing was deleted"
+            "away, or bring them back from a copy"
         )
     return range(1, last + 1)
 
@@ -289,7 +289,9 @@ class _Reader:
     def _version(self, path: str, number: int, key: str, start: bytes | None) -> Version:
         where = f"{self._storage.url}/{key}"
         if start is None:
-            return Version(damage=f"{where} is missing, and later versions are there")
+            return Version(
+                damage=f"{where} is missing, and later versions are there", is_missing=True
+            )
         try:
             line = self._head_line(key, start, where)
             if line is None:
@@ -350,7 +352,7 @@ class _Reader:
     @staticmethod
     def _unreadable(why: str) -> CollectionRefusedError:
         return CollectionRefusedError(
-            f"{why}, so it is not known which versions are retired; nothing was deleted. Bring "
+            f"{why}, so it is not known which versions are retired. Bring "
             "that file back from a copy"
         )
 

@@ -36,7 +36,7 @@ from ckptstore.upkeep.arrivals import Arrivals, ThereMeanwhileError
 from ckptstore.upkeep.carrying import carry
 from ckptstore.upkeep.chosen import Choice, Item, Place, is_same, store_id
 from ckptstore.upkeep.copied import Copied, CopiedVersion
-from ckptstore.upkeep.findings import Progress
+from ckptstore.upkeep.progress import Progress
 from ckptstore.upkeep.retelling import retell
 
 NUMBER_DIGITS = 100

@@ -34,7 +34,8 @@ from ckptstore.manifest import OpenManifest
 from ckptstore.storage.base import Storage
 from ckptstore.upkeep.comparison import compare
 from ckptstore.upkeep.contents import Contents
-from ckptstore.upkeep.findings import Finding, Progress, Report
+from ckptstore.upkeep.findings import Finding, Report
+from ckptstore.upkeep.progress import Progress
 from ckptstore.upkeep.repair import Append, Case, mark, repair, retire
 from ckptstore.upkeep.strays import data_objects, note_leftovers, note_orphans
 from ckptstore.upkeep.survey import Survey, Surveyed, Surveyor

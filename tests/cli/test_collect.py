@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import io
 import json
 import time
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from ckptstore import Store
-from ckptstore.cli import collect
 from ckptstore.format.journal import RetireEntry
 from ckptstore.format.layout import STORE_KEY
 from ckptstore.format.store_facts import decode_store, encode_store
@@ -84,7 +81,7 @@ def test_what_can_not_be_told_ends_with_1_and_says_why(typed, folder):
     (folder / "runs" / "digits" / "_journal" / "00000001.json").unlink()
     done = typed("collect", folder)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "nothing was deleted" in done.stderr
+    assert "Nothing was deleted" in done.stderr
     assert packs_of(folder, "digits", 1)[0].exists()
 
 
@@ -106,20 +103,3 @@ def test_no_store_is_said(typed, tmp_path):
     assert done.exit_code == 1
     assert "holds no store" in done.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_terminal_is_shown_how_far_it_is(monkeypatch):
-    shown = io.StringIO()
-    terminal = Console(file=shown, force_terminal=True, width=100)
-    monkeypatch.setattr("rich.console.Console", lambda **_: terminal)
-
-    with collect._progress() as progress:
-        progress("listing packs", 1000, None)
-        progress("reading", 3, 6)
-        terminal.bell()
-
-    assert "reading" in shown.getvalue()
-    assert "3/6" in shown.getvalue()
-    monkeypatch.undo()
-    with collect._progress() as nobody:
-        assert nobody is None

@@ -7,7 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from ckptstore.errors import CollectionRefusedError, NotAStoreError, NotExclusiveError, StorageError
+from ckptstore.errors import (
+    CatalogError,
+    CollectionRefusedError,
+    NotAStoreError,
+    NotExclusiveError,
+    StorageError,
+)
 from ckptstore.format.layout import STORE_KEY, STORE_KEY_NEWER, journal_key, version_key
 from ckptstore.storage.base import Leftover
 from ckptstore.upkeep import collection
@@ -230,12 +236,12 @@ def test_progress_is_told(history, monkeypatch):
     told = []
     history.collect(progress=lambda *step: told.append(step))
     assert told == [
-        ("listing packs", 2, None),
-        ("listing packs", 4, None),
-        ("reading", 1, 1),
-        ("deleting", 2, 3),
-        ("deleting", 3, 3),
-        ("deleting", 3, 3),
+        (2, None, "listing packs"),
+        (4, None, "listing packs"),
+        (1, 1, "reading"),
+        (2, 3, "deleting"),
+        (3, 3, "deleting"),
+        (3, 3, "deleting"),
     ]
 
 
@@ -262,6 +268,63 @@ def test_one_that_slept_looks_again_before_it_deletes_more(history, monkeypatch)
     assert done.failed.keys() == {versions[2][1]}
     assert history.has(versions[1][1])
     assert done.in_use.count == 1
+
+
+def second_look(history, monkeypatch, fault):
+    """Two packs are garbage; something happens after the first was deleted, for a long time."""
+    monkeypatch.setattr(collection, "DELETE_BATCH", 1)
+    clocks = ProcessClocks(monkeypatch)
+    keys = [history.pack() for _ in range(2)]
+    history.save()
+    history.wait(GRACE + SECOND)
+
+    def sleep(doing, key):
+        if doing == "delete" and key == keys[0]:
+            clocks.pass_by(DAY)
+            fault()
+
+    history.storage.before = sleep
+    return keys
+
+
+@pytest.mark.parametrize("fault", ["gone", "damaged", "down", "no times"])
+def test_one_that_is_refused_at_its_second_look_says_what_was_deleted(history, monkeypatch, fault):
+    def walk(*_):
+        raise StorageError("the connection broke")
+
+    faults = {
+        "gone": lambda: history.storage.objects.pop(version_key(RUN, 1)),
+        "damaged": lambda: history.storage.objects.update({version_key(RUN, 1): b"{}"}),
+        "down": lambda: monkeypatch.setattr(Bucket, "leftovers", walk),
+        "no times": lambda: monkeypatch.setattr(Bucket, "written_at", lambda *_: None),
+    }
+    keys = second_look(history, monkeypatch, faults[fault])
+    if fault == "gone":
+        history.save()
+    with pytest.raises(CollectionRefusedError) as raised:
+        history.collect()
+    assert [history.has(key) for key in keys] == [False, True]
+    told = str(raised.value)
+    assert "1 packs, files and leftovers (8 B) were deleted before" in told
+    assert "Nothing was deleted" not in told
+    assert "nothing was deleted" not in told
+
+
+def test_a_catalog_that_fails_at_the_second_look_does_not_hide_what_was_deleted(
+    history, monkeypatch
+):
+    asked = []
+
+    def known():
+        asked.append(True)
+        if len(asked) > 1:
+            raise CatalogError("the database is locked")
+        return history.known()
+
+    second_look(history, monkeypatch, lambda: None)
+    with pytest.raises(CatalogError) as raised:
+        history.collect(known=known)
+    assert "(8 B) were deleted before" in raised.value.__notes__[0]
 
 
 def test_what_cannot_be_deleted_is_tried_once_however_slow_that_is(history, monkeypatch):
@@ -429,7 +492,7 @@ def test_a_journal_entry_that_only_the_catalog_knows_is_refused(full):
 
 def test_a_missing_manifest_is_refused(full):
     del full.storage.objects[version_key(RUN, 1)]
-    refused(full, "00000001.jsonl is missing.*verify")
+    refused(full, "00000001.jsonl is missing.*copy_to")
 
 
 def test_a_missing_journal_entry_is_refused(full):

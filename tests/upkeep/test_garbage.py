@@ -92,11 +92,18 @@ def damaged(*entries):
     return RunContents("a", {1: Version(damage="it is damaged")}, run({}, *entries).journal)
 
 
+def missing(*entries):
+    gone = Version(damage="it is damaged", is_missing=True)
+    return RunContents("a", {1: gone}, run({}, *entries).journal)
+
+
 @pytest.mark.parametrize(
     ("contents", "advice"),
     [
         (damaged(), r"verify\(repair=True\)"),
+        (missing(), "nobody can make it again.*copy_to"),
         (damaged(("retire", 1, GRACE)), "or wait"),
+        (missing(("retire", 1, GRACE)), "or wait"),
         (damaged(("retire", 1, 9 * GRACE), ("undelete", 1, 8 * GRACE)), r"verify\(repair=True\)"),
     ],
 )

@@ -65,8 +65,8 @@ def test_batches_make_no_difference(history, monkeypatch):
     history.save(run="other")
     told = []
     small = read(history, told=told)
-    assert [step for step in told if step[0] == "reading"] == [
-        ("reading", done, 9) for done in (3, 6, 8, 9)
+    assert [step for step in told if step[2] == "reading"] == [
+        (done, 9, "reading") for done in (3, 6, 8, 9)
     ]
     monkeypatch.undo()
     assert small == read(history)
