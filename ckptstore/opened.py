@@ -6,12 +6,13 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.catalog.lookup import Lookup, check_monitor, intact_head
 from ckptstore.entry import Checkpoint, Entry, LoadOptions, Model, Package, Record
 from ckptstore.errors import FallbackWarning, IntegrityError, warn
+from ckptstore.format.facts import Mode
 from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
 from ckptstore.saving.lineage import Lineage
 from ckptstore.source import Source
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from ckptstore.saving.run_writer import RunWriter
     from ckptstore.saving.settings import GivenSettings
 
-Mode = Literal["min", "max"]
 Monitor = tuple[str | None, Mode | None]
 
 

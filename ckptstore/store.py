@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from ckptstore.catalog.lookup import check_monitor
 from ckptstore.entry import Checkpoint, Entry, LoadOptions, Model, Package
-from ckptstore.format.facts import VersionFacts
+from ckptstore.format.facts import Mode, VersionFacts
 from ckptstore.format.layout import Ref, check_run, parse_ref
 from ckptstore.history import History
 from ckptstore.keeping import Keeping
 from ckptstore.later_facts import LaterFacts
-from ckptstore.opened import Mode
 from ckptstore.run import Run
 from ckptstore.upkeep.keep import keep_json
 

@@ -46,7 +46,8 @@ def test_every_kind_of_entry_is_in_it_and_read():
 def test_it_adds_up_to_what_it_says(store):
     third = store.get("digits@prod")
     assert (third.version, third.note, third.metrics["test_acc"]) == (3, "größer ☃", 0.5)
-    assert third.facts.children == (("Fine/tuned", UUID(int=77)),)
+    ((version, (child,)),) = store._catalog.children("digits").items()
+    assert (version, child.run, child.save_id) == (3, "Fine/tuned", UUID(int=77))
     assert store.tags() == {"prod": "digits@3"}
     assert store.get(1).retired == Retired(signed(9)[0], "not kept: last=3", 9)
     assert store.get(2).retired is None

@@ -47,13 +47,12 @@ class Asking(ABC):
         """Return a run's recorded settings, None if there are none."""
         return self.facts(path).settings
 
-    def facts(self, path: str, versions: Sequence[int] = ()) -> Facts:
-        """Return what a run's journal adds up to; of its versions only what these have.
+    def facts(self, path: str) -> Facts:
+        """Return what a run's journal adds up to: its settings and tags.
 
-        Unlike a :func:`~ckptstore.format.journal.fold`, versions that are not there are left out,
-        and those that are have their tags.
+        What it says of a version is told by :meth:`version_facts`.
         """
-        return self._read([path], lambda reader: reader.facts(path, versions))
+        return self._read([path], lambda reader: reader.facts(path))
 
     def version_facts(self, path: str, number: int) -> VersionFacts | None:
         """Return what was recorded later about a version, None if there is no such version."""

@@ -17,14 +17,11 @@ from ckptstore.format.manifest import KINDS
 class LiveVersion:
     """A version that is not retired and whose manifest can be read."""
 
-    path: str
-    """The run's path."""
     version: int
     kind: str
     """``checkpoint`` or ``package``."""
     save_id: str
     epoch: int | None
-    step: int | None
     created_at: datetime
     metrics: Mapping[str, float]
     """Later ones too, in place of the manifest's; NaN where that was recorded."""
@@ -59,7 +56,6 @@ def live(
             VersionRow.kind,
             VersionRow.save_id,
             VersionRow.epoch,
-            VersionRow.step,
             VersionRow.created_at,
             VersionRow.parent_path,
             VersionRow.parent_version,
@@ -93,12 +89,10 @@ def live(
         tags.setdefault(version, []).append(tag)
     return [
         LiveVersion(
-            path,
             row.version,
             row.kind,
             row.save_id,
             row.epoch,
-            row.step,
             datetime.fromisoformat(row.created_at),
             metrics.get(row.version, {}),
             tuple(sorted(tags.get(row.version, ()))),

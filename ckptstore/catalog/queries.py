@@ -26,7 +26,6 @@ from ckptstore.catalog.tables import (
     LIVE,
     UNSETTLED,
     UNSETTLED_ENTRY,
-    ChildRow,
     JournalRow,
     RunRow,
     TagRow,
@@ -153,8 +152,8 @@ class Reader:
             select(RunRow.name).where(RunRow.store == self.store, RunRow.path == path)
         )
 
-    def facts(self, path: str, versions: Sequence[int] = ()) -> Facts:
-        """Return what a run's journal adds up to; of its versions only what these have."""
+    def facts(self, path: str) -> Facts:
+        """Return what a run's journal adds up to, without what it says of single versions."""
         run = self.connection.execute(
             select(RunRow.monitor, RunRow.mode, RunRow.config, RunRow.keep).where(
                 RunRow.store == self.store, RunRow.path == path
@@ -166,11 +165,7 @@ class Reader:
         if run.monitor is not None:
             mode: Mode = "max" if run.mode == "max" else "min"
             settings = Settings(run.monitor, mode, run.config, run.keep)
-        return Facts(
-            settings,
-            {tag: version for _, tag, version in self._tags([path])},
-            {version: facts for version in versions if (facts := self.about(path, version))},
-        )
+        return Facts(settings, {tag: version for _, tag, version in self._tags([path])})
 
     def about(self, path: str, version: int) -> VersionFacts | None:
         """Return what was recorded about a version later, None if there is no such version."""
@@ -277,29 +272,10 @@ class Reader:
     def _facts(self, rows: Sequence[RecordRow]) -> list[VersionFacts]:
         """Return what was recorded later about the version of each row."""
         tags: dict[tuple[str, int], list[str]] = {}
-        children: dict[tuple[str, int], list[tuple[str, str]]] = {}
         for some in chunks(sorted({row.path for row in rows})):
             for path, tag, version in self._tags(some):
                 tags.setdefault((path, version), []).append(tag)
-            versions = [row.version for row in rows]
-            for path, version, run, save_id in self.connection.execute(
-                select(ChildRow.path, ChildRow.version, ChildRow.run, ChildRow.save_id)
-                .where(
-                    ChildRow.store == self.store,
-                    ChildRow.path.in_(some),
-                    ChildRow.version.between(min(versions), max(versions)),
-                )
-                .order_by(ChildRow.path, ChildRow.version, ChildRow.number)
-            ):
-                children.setdefault((path, version), []).append((run, save_id))
-        return [
-            read_facts(
-                row,
-                sorted(tags.get((row.path, row.version), ())),
-                children.get((row.path, row.version), ()),
-            )
-            for row in rows
-        ]
+        return [read_facts(row, sorted(tags.get((row.path, row.version), ()))) for row in rows]
 
     def _tags(self, paths: Sequence[str]) -> Sequence[Row[str, str, int]]:
         return self.connection.execute(

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from ckptstore.catalog.tables import VersionKind
 from ckptstore.errors import IntegrityError, NewerFormatError
@@ -148,25 +147,15 @@ def fact_columns(facts: VersionFacts) -> dict[str, object]:
     }
 
 
-def read_facts(
-    row: Any, tags: Sequence[str] = (), children: Sequence[tuple[str, str]] = ()
-) -> VersionFacts:
+def read_facts(row: Any, tags: Sequence[str] = ()) -> VersionFacts:
     """Return what is known of a version.
 
     Args:
         row: Has the columns of :func:`fact_columns`.
         tags: The tags that point at it.
-        children: Run and save id of versions that come from it.
     """
     retired = None
     if row.retired_at is not None:
         time = datetime.fromisoformat(row.retired_at)
         retired = Retired(time, row.retired_by, row.retired_entry)
-    return VersionFacts(
-        tuple(tags),
-        row.late_metrics or {},
-        row.note,
-        retired,
-        row.damage_found,
-        tuple((run, UUID(save_id)) for run, save_id in children),
-    )
+    return VersionFacts(tuple(tags), row.late_metrics or {}, row.note, retired, row.damage_found)

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from ckptstore.catalog.rows import Batch, JournalEntry, Version, damaged, read_head
-from ckptstore.errors import IntegrityError, InvalidNameError, JournalDamagedError
+from ckptstore.errors import IntegrityError, JournalDamagedError
 from ckptstore.format.journal import decode_entry
 from ckptstore.format.layout import (
     JOURNAL_FOLDER,
     RUNS_FOLDER,
     VERSIONS_FOLDER,
+    is_run_path,
     journal_key,
-    run_path,
     version_key,
 )
 from ckptstore.format.manifest import head_line
@@ -259,12 +259,5 @@ def walk(storage: Storage) -> list[str]:
         folders = storage.list_folder(f"{RUNS_FOLDER}/{path}" if path else RUNS_FOLDER).folders
         if path and not {VERSIONS_FOLDER, JOURNAL_FOLDER}.isdisjoint(folders):
             found.append(path)
-        pending += [child for name in folders if _is_path(child := f"{path}/{name}".lstrip("/"))]
+        pending += [child for name in folders if is_run_path(child := f"{path}/{name}".lstrip("/"))]
     return sorted(found)
-
-
-def _is_path(path: str) -> bool:
-    try:
-        return run_path(path) == path
-    except InvalidNameError:
-        return False

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
-from uuid import UUID
 
 Mode = Literal["min", "max"]
 DEFAULT_MONITOR = "val_loss"
@@ -51,8 +50,6 @@ class VersionFacts:
     retired: Retired | None = None
     damage: str | None = None
     """What a check found wrong with its data, None if nothing or if it was mended since."""
-    children: tuple[tuple[str, UUID], ...] = ()
-    """Run and save id of versions in other runs that came, or meant to come, from it."""
 
 
 @dataclass(frozen=True)

@@ -157,9 +157,8 @@ def changes_of(number: int, entry: Entry) -> dict[int, Change]:
             changes |= dict.fromkeys(versions, lambda known: replace(known, retired=None))
         case DamageEntry(version, damage):
             changes[version] = lambda known: replace(known, damage=damage)
-        case ChildEntry(version, run, save_id):
-            child = (run, save_id)
-            changes[version] = lambda known: replace(known, children=(*known.children, child))
+        case ChildEntry(version):
+            changes[version] = lambda known: known  # who comes from it is no fact about itself
     return changes
 
 

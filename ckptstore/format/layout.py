@@ -151,6 +151,14 @@ def run_path(name: str) -> str:
     return check_run(name).lower()
 
 
+def is_run_path(path: str) -> bool:
+    """Say whether a run may lie at *path*: another folder there is not ours."""
+    try:
+        return run_path(path) == path
+    except InvalidNameError:
+        return False
+
+
 def run_folder(path: str) -> str:
     """Return the folder of the run at *path*."""
     return f"{RUNS_FOLDER}/{path}"

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TypeVar
 
 from ckptstore.catalog import sync
-from ckptstore.errors import CollectionRefusedError, IntegrityError, InvalidNameError
+from ckptstore.errors import CollectionRefusedError, IntegrityError
 from ckptstore.format.facts import Facts
 from ckptstore.format.journal import Entry, decode_entry, fold
 from ckptstore.format.layout import (
@@ -24,12 +24,12 @@ from ckptstore.format.layout import (
     VERSION_FILE,
     VERSIONS_FOLDER,
     file_key,
+    is_run_path,
     journal_folder,
     journal_key,
     numbered,
     pack_key,
     run_folder,
-    run_path,
     version_key,
 )
 from ckptstore.format.manifest import Head, decode_head, head_line
@@ -183,7 +183,7 @@ def _listed(storage: Storage, progress: Progress) -> dict[str, _Listed]:
         pattern = {VERSIONS_FOLDER: VERSION_FILE, JOURNAL_FOLDER: JOURNAL_FILE}.get(kind)
         if pattern is None or not (numbers := numbered((name,), pattern)):
             continue
-        if not _is_path(path):
+        if not is_run_path(path):
             raise CollectionRefusedError(
                 f"{storage.url}/{stored.key} looks like a run's, but {path!r} can't be a run's "
                 "path: was it renamed, or copied by a tool that changes case? Move it back or "
@@ -195,13 +195,6 @@ def _listed(storage: Storage, progress: Progress) -> dict[str, _Listed]:
         else:
             listed.entries[numbers[0]] = stored.written_at
     return runs
-
-
-def _is_path(path: str) -> bool:
-    try:
-        return run_path(path) == path
-    except InvalidNameError:
-        return False
 
 
 def _check_known(storage: Storage, runs: Mapping[str, _Listed], known: Known) -> None:

@@ -15,7 +15,6 @@ from uuid import UUID
 from ckptstore.errors import (
     CkptStoreError,
     IntegrityError,
-    InvalidNameError,
     NewerFormatError,
     StorageError,
 )
@@ -27,6 +26,7 @@ from ckptstore.format.layout import (
     RUNS_FOLDER,
     VERSION_FILE,
     VERSIONS_FOLDER,
+    is_run_path,
     journal_folder,
     journal_key,
     numbered,
@@ -107,7 +107,7 @@ class Surveyor:
         found = set()
         for stored in self._storage.walk(RUNS_FOLDER):
             match = PLACE.fullmatch(stored.key)
-            if match and _is_path(match[1]) and int(match[2] or match[3]) > 0:
+            if match and is_run_path(match[1]) and int(match[2] or match[3]) > 0:
                 found.add(match[1])
             else:
                 self._say(
@@ -316,10 +316,3 @@ def _subjects(number: int, entry: Entry | None) -> set[int]:
     if isinstance(entry, TagEntry):
         return set() if entry.version is None else {entry.version}
     return set(changes_of(number, entry))
-
-
-def _is_path(path: str) -> bool:
-    try:
-        return run_path(path) == path
-    except InvalidNameError:
-        return False

@@ -141,6 +141,12 @@ class Place:
             self.entry(given, torn=what == "torn entry")
 
 
+def told(catalog):
+    versions = range(1, MOST + 1)
+    facts = [catalog.version_facts("digits", version) for version in versions]
+    return catalog.facts("digits"), facts, catalog.children("digits")
+
+
 def agree(done) -> None:
     place = Place()
     for what, given_ in done:
@@ -150,8 +156,7 @@ def agree(done) -> None:
     anew.sync("digits")
 
     assert repr(rows(place.catalog)) == repr(rows(anew))
-    everything = range(1, MOST + 1)
-    assert place.catalog.facts("digits", everything) == anew.facts("digits", everything)
+    assert told(place.catalog) == told(anew)
     place.catalog.close()
     anew.close()
 
@@ -289,11 +294,11 @@ def test_damage_is_known_until_it_is_mended(run):
     assert catalog.damaged(["digits"]) == []
 
 
-def test_a_note_and_children_are_of_their_version(run):
+def test_a_note_is_of_its_version_and_a_child_is_no_fact_about_it(run):
     catalog = run(NoteEntry(2, "good", *SIGNED), ChildEntry(2, "other", UUID(int=5), *SIGNED))
 
-    facts = catalog.version("digits", 2).facts
-    assert (facts.note, facts.children) == ("good", (("other", UUID(int=5)),))
+    assert catalog.version("digits", 2).facts == VersionFacts(note="good")
+    assert catalog.children("digits") == {2: [("other", UUID(int=5), 2)]}
     assert catalog.version("digits", 1).facts == VersionFacts()
 
 
@@ -302,7 +307,8 @@ def test_an_entry_about_a_version_that_comes_after_it_counts_once_that_is_there(
     note(storage, "digits", 1, RetireEntry({1: "old", 3: "early"}, *SIGNED))
     note(storage, "digits", 2, LogEntry(2, None, None, {"val_loss": 0}, *SIGNED))
     catalog.sync("digits")
-    assert catalog.facts("digits", [1, 2, 3]).versions.keys() == {1}
+    assert catalog.version_facts("digits", 1).retired.reason == "old"
+    assert catalog.version_facts("digits", 2) is None
 
     for version in (2, 3):
         head = make_head("digits", version)

@@ -21,7 +21,7 @@ RETIRED = RetireEntry({1: "old"}, START, UUID(int=7))
 def test_live_versions_are_told_without_their_heads(storage, catalog, monkeypatch):
     commit(storage, make_head("digits", 1))
     parent = Parent("Base", 7, UUID(int=7))
-    commit(storage, make_head("digits", 2, kind="package", parent=parent, step=9, metrics={}))
+    commit(storage, make_head("digits", 2, kind="package", parent=parent, metrics={}))
     storage.create(version_key("digits", 3), b"torn")
     note(storage, "digits", 1, RETIRED)
     note(storage, "digits", 2, tag_entry("b", 2))
@@ -31,12 +31,10 @@ def test_live_versions_are_told_without_their_heads(storage, catalog, monkeypatc
 
     assert catalog.live("digits") == [
         LiveVersion(
-            "digits",
             2,
             "package",
             str(UUID(int=2)),
             2,
-            9,
             START + timedelta(minutes=2),
             {},
             ("a", "b"),

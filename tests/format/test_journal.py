@@ -170,7 +170,7 @@ def test_the_first_retirement_counts_until_the_version_is_undeleted():
     assert again[2].retired == Retired(NOON, "old", 1)
 
 
-def test_notes_and_damage_are_taken_away_by_none_and_children_stay():
+def test_notes_and_damage_are_taken_away_by_none_and_children_are_no_facts():
     child = ChildEntry(1, "other", SAVE, NOON, SAVE)
     found = known(
         NoteEntry(1, "good", NOON, SAVE),
@@ -178,7 +178,7 @@ def test_notes_and_damage_are_taken_away_by_none_and_children_stay():
         child,
         child,
     )
-    assert found == {1: VersionFacts(note="good", damage="short", children=(("other", SAVE),) * 2)}
+    assert found == {1: VersionFacts(note="good", damage="short")}
 
     gone = known(
         NoteEntry(1, "good", NOON, SAVE),

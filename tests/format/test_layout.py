@@ -16,6 +16,7 @@ from ckptstore.format.layout import (
     check_tag,
     glob_regex,
     is_glob,
+    is_run_path,
     journal_key,
     numbered,
     pack_key,
@@ -185,3 +186,9 @@ def test_only_files_spelled_as_written_have_a_number():
         "00000007.JSONL", "٠٠٠٠٠٠٠٨.jsonl", ".tmp-1", "00000009.jsonl\n",
     )  # fmt: skip
     assert numbered(files, VERSION_FILE) == [1, 2, 123456789]
+
+
+def test_a_runs_path_has_one_spelling():
+    assert is_run_path("sweep/lr=0.1")
+    for other in ("Sweep", "nul", ".trash", "", "a//b", "no one"):
+        assert not is_run_path(other)
