@@ -175,3 +175,57 @@ def test_an_entry_that_is_there_is_recorded_whatever_the_next_look_says(tmp_path
 
     failing.rest()
     assert store.get("digits@second").version == 1
+
+
+def test_an_entry_put_in_anothers_place_is_damage(tmp_path):
+    place = tmp_path / "store"
+    with Store(place, run="digits") as store:
+        store.save(nn.Linear(2, 2), epoch=0, model_config=CONFIG)
+        store.save(nn.Linear(2, 2), run="other", epoch=0, model_config=CONFIG)
+        for name in ("first", "second"):
+            store.tag("digits@1", name)
+        store.tag("other@1", "theirs")
+    one, two, theirs = (
+        place / journal_key(*where) for where in (("digits", 1), ("digits", 2), ("other", 1))
+    )
+    first, second = one.read_bytes(), two.read_bytes()
+    for data in (second, theirs.read_bytes()):
+        one.write_bytes(data)
+        with (
+            Store(place, catalog="sqlite://") as other,
+            pytest.raises(JournalDamagedError, match="put in another's place"),
+        ):
+            other.get("digits@first")
+        one.write_bytes(first)
+
+
+def test_indexing_anew_keeps_what_may_be_the_only_copy_of_a_journal(tmp_path):
+    place = tmp_path / "store"
+    with Store(place, run="digits") as store:
+        for run in ("digits", "other"):
+            store.save(nn.Linear(2, 2), run=run, epoch=0, model_config=CONFIG)
+        for name in ("first", "second", "third"):
+            store.tag("digits@1", name)
+        path = place / journal_key("digits", 2)
+        data = path.read_bytes()
+        flip(path)
+
+        with pytest.raises(JournalDamagedError):
+            store.reindex()
+        path.unlink()
+        store.verify(repair=True)
+
+        assert path.read_bytes() == data
+        assert store.latest(run="other").epoch == 0
+        assert store.reindex() == ["digits", "other"]
+
+
+def test_indexing_anew_forgets_a_run_that_is_gone(tmp_path):
+    place = tmp_path / "store"
+    with Store(place, run="digits") as store:
+        for run in ("digits", "other"):
+            store.save(nn.Linear(2, 2), run=run, epoch=0, model_config=CONFIG)
+        shutil.rmtree(place / "runs" / "other")
+
+        assert store.reindex() == ["digits"]
+        assert list(store._catalog.indexed_counts()) == ["digits"]

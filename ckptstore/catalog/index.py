@@ -23,7 +23,7 @@ from ckptstore.catalog.engine import MEMORY, TIMEOUT_S, Database, check_driver, 
 from ckptstore.catalog.queries import Reader
 from ckptstore.catalog.rows import from_head
 from ckptstore.catalog.stores import missing
-from ckptstore.catalog.sync import ADVICE, RunReader, walk
+from ckptstore.catalog.sync import ADVICE, Known, RunReader, walk
 from ckptstore.catalog.tables import store_key
 from ckptstore.errors import CatalogError, CatalogWarning, CkptStoreError, JournalDamagedError, warn
 from ckptstore.format.layout import (
@@ -135,22 +135,58 @@ class Catalog(Asking):
             self._filled.clear()
             self.vouched.clear()
 
-    def reindex(self) -> list[str]:
-        """Forget all that is indexed of this store and index it again, damaged versions too.
+    def reindex(self, paths: Sequence[str] | None = None) -> list[str]:
+        """Index runs anew from the storage, damaged versions too; by default all, and no others.
+
+        A run is read first and then replaced in one transaction. One whose journal is damaged keeps
+        its rows: they may be the only copy of what its journal said.
+
+        Args:
+            paths: The runs; None means the whole store, and forgets what is not there any more.
 
         Returns:
-            The paths of its runs.
+            The paths of the runs that are in the storage.
 
         Raises:
+            JournalDamagedError: A run's journal is damaged, once all others are indexed.
             CatalogError: The database failed.
             CkptStoreError: As :meth:`sync`.
         """
         with self._alone():
             database = self._current()
+            present = walk(self._storage)
+            wanted = {*present, *self.indexed_counts()} if paths is None else paths
             with database.writing() as connection:
-                changes.remove_store(connection, self._key())
-            self._filled.clear()
+                for path in wanted:
+                    if path not in present:
+                        changes.remove_run(connection, self._key(), path)
+            broken = [
+                error
+                for path in present
+                if path in wanted and (error := self._reindex(database, path)) is not None
+            ]
+            if broken:
+                raise broken[0]
             return self._discover()
+
+    def _reindex(self, database: Database, path: str) -> JournalDamagedError | None:
+        """Read a run whole and put it in the place of what was indexed of it."""
+        reader = RunReader(self._storage, path, in_place=self._facts().in_place)
+        _, error = self._listed(path)
+        if error is not None:
+            return error
+        try:
+            batches = list(reader.batches(Known(), looks_far=True))
+        except JournalDamagedError as error:
+            return error
+        with database.writing() as connection:
+            changes.remove_run(connection, self._key(), path)
+            self._add_run(connection, path)
+            for batch in batches:
+                changes.add_batch(connection, self._key(), path, batch)
+        self._filled.discard(path)
+        self.vouched.discard(path)
+        return None
 
     def add(self, head_line: bytes, head: Head) -> None:
         """Index a version that was just committed, and what is missing before it.
@@ -287,10 +323,9 @@ class Catalog(Asking):
         Reading asks for the next number until there is none, so it takes a hole for the end; and an
         entry that was written into one would change what later ones mean.
         """
-        listed = numbered(self._storage.list_folder(journal_folder(path)).files, JOURNAL_FILE)
+        last, error = self._listed(path)
         with database.reading() as connection:
             known = Reader(connection, self._key(), self._storage.url).next_numbers(path)[1] - 1
-        last = max(listed, default=0)
         if known > last:
             # Something older was put in its place: the storage is right, whatever was indexed.
             warn(
@@ -302,14 +337,23 @@ class Catalog(Asking):
                 changes.remove_run(connection, self._key(), path)
             while not self._is_synced(database, path, looks_far=True):
                 pass
-        missing = sorted(set(range(1, last)) - set(listed))
-        if missing:
-            return JournalDamagedError(
-                f"{self._storage.url}/{journal_key(path, missing[0])} is missing, and later "
-                f"entries exist: the journal of run {path!r} is damaged; {ADVICE}"
-            )
-        self.vouched.add(path)
-        return None
+        if error is None:
+            self.vouched.add(path)
+        return error
+
+    def _listed(self, path: str) -> tuple[int, JournalDamagedError | None]:
+        """Return the last entry of a run's journal, and what is wrong if one before it is gone."""
+        listed = numbered(self._storage.list_folder(journal_folder(path)).files, JOURNAL_FILE)
+        last = max(listed, default=0)
+        for number in sorted(set(range(1, last)) - set(listed)):
+            key = journal_key(path, number)
+            # A listing may lack what was made while it was under way.
+            if self._storage.read_many([key], 1) == [None]:
+                return last, JournalDamagedError(
+                    f"{self._storage.url}/{key} is missing, and later entries exist: the journal "
+                    f"of run {path!r} is damaged; {ADVICE}"
+                )
+        return last, None
 
     def _is_synced(self, database: Database, path: str, *, looks_far: bool) -> bool:
         with database.reading() as connection:

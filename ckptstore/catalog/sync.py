@@ -13,7 +13,7 @@ from itertools import takewhile
 
 from ckptstore.catalog.rows import Batch, JournalEntry, Version, damaged, read_head
 from ckptstore.errors import IntegrityError, JournalDamagedError
-from ckptstore.format.journal import decode_entry
+from ckptstore.format.journal import Place, decode_entry
 from ckptstore.format.layout import (
     JOURNAL_FOLDER,
     RUNS_FOLDER,
@@ -230,7 +230,8 @@ class RunReader:
         if self._in_place and not data.endswith(b'"}\n'):
             return JournalEntry(number)
         try:
-            return JournalEntry(number, decode_entry(data, where), data.decode())
+            entry = decode_entry(data, where, Place(self._path, number))
+            return JournalEntry(number, entry, data.decode())
         except (IntegrityError, UnicodeDecodeError) as error:
             raise JournalDamagedError(
                 f"{error}; the journal of run {self._path!r} is damaged: {ADVICE}"

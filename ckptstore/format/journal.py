@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from ckptstore.errors import IntegrityError, InvalidNameError
@@ -167,11 +167,20 @@ def _retire(retired: Retired) -> Change:
     return lambda known: known if known.retired else replace(known, retired=retired)
 
 
-def encode_entry(entry: Entry) -> bytes:
-    """Return a journal entry's file."""
+class Place(NamedTuple):
+    """Where a journal entry belongs, so that none is taken for another."""
+
+    path: str
+    """Its run's path."""
+    number: int
+
+
+def encode_entry(entry: Entry, place: Place | None = None) -> bytes:
+    """Return a journal entry's file; without its place nobody can tell if it is moved."""
     value: dict[str, Any] = {
         "format": FORMAT,
         "requires": [],
+        **({} if place is None else {"journal": place.path, "number": place.number}),
         "writer": str(entry.writer),
         "time": format_time(entry.time),
     }
@@ -205,14 +214,26 @@ def _fields_of(entry: Entry) -> dict[str, Any]:
     return fields
 
 
-def decode_entry(data: bytes, where: str) -> Entry:
+def decode_entry(data: bytes, where: str, place: Place | None = None) -> Entry:
     """Read a journal entry's file.
 
+    Args:
+        data: The file.
+        where: Its address, for messages.
+        place: Where it was found, which must be where it belongs, as far as it says so.
+
     Raises:
-        IntegrityError: It is not what was written, or not what format 1 says.
+        IntegrityError: It is not what was written, or not what format 1 says, or another's.
         NewerFormatError: A newer ckptstore made it.
     """
     fields = unseal(data, where)
+    if place is not None and fields.get("journal") is not None:
+        own = Place(fields.text("journal"), fields.number("number", least=1))
+        if own != place:
+            raise IntegrityError(
+                f"{where}: it is entry {own.number} of the journal of run {own.path!r}, put in "
+                "another's place"
+            )
     signature = (fields.time("time"), fields.uuid("writer"), fields.text_or_none("by"))
     decode = DECODERS.get(fields.text("kind"))
     if decode is None:

@@ -23,6 +23,7 @@ from ckptstore.format.journal import (
     Entry,
     LogEntry,
     NoteEntry,
+    Place,
     RetireEntry,
     SettingsEntry,
     TagEntry,
@@ -44,6 +45,9 @@ def noting(note: str) -> Iterator[None]:
 
 
 Decide = Callable[[Facts, datetime, UUID], Entry | None]
+"""Gives the entry that a journal needs, as it stands; None if it needs none."""
+Append = Callable[[Decide], Entry | None]
+"""Appends what is decided to one run's journal: :func:`append`, once storage and run are known."""
 
 
 def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Entry | None:
@@ -78,7 +82,7 @@ def append(storage: Storage, catalog: Catalog, path: str, decide: Decide) -> Ent
         # A copy of an entry says who wrote the original.
         entry = replace(entry, by=entry.by or author())
         key = journal_key(path, number)
-        if create_once(storage, key, encode_entry(entry), str(entry.writer)):
+        if create_once(storage, key, encode_entry(entry, Place(path, number)), str(entry.writer)):
             # What can't be indexed now is indexed by the next sync: the entry is there.
             with noting(f"{storage.url}/{key} is recorded"), suppress(CkptStoreError):
                 catalog.sync(path)
