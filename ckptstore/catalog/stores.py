@@ -1,10 +1,27 @@
-"""Where there is no ``ckptstore.json``: what that means."""
+"""``ckptstore.json``, or what it means that there is none."""
 
 from __future__ import annotations
 
 from ckptstore.errors import CkptStoreError, IntegrityError, NewerFormatError, NotAStoreError
 from ckptstore.format.layout import RUNS_FOLDER, STORE_KEY, STORE_KEY_NEWER
+from ckptstore.format.store_facts import StoreFacts, decode_store
 from ckptstore.storage.base import Storage
+
+
+def store_facts(storage: Storage) -> StoreFacts:
+    """Return what ``ckptstore.json`` says.
+
+    Raises:
+        NotAStoreError: There is no store; and as :func:`missing` says.
+        IntegrityError: It is damaged.
+        NewerFormatError: A newer ckptstore made it.
+        StorageError: The storage failed.
+    """
+    try:
+        data = storage.read(STORE_KEY)
+    except FileNotFoundError:
+        raise missing(storage) from None
+    return decode_store(data, f"{storage.url}/{STORE_KEY}")
 
 
 def missing(storage: Storage) -> CkptStoreError:

@@ -14,12 +14,19 @@ from ckptstore.format.digest import digest, dump_line, parse_line
 from ckptstore.format.fields import Fields
 
 SEAL = b',"blake3":"'
+END = b'"}\n'
+"""What follows the digest, and ends the file."""
 
 
 def seal(value: Mapping[str, Any]) -> bytes:
     """Return a JSON object with its digest as its last member, and a line feed."""
     body = dump_line(value)[:-1]
-    return body + SEAL + digest(body).encode() + b'"}\n'
+    return body + SEAL + digest(body).encode() + END
+
+
+def is_torn(data: bytes) -> bool:
+    """Say whether a file lacks its end, as one does whose writing was interrupted in place."""
+    return not data.endswith(END)
 
 
 def unseal(data: bytes, where: str) -> Fields:
@@ -30,7 +37,7 @@ def unseal(data: bytes, where: str) -> Fields:
         NewerFormatError: A newer ckptstore made it.
     """
     body, found, tail = data.rpartition(SEAL)
-    if not found or tail != digest(body).encode() + b'"}\n':
+    if not found or tail != digest(body).encode() + END:
         raise IntegrityError(f"{where}: its digest does not match; it was damaged or cut short")
     fields = Fields(parse_line(data[:-1], where), where)
     fields.check_format()

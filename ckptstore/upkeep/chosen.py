@@ -12,11 +12,9 @@ from uuid import UUID
 from ckptstore.catalog.identity import Identity
 from ckptstore.catalog.index import Catalog
 from ckptstore.catalog.lookup import Lookup, intact_head
-from ckptstore.catalog.stores import missing
+from ckptstore.catalog.stores import store_facts
 from ckptstore.entry import check_live
 from ckptstore.format.facts import Mode
-from ckptstore.format.layout import STORE_KEY
-from ckptstore.format.store_facts import decode_store
 from ckptstore.saving.run_writer import RunWriter
 from ckptstore.storage.base import Storage
 
@@ -108,11 +106,7 @@ def store_id(storage: Storage) -> UUID:
         NotAStoreError: There is none.
         CkptStoreError: There is something that only looks like one.
     """
-    try:
-        data = storage.read(STORE_KEY)
-    except FileNotFoundError:
-        raise missing(storage) from None
-    return decode_store(data, f"{storage.url}/{STORE_KEY}").store_id
+    return store_facts(storage).store_id
 
 
 def is_same(first: Storage, second: Storage) -> bool:

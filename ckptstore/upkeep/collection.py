@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
 
-from ckptstore.catalog.stores import missing
+from ckptstore.catalog.stores import store_facts
 from ckptstore.errors import (
     CatalogError,
     CollectionRefusedError,
@@ -27,7 +27,7 @@ from ckptstore.format.layout import (
     STORE_KEY,
     STORE_KEY_NEWER,
 )
-from ckptstore.format.store_facts import StoreFacts, decode_store
+from ckptstore.format.store_facts import StoreFacts
 from ckptstore.saving.founding import found
 from ckptstore.saving.moment import Moment
 from ckptstore.storage.base import Leftover, Storage, Stored
@@ -147,17 +147,11 @@ def _store_facts(storage: Storage) -> StoreFacts:
         NotAStoreError: There is none.
         CollectionRefusedError: It is damaged, or a newer ckptstore was here.
     """
-    try:
-        data = storage.read(STORE_KEY)
-    except FileNotFoundError:
-        why = missing(storage)
-        if isinstance(why, (IntegrityError, NewerFormatError)):
-            raise CollectionRefusedError(f"{why}\n{_Done()}") from why
-        raise why from None
     with _Refusing(_Done()):
+        facts = store_facts(storage)
         if storage.read_many([STORE_KEY_NEWER], 1) != [None]:
             raise NewerFormatError(storage.url, f"it has {STORE_KEY_NEWER} beside {STORE_KEY}")
-        return decode_store(data, f"{storage.url}/{STORE_KEY}")
+        return facts
 
 
 class _Refusing:

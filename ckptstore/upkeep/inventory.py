@@ -33,6 +33,7 @@ from ckptstore.format.layout import (
     version_key,
 )
 from ckptstore.format.manifest import Head, decode_head, head_line
+from ckptstore.format.sealed import is_torn
 from ckptstore.storage.base import Storage
 from ckptstore.upkeep.progress import Progress
 
@@ -335,7 +336,7 @@ class _Reader:
         if start is None:
             raise self._unreadable(f"{where} is missing, and later entries are there")
         data = start if len(start) < START_BYTES else self._storage.read(key)
-        if self._in_place and not data.endswith(b'"}\n'):
+        if self._in_place and is_torn(data):
             return None
         try:
             return decode_entry(data, where)

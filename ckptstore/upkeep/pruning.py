@@ -6,27 +6,30 @@ period, and is deleted by a collection after all of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
+from functools import cached_property
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.catalog.later import Child
-from ckptstore.catalog.live import LiveVersion
+from ckptstore.catalog.live import LiveVersion, SaveState
+from ckptstore.catalog.stores import store_facts
 from ckptstore.errors import ArgumentError
 from ckptstore.format.facts import Facts, Mode, Settings
 from ckptstore.format.journal import Entry, RetireEntry
-from ckptstore.format.layout import STORE_KEY, journal_key, run_path
-from ckptstore.format.store_facts import decode_store
-from ckptstore.saving.journaling import Decide
+from ckptstore.format.layout import journal_key, run_path
+from ckptstore.saving.journaling import Append
 from ckptstore.storage.base import Storage
 from ckptstore.upkeep.clock import storage_now
 from ckptstore.upkeep.keep import Keep
 from ckptstore.upkeep.pruned import Pruned
 from ckptstore.upkeep.retention import Candidate, Monitor, decide, rule
 
-Append = Callable[[Decide], Entry | None]
-"""Appends what is decided to the run's journal: :func:`ckptstore.saving.journaling.append`."""
+_never_came: WeakKeyDictionary[Catalog, set[UUID]] = WeakKeyDictionary()
+"""Saves that were announced longer ago than the grace period and are no versions: they can't become
+any more, as a save that comes so late takes itself back. So they are looked for once a process."""
 
 
 def prune(
@@ -106,9 +109,12 @@ class _Look:
         self._given = given
         self._now = now
         self._is_dry = is_dry
+        self._synced: set[str] = set()
+        """Children's runs that were looked at since the journal was."""
 
     def decided(self, facts: Facts) -> Pruned:
         """Decide on what the catalog knows; the run must be synced."""
+        self._synced.clear()
         settings = facts.settings or Settings()
         monitor = Monitor(self._given[0] or settings.monitor, self._given[1] or settings.mode)
         keep = self._keep or self._recorded(settings)
@@ -154,23 +160,42 @@ class _Look:
 
     def _held_by(self, children: Collection[Child]) -> Iterator[str]:
         """Yield the reasons why a version's children in other runs keep it."""
+        never_came = _never_came.setdefault(self._catalog, set())
         for child in children:
-            path = run_path(child.run)
-            self._catalog.sync(path)
-            found = self._catalog.save_state(path, child.save_id)
-            if found is None and self._may_still_come(child):
-                yield f"parent of a version that is being saved into {child.run}"
-            elif found is not None and found.is_live:
+            found = self._found(child, is_over=child.save_id in never_came)
+            if found is not None and found.is_live:
                 yield f"parent of {child.run}@{found.version}"
+            elif found is None and child.save_id not in never_came:
+                if self._may_still_come(child):
+                    yield f"parent of a version that is being saved into {child.run}"
+                else:
+                    never_came.add(child.save_id)
+
+    def _found(self, child: Child, *, is_over: bool) -> SaveState | None:
+        """Return what a child became; each run is looked at once, however many it has."""
+        path = run_path(child.run)
+        found = self._catalog.save_state(path, child.save_id)
+        if path in self._synced or (found is None and is_over):
+            return found
+        self._catalog.sync(path)
+        self._synced.add(path)
+        return self._catalog.save_state(path, child.save_id)
 
     def _may_still_come(self, child: Child) -> bool:
         """Say whether a child that is not there was announced less than the grace period ago."""
-        key = journal_key(self.path, child.entry)
-        announced = self._storage.written_at(key)
-        # A dry run writes nothing, not even the object that tells the storage's time.
-        now = self._now if self._is_dry else storage_now(self._storage)
-        if announced is None or now is None:
+        try:
+            announced = self._storage.written_at(journal_key(self.path, child.entry))
+        except FileNotFoundError:
+            return True  # the run is being moved or deleted: no time to retire anything
+        if announced is None or self._clock is None:
             return True
-        where = f"{self._storage.url}/{STORE_KEY}"
-        grace_s = decode_store(self._storage.read(STORE_KEY), where).grace_s
-        return now - announced <= timedelta(seconds=grace_s)
+        return self._clock - announced <= self._grace
+
+    @cached_property
+    def _clock(self) -> datetime | None:
+        # A dry run writes nothing, not even the object that tells the storage's time.
+        return self._now if self._is_dry else storage_now(self._storage)
+
+    @cached_property
+    def _grace(self) -> timedelta:
+        return timedelta(seconds=store_facts(self._storage).grace_s)

@@ -16,11 +16,11 @@ from ckptstore.errors import CkptStoreError
 from ckptstore.format.facts import Facts, VersionFacts
 from ckptstore.format.journal import DamageEntry, Entry, RetireEntry, decode_entry
 from ckptstore.format.layout import JOURNAL_FILE, JOURNAL_FOLDER, RUNS_FOLDER
+from ckptstore.saving.journaling import Decide
 from ckptstore.storage.base import Storage
 from ckptstore.upkeep.findings import Finding
 
-Decide = Callable[[Facts, datetime, UUID], Entry | None]
-Append = Callable[[str, Decide], object]
+AppendTo = Callable[[str, Decide], object]
 """Appends what is decided to the journal of the run at a path."""
 
 Outcome = str | CkptStoreError
@@ -66,7 +66,7 @@ def mark(number: int, damage: str | None) -> Decide:
 
 
 def repair(
-    storage: Storage, catalog: Catalog, append: Append, cases: Sequence[Case]
+    storage: Storage, catalog: Catalog, append: AppendTo, cases: Sequence[Case]
 ) -> list[Finding]:
     """Do what is safe about each case.
 
@@ -89,7 +89,7 @@ def repair(
     return findings
 
 
-def _appended(append: Append, path: str, decide: Decide, outcome: str) -> Outcome:
+def _appended(append: AppendTo, path: str, decide: Decide, outcome: str) -> Outcome:
     try:
         append(path, decide)
     except CkptStoreError as error:

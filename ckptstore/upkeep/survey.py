@@ -35,6 +35,7 @@ from ckptstore.format.layout import (
     versions_folder,
 )
 from ckptstore.format.manifest import File, Pack, decode_head, head_line
+from ckptstore.format.sealed import is_torn
 from ckptstore.manifest import FIRST_READ_BYTES, OpenManifest
 from ckptstore.storage.base import Storage
 from ckptstore.upkeep.findings import Finding, Kind, Severity
@@ -250,7 +251,7 @@ class Surveyor:
             if isinstance(start, IntegrityError):
                 raise start
             data = start if len(start) < FIRST_READ_BYTES else self._storage.read(key)
-            if not self._in_place or data.endswith(b'"}\n'):
+            if not (self._in_place and is_torn(data)):
                 return decode_entry(data, f"{self._storage.url}/{key}")
             message = "was cut short while it was written, in place: it is no entry"
             self._say("void", "note", path, key, message)

@@ -7,28 +7,25 @@ too late is taken back. The argument is docs/explanation/clean-up.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from ckptstore.catalog.stores import missing
+from ckptstore.catalog.stores import store_facts
 from ckptstore.errors import IntegrityError, LateCommitError, RetiredError, StorageError
 from ckptstore.format.facts import LATE, Facts, Retired
 from ckptstore.format.fields import format_time
 from ckptstore.format.journal import Entry, RetireEntry, UndeleteEntry
-from ckptstore.format.layout import STORE_KEY, file_key, pack_key, run_path
+from ckptstore.format.layout import file_key, pack_key, run_path
 from ckptstore.format.manifest import Head
-from ckptstore.format.store_facts import StoreFacts, decode_store
+from ckptstore.format.store_facts import StoreFacts
 from ckptstore.manifest import open_manifest
-from ckptstore.saving.journaling import Decide, noting
+from ckptstore.saving.journaling import Append, noting
 from ckptstore.saving.moment import Moment
 from ckptstore.storage.base import Storage
 from ckptstore.upkeep.clock import storage_now
 from ckptstore.upkeep.inventory import Noted, read_journal
-
-Append = Callable[[Decide], Entry | None]
-"""Appends what is decided to the run's journal: :func:`ckptstore.saving.journaling.append`."""
 
 UNJUDGED = "whether that was in time is unknown: verify() says whether its data are all there"
 
@@ -54,7 +51,7 @@ def undelete(storage: Storage, run: str, version: int, append: Append) -> bool:
         StorageError: The storage failed, or doesn't say when something was written.
     """
     begun = Moment.now()
-    facts = _store_facts(storage)
+    facts = store_facts(storage)
     attempt = _Attempt(storage, run, version, facts, _now(storage), begun)
     try:
         undeleted = append(attempt.decide)
@@ -217,14 +214,6 @@ def _no_time(what: str) -> StorageError:
         "version's data are still safe; open the store at an address whose filesystem gives times "
         "of creation or modification"
     )
-
-
-def _store_facts(storage: Storage) -> StoreFacts:
-    try:
-        data = storage.read(STORE_KEY)
-    except FileNotFoundError:
-        raise missing(storage) from None
-    return decode_store(data, f"{storage.url}/{STORE_KEY}")
 
 
 def _check_data(storage: Storage, head: Head) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.catalog.lookup import Lookup
-from ckptstore.catalog.stores import missing
+from ckptstore.catalog.stores import store_facts
 from ckptstore.catalog.sync import walk
 from ckptstore.errors import (
     CatalogError,
@@ -29,14 +29,14 @@ from ckptstore.format.layout import (
     run_path,
     version_key,
 )
-from ckptstore.format.store_facts import StoreFacts, decode_store
+from ckptstore.format.store_facts import StoreFacts
 from ckptstore.manifest import OpenManifest
 from ckptstore.storage.base import Storage
 from ckptstore.upkeep.comparison import compare
 from ckptstore.upkeep.contents import Contents
 from ckptstore.upkeep.findings import Finding, Report
 from ckptstore.upkeep.progress import Progress
-from ckptstore.upkeep.repair import Append, Case, mark, repair, retire
+from ckptstore.upkeep.repair import AppendTo, Case, mark, repair, retire
 from ckptstore.upkeep.strays import data_objects, note_leftovers, note_orphans
 from ckptstore.upkeep.survey import Survey, Surveyed, Surveyor
 
@@ -47,7 +47,7 @@ def verify(
     *,
     ref: str | int | None = None,
     deep: bool = True,
-    append: Append | None = None,
+    append: AppendTo | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Check a store, or some of it.
@@ -248,14 +248,8 @@ class _Check:
         self.cases.append(Case(finding))
 
     def _store_facts(self) -> StoreFacts | None:
-        where = f"{self._storage.url}/{STORE_KEY}"
         try:
-            return decode_store(self._storage.read(STORE_KEY), where)
-        except FileNotFoundError:
-            error = missing(self._storage)
-            if not isinstance(error, IntegrityError):
-                raise error from None
-            message = str(error)
+            return store_facts(self._storage)
         except IntegrityError as error:
             message = (
                 f"{error}. Nobody can write to the store or index it: bring that file back from "

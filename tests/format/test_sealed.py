@@ -8,7 +8,7 @@ import pytest
 
 from ckptstore.errors import IntegrityError
 from ckptstore.format.digest import digest
-from ckptstore.format.sealed import seal, unseal
+from ckptstore.format.sealed import is_torn, seal, unseal
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\n", b'{"blake3":"x"}\n', b"\xff" * 99])
@@ -30,3 +30,9 @@ def test_a_seal_written_twice_is_refused():
     data = seal({"format": 1, "requires": [], "blake3": "x"})
     with pytest.raises(IntegrityError, match="twice"):
         unseal(data, "here")
+
+
+def test_a_file_without_its_end_is_torn():
+    data = seal({"format": 1, "requires": []})
+    assert not is_torn(data)
+    assert all(is_torn(data[:length]) for length in range(len(data)))

@@ -10,6 +10,7 @@ import pytest
 from ckptstore.catalog.index import Catalog
 from ckptstore.errors import (
     ArgumentError,
+    CkptStoreError,
     IntegrityError,
     NewerFormatError,
     NotAStoreError,
@@ -25,7 +26,7 @@ from ckptstore.format.journal import (
     UndeleteEntry,
     decode_entry,
 )
-from ckptstore.format.layout import journal_key, version_key
+from ckptstore.format.layout import STORE_KEY, journal_key, version_key
 from ckptstore.format.manifest import Parent
 from ckptstore.saving.journaling import append, set_tag
 from ckptstore.upkeep.keep import Keep
@@ -314,6 +315,70 @@ def test_where_a_childs_run_cannot_be_read_nothing_is_retired(place):
     with pytest.raises(IntegrityError):
         place.prune()
     assert len(place.journal()) == 1
+
+
+def costs(place: Place) -> list[str]:
+    """Prune, and return what that asked the storage for."""
+    place.storage.requests.clear()
+    place.prune()
+    return list(place.storage.requests)
+
+
+def test_children_that_never_came_cost_nothing_once_they_were_looked_for(place):
+    place.prune(Keep(last=1, best=2))
+    before = [key for key in costs(place) if "/_journal/" not in key]
+    for save in range(70, 80):
+        announce(place, 2, save)
+    place.storage.now += timedelta(days=8)
+    first = costs(place)
+    assert first.count(version_key("fork", 1)) <= 2  # one look
+    assert sum(key.startswith("clock/") for key in first) == 3
+    assert first.count(STORE_KEY) == 1
+    assert [key for key in costs(place) if "/_journal/" not in key] == before
+
+
+def test_children_that_came_cost_one_look_at_their_run(place):
+    for number in range(1, 11):
+        announce(place, 1, 70 + number)
+        place.commit(number, "fork", save_id=UUID(int=70 + number))
+    place.prune()
+    assert costs(place).count(version_key("fork", 11)) == 1
+
+
+def test_a_child_that_never_came_is_told_from_one_that_did(place):
+    announce(place, 1, 71)
+    announce(place, 3, 72)
+    place.commit(1, "fork", save_id=UUID(int=72))
+    place.storage.now += timedelta(days=8)
+    for _ in range(2):
+        assert place.prune(Keep(last=1)).kept == [5, 3, 2]
+
+
+def test_an_announcement_that_is_gone_keeps_the_parent(place, monkeypatch):
+    """The run is being moved or deleted just now; no bare FileNotFoundError leaves a save."""
+    announce(place, 1, 71)
+    place.storage.now += timedelta(days=400)
+
+    def gone(key: str) -> None:
+        raise FileNotFoundError(key)
+
+    monkeypatch.setattr(place.storage, "written_at", gone)
+    assert place.prune().kept == [5, 2, 1]
+
+
+def test_a_store_that_is_gone_says_so(place, monkeypatch):
+    announce(place, 1, 71)
+    place.storage.now += timedelta(days=400)
+    read = place.storage.read
+
+    def without(key: str) -> bytes:
+        if key == STORE_KEY:
+            raise FileNotFoundError(key)
+        return read(key)
+
+    monkeypatch.setattr(place.storage, "read", without)
+    with pytest.raises(CkptStoreError, match=STORE_KEY):
+        place.prune()
 
 
 # ------------------------------------------------------------ others at the same time
