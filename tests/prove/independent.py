@@ -125,8 +125,19 @@ def orphans(folder: Path, found: Found) -> list[str]:
             continue
         if file and (file[2], int(file[3])) in files:
             continue
+        if _is_second_name(folder / key):
+            continue
         lost.append(key)
     return lost
+
+
+def _is_second_name(path: Path) -> bool:
+    """Say whether a temporary file is another file too: it takes no room, and stays."""
+    return path.name.startswith(".tmp-") and any(
+        other.samefile(path)
+        for other in path.parent.iterdir()
+        if not other.name.startswith(".tmp-")
+    )
 
 
 def _whole(key: str, read: Any, *args: Any) -> Any:

@@ -336,3 +336,35 @@ def test_a_root_that_is_a_link_is_cleaned_as_any_other(root, tmp_path):
 def test_an_upload_is_no_leftover_of_a_folder(storage):
     with pytest.raises(ArgumentError, match="nothing that an interrupted write leaves"):
         storage.clear(Leftover(durable.temporary_name(), "upload", None, None))
+
+
+# ---------------------------------------------------------------------------------- second names
+
+
+def test_the_second_name_of_an_object_is_no_leftover_and_stays(storage, root):
+    """A process was killed between link and unlink. Unlinking would set the object's time anew."""
+    second = root / "packs" / "aa" / ".tmp-1"
+    second.hardlink_to(root / "packs" / "aa" / "1")
+    written_at = storage.written_at("packs/aa/1")
+
+    assert list(storage.leftovers()) == []
+    storage.clear(Leftover("packs/aa/.tmp-1", None, 4, written_at))
+
+    assert second.exists()
+    assert storage.written_at("packs/aa/1") == written_at
+    assert keys_below(storage) == KEYS
+
+
+def test_an_unfinished_file_that_has_two_names_is_a_leftover(storage, root, tmp_path):
+    """Neither another unfinished one nor a name outside of the store makes it an object."""
+    first, second = root / "packs" / "aa" / ".tmp-1", root / "packs" / "aa" / ".tmp-2"
+    first.write_bytes(b"half")
+    second.hardlink_to(first)
+    (tmp_path / "backup").hardlink_to(first)
+
+    left = list(storage.leftovers())
+    assert [each.key for each in left] == ["packs/aa/.tmp-1", "packs/aa/.tmp-2"]
+    for each in left:
+        storage.clear(each)
+
+    assert (first.exists(), second.exists()) == (False, False)
