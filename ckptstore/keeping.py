@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from ckptstore.upkeep.pruned import Pruned
 
 
+# Deciding looks at every live version. So a run that keeps more than this many is pruned after
+# every second save, one that keeps 6,400 after every hundred-and-first: a save's share of the
+# work stays the same, and at most one in so many stays too long.
+PRUNED_AT_ONCE = 64
+
+
 class Keeping(Opened):
     """Retention, clean-up, checks, copies."""
 
@@ -270,8 +276,11 @@ class Keeping(Opened):
 
         try:
             with noting(f"{ref} is saved; only what its run keeps may not have been applied"):
-                if writer.keeps:
-                    self._prune(writer, None, (None, None), dry_run=False)
+                if writer.saves_until_pruned:
+                    writer.saves_until_pruned -= 1
+                elif writer.keeps:
+                    done = self._prune(writer, None, (None, None), dry_run=False)
+                    writer.saves_until_pruned = len(done.kept) // PRUNED_AT_ONCE
         except CkptStoreError as error:
             warn(
                 f"the version is saved; run {writer.run!r} could not be pruned, and the next save "

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
+from uuid import uuid4
+
 import pytest
 import torch
 from torch import nn
 
-from ckptstore import Store
+from ckptstore import Keep, Store, keeping
 from ckptstore.errors import LateCommitError, RetiredError, RunWarning, StorageError
 from ckptstore.format.journal import RetireEntry
 from ckptstore.format.layout import pack_key
-from ckptstore.format.store_facts import DEFAULT_GRACE_S
+from ckptstore.format.store_facts import DEFAULT_GRACE_S, StoreFacts, encode_store
 from ckptstore.saving import moment, run_writer
+from ckptstore.saving.bases import LOOK_S
 from tests.faults import Failing, store_on
 
 WIDTH = 120
@@ -226,7 +230,8 @@ def test_a_save_within_half_the_grace_period_is_in_time(tmp_path, sleep, net):
 
 def test_a_look_long_ago_makes_a_save_late_that_was_quick_itself(tmp_path, sleep, net, monkeypatch):
     store = sleepy(tmp_path / "store", "create", lambda: sleep(HALF - 30))
-    monkeypatch.setattr("ckptstore.saving.bases.LOOK_S", 10 * HALF)
+    monkeypatch.setattr(run_writer, "LOOK_S", 10 * HALF)
+    monkeypatch.setattr(run_writer, "LOOK_SHARE", 10)
     store.save(net, epoch=0)
 
     with pytest.raises(LateCommitError):
@@ -273,3 +278,127 @@ def test_a_parent_from_another_store_is_announced_to_nobody(store, tmp_path, net
     store.save(net, parent=elsewhere, epoch=0)
 
     assert store.runs() == ["digits"]
+
+
+# ------------------------------------------------------------------------------ what others do
+
+
+def flip(store, pack):
+    path = store._storage._path(pack_key(pack.save_id, pack.number))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("elsewhere", [True, False], ids=["another store", "the trainer's own"])
+def test_damage_that_was_found_is_not_handed_on(tmp_path, net, optimizer, sleep, elsewhere):
+    store = Store(tmp_path / "store", run="digits")
+    step(net, optimizer)
+    first = store.save(net, optimizer, epoch=0)
+    flip(store, first.head.packs[0])
+    (Store(store.url) if elsewhere else store).verify(repair=True)
+
+    for epoch in range(1, 4):
+        step(net, optimizer)
+        store.save(net, optimizer, epoch=epoch)
+    sleep(LOOK_S + 1)
+    last = store.save(net, optimizer, epoch=4)
+
+    with Store(store.url, catalog="sqlite://") as fresh:
+        same(fresh.get(last.ref).state("model"), net.state_dict())
+
+
+def test_a_package_shares_its_source_whatever_its_parent(store, net):
+    store.save(net, epoch=0)
+    with torch.no_grad():
+        net.backbone.weight += 1
+    second = store.save(net, epoch=1)
+
+    assert store.save_package(second, parent="digits@1").new_bytes == 0
+
+
+def test_of_several_places_the_one_that_may_be_shared_is_taken(store, net):
+    store.save(net, epoch=0)
+    with torch.no_grad():
+        net.backbone.weight += 1  # the head is the same, and its pack is mostly backbone
+    store.save_package(store.save(net, epoch=1))
+
+    assert store.save_package("digits@1").new_bytes == 0
+
+
+def test_in_a_short_grace_period_a_look_is_short_too(tmp_path, net, sleep):
+    place = tmp_path / "store"
+    place.mkdir()
+    (place / "ckptstore.json").write_bytes(encode_store(StoreFacts(uuid4(), 40, in_place=False)))
+    store = Store(place, run="digits")
+    store.save(net, epoch=0)
+
+    sleep(30)  # less than a look holds good in an ordinary store, more than half of this one's
+
+    assert store.save(net, epoch=1).new_bytes == 0
+
+
+def pruning(place, keep, work=repr):
+    """Return what another process does: prune the run as it is at that moment."""
+    done = []
+
+    def prune():
+        if not done:
+            done.append(True)
+            with Store(place, catalog="sqlite://") as other:
+                work(other)
+                other.prune(keep, run="digits")
+
+    return prune
+
+
+def test_a_version_pruned_before_its_tags_are_set_is_live_and_tagged(tmp_path, net):
+    place = tmp_path / "store"
+    Store(place, run="digits").save(net, epoch=0, val_loss=0.1)
+
+    def newer(other):
+        with pytest.warns(RunWarning):
+            other.save(net, run="digits", epoch=2, val_loss=1.0)
+
+    store = sleepy(place, "create", pruning(place, Keep(last=1), newer), after=True)
+    store.resume(net)
+    saved = store.save(net, epoch=1, val_loss=1.0, tags=["milestone"])
+
+    with Store(place) as other:
+        assert other.get("digits@milestone").retired is None
+        assert other.get("digits@milestone").version == saved.version
+
+
+@pytest.mark.parametrize("run", ["digits", "fork"])
+def test_a_parent_pruned_before_its_child_is_there_is_live(tmp_path, net, run):
+    place = tmp_path / "store"
+    with Store(place, run="digits") as first:
+        for epoch in range(4):
+            first.save(net, epoch=epoch, val_loss=epoch)
+
+    store = sleepy(place, "finish", pruning(place, Keep(last=1)))
+    with torch.no_grad():
+        net.backbone.weight += 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RunWarning)
+        child = store.save(net, run=run, parent="digits@2", epoch=9, val_loss=9.0)
+
+    assert child.parent == "digits@2"
+    with Store(place) as other:
+        assert other.get("digits@2").retired is None
+        assert other.get("digits@3").retired is not None
+
+
+def test_a_run_that_keeps_very_many_is_not_looked_at_after_each_save(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeping, "PRUNED_AT_ONCE", 4)
+    store = Store(tmp_path / "store")
+    run = store.run("digits", keep=Keep(last=8))
+    looks = []
+    real = store._prune
+    monkeypatch.setattr(store, "_prune", lambda *a, **k: looks.append(1) or real(*a, **k))
+
+    for epoch in range(30):
+        run.save({"w": torch.ones(1)}, epoch=epoch, val_loss=0.0)
+
+    assert len(looks) < 18
+    assert 8 <= sum(entry.retired is None for entry in store.history()) <= 8 + 1 + 8 // 4

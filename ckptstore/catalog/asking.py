@@ -140,6 +140,11 @@ class Asking(ABC):
         """
         self._found_damaged |= {str(save_id)}
 
+    @property
+    def passed_over_count(self) -> int:
+        """How many versions this process found damaged."""
+        return len(self._found_damaged)
+
     def is_passed_over(self, save_id: UUID) -> bool:
         """Say whether this process found a version damaged."""
         return str(save_id) in self._found_damaged

@@ -27,6 +27,7 @@ from ckptstore.format.journal import (
     RetireEntry,
     SettingsEntry,
     TagEntry,
+    UndeleteEntry,
     encode_entry,
 )
 from ckptstore.format.layout import journal_key
@@ -171,6 +172,21 @@ def retire_late(version: int) -> Decide:
     def decide(_: Facts, time: datetime, writer: UUID) -> Entry | None:
         reason = f"{LATE}committed after half the grace period since it was begun"
         return RetireEntry({version: reason}, time, writer)
+
+    return decide
+
+
+def make_live(version: int) -> Decide:
+    """Return the decision that a version be retired no more, if it is and was not for being late.
+
+    Whoever decides so must know that the version was live less than half the grace period ago.
+    """
+
+    def decide(facts: Facts, time: datetime, writer: UUID) -> Entry | None:
+        known = facts.versions.get(version)
+        if known is None or known.retired is None or known.retired.reason.startswith(LATE):
+            return None
+        return UndeleteEntry((version,), time, writer)
 
     return decide
 

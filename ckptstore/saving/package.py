@@ -94,6 +94,7 @@ def _from_entry(
         head.config,
         parent or parent_of(head),
         held,
+        (parent_of(head),),
     )
 
 

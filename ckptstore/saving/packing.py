@@ -70,7 +70,7 @@ def pack_parts(
         UnsupportedValueError: A part's tree takes more than the 64 MiB a manifest's line may have.
     """
     known = [look_up(part, bases) for part in parts]
-    same = [[each.place is not None for each in found] for found in known]
+    same = [[bool(each.places) for each in found] for found in known]
     share(storage, [each for found in known for each in found])
     infos: list[PartInfo] = []
     lines: list[bytes] = []

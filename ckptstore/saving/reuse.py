@@ -9,6 +9,7 @@ while it is written, as ever. Only what has equal samples is hashed first.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -52,8 +53,10 @@ class Known:
     length: int
     digest: str | None = None
     """None where it is hashed while it is written."""
+    places: Sequence[Place] = ()
+    """Where its bytes lie already, in whatever version that is built upon."""
     place: Place | None = None
-    """Where its bytes lie already."""
+    """Where they are taken from, once that is settled; None where they are written."""
     sample: object = None
 
 
@@ -73,11 +76,8 @@ def _known(tensor: torch.Tensor, bases: Sequence[Basis]) -> Known:
         known.sample = (known.length, memory_sample(tensor))
     if any(_may_have(basis, known) for basis in bases):
         known.digest = _digest(tensor)
-        for basis in bases:
-            place = basis.places.get(known.digest)
-            if place is not None and place.length == known.length:
-                known.place = place
-                break
+        found = (basis.places.get(known.digest) for basis in bases)
+        known.places = [each for each in found if each and each.length == known.length]
     return known
 
 
@@ -123,12 +123,19 @@ def choose(places: Iterable[Place]) -> list[Pack]:
 
 
 def share(storage: Storage, known: Iterable[Known]) -> None:
-    """Settle what is shared: forget the place of whatever has to be written after all.
+    """Settle what is shared, and where it is taken from.
+
+    Of several places of one tensor that counts whose pack holds the most of the version.
 
     Raises:
         StorageError: The storage failed.
     """
-    known = [each for each in known if each.place is not None]
+    known = [each for each in known if each.places]
+    held: Counter[PackId] = Counter()
+    for each in known:
+        held.update({_id(place.pack): place.length for place in each.places})
+    for each in known:
+        each.place = max(each.places, key=lambda place: held[_id(place.pack)])
     chosen = choose(each.place for each in known if each.place is not None)
     shared = {_id(pack) for pack in chosen if _is_whole(storage, pack)}
     for each in known:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Sequence
 from contextlib import suppress
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.errors import CkptStoreError, JournalDamagedError, SettingsWarning, warn
 from ckptstore.format.journal import Entry
 from ckptstore.format.layout import check_tag, run_path
-from ckptstore.format.manifest import Head
 from ckptstore.saving.bases import LOOK_S
 from ckptstore.saving.founding import found
 from ckptstore.saving.journaling import Decide, append, noting, set_settings, set_tag
@@ -47,6 +45,8 @@ class RunJournal:
         self._recorded: GivenSettings | None = None
         self._keeps: tuple[bool, Moment] | None = None
         self._founded = False
+        self.saves_until_pruned = 0
+        """How many saves to let pass before the run is pruned again."""
         self._lock = threading.RLock()
         _journals.add(self)
 
@@ -99,16 +99,6 @@ class RunJournal:
                     SettingsWarning,
                 )
             append(self._storage, self._catalog, self.path, set_settings(given.over))
-
-    def set_tags(self, names: Sequence[str], head: Head) -> None:
-        """Point tags at the version that was just saved.
-
-        Raises:
-            StorageError: One could not be set; the error notes that the version is saved.
-        """
-        for name in names:
-            with noting(f"{head.ref} is saved; only its tag {name!r} may not be set"):
-                self.tag(name, head.version)
 
     def tag(self, tag: str, version: int | None) -> None:
         """Point a tag at a version, or take it away where that is None.

@@ -15,6 +15,7 @@ from ckptstore.errors import (
     JournalDamagedError,
     LateCommitError,
     NewerFormatError,
+    RetiredError,
     RunWarning,
     SecondWriterError,
     warn,
@@ -27,13 +28,14 @@ from ckptstore.format.layout import (
     versions_folder,
 )
 from ckptstore.format.manifest import Head, Parent, encode_head, encode_manifest, parent_of
-from ckptstore.saving.bases import Bases
+from ckptstore.saving.bases import LOOK_S, LOOK_SHARE, Bases
 from ckptstore.saving.basis import Basis
-from ckptstore.saving.commit import create_next
+from ckptstore.saving.commit import MAX_LOST_RACES, create_next
 from ckptstore.saving.founding import found
 from ckptstore.saving.journaling import (
     add_child,
     append,
+    make_live,
     noting,
     retire_late,
 )
@@ -139,17 +141,20 @@ class RunWriter(RunJournal):
                     RunWarning,
                 )
 
-    def bases(self, kind: str, parent: Parent | None) -> list[tuple[Basis, Moment]]:
+    def bases(self, kind: str, sources: Sequence[Parent]) -> list[tuple[Basis, Moment]]:
         """Return the versions that a version of that kind may share packs with.
 
-        Its parent, and the run's previous one of its kind: each with when it was seen to be live.
+        What it comes from, and the run's previous one of its kind: each with when it was seen to be
+        live.
 
         Raises:
             StorageError: The storage failed.
         """
         with self._lock:
             previous = self._saved.get(kind) or self._newest(kind)
-            return self._bases.live(each for each in (previous, parent) if each is not None)
+            wanted = sources if previous is None else [previous, *sources]
+            look_s = min(LOOK_S, LOOK_SHARE * self._grace_s)
+            return self._bases.live(wanted, look_s=look_s)
 
     def remember(self, kind: str, basis: Basis, looked: Moment) -> None:
         """Take note of what the next version can build upon."""
@@ -157,10 +162,54 @@ class RunWriter(RunJournal):
             self._saved[kind] = basis.version
             self._bases.remember(basis, looked)
 
-    def announce(self, parent: Parent, save_id: UUID) -> None:
+    def set_tags(self, names: Sequence[str], head: Head) -> None:
+        """Point tags at the version that was just saved.
+
+        Another process may have pruned it since, as nobody knew of the tags: that is taken back.
+
+        Raises:
+            RetiredError: It was retired, and that can't be taken back.
+            StorageError: One could not be set; the error notes that the version is saved.
+        """
+        for name in names:
+            with noting(f"{head.ref} is saved; only its tag {name!r} may not be set"):
+                for _ in range(MAX_LOST_RACES):
+                    try:
+                        self.tag(name, head.version)
+                        break
+                    except RetiredError:
+                        begun = self._bases.looked(head.save_id)
+                        if not self.make_live(self.path, head.version, begun):
+                            raise
+
+    def make_live(self, path: str, version: int, since: Moment | None) -> bool:
+        """Take back that another process retired a version since it was seen to be live.
+
+        Args:
+            path: Its run's path.
+            version: Its number.
+            since: When it was live, or not there yet; None where nobody knows.
+
+        Returns:
+            Whether it was retired and is live again.
+
+        Raises:
+            LateCommitError: It took longer than half the grace period, and it is retired again.
+            StorageError: The storage failed.
+        """
+        if since is None or since.elapsed_s() > self._grace_s / 2:
+            return False
+        revived = append(self._storage, self._catalog, path, make_live(version)) is not None
+        if revived and since.elapsed_s() > self._grace_s / 2:
+            append(self._storage, self._catalog, path, retire_late(version))
+            raise self._late(f"version {version} of run {path!r} was retired again")
+        return revived
+
+    def announce(self, parent: Parent, save_id: UUID, since: Moment | None = None) -> None:
         """Record in another run that one of its versions is about to have a child in this one.
 
-        So that nobody retires it there, wherever it is decided, without looking at all runs.
+        So that nobody retires it there, wherever it is decided, without looking at all runs. If
+        somebody did since it was seen to be live, that is taken back.
 
         Raises:
             StorageError: The storage failed.
@@ -178,6 +227,7 @@ class RunWriter(RunJournal):
                 path,
                 add_child(parent.version, self.run, save_id),
             )
+            self.make_live(path, parent.version, since)
         except (IntegrityError, NewerFormatError) as error:
             warn(
                 f"run {parent.run!r} can't take note that {parent.run}@{parent.version} has a "
@@ -244,6 +294,8 @@ class RunWriter(RunJournal):
         raise self._late(f"{head.ref} was retired again")
 
     def _late(self, what: str) -> LateCommitError:
+        self._bases.forget()
+        self._saved.clear()
         return LateCommitError(
             f"{self._storage.url}: the save took longer than half the store's grace period "
             f"({self._grace_s / 2:.0f} s), so what it names may be deleted by now: {what}. Save "

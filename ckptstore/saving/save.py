@@ -11,10 +11,12 @@ from uuid_utils.compat import uuid7
 
 from ckptstore.errors import NotRankZeroError, UnsupportedValueError
 from ckptstore.format.digest import MAX_LINE_BYTES
+from ckptstore.format.layout import run_path
 from ckptstore.format.manifest import Head, Parent, encode_head, parent_of
 from ckptstore.format.tree import encode
 from ckptstore.saving.basis import basis_of
 from ckptstore.saving.capture import CapturedPart
+from ckptstore.saving.journaling import noting
 from ckptstore.saving.moment import Moment, earliest
 from ckptstore.saving.packing import pack_parts
 from ckptstore.saving.run_writer import RunWriter
@@ -34,6 +36,8 @@ class Facts:
     """An encoded tree."""
     parent: Parent | None = None
     package: Mapping[str, Any] | None = None
+    sources: tuple[Parent, ...] = ()
+    """Further versions whose bytes it may have, beside its parent."""
 
 
 def save(storage: Storage, writer: RunWriter, parts: Sequence[CapturedPart], facts: Facts) -> Head:
@@ -59,10 +63,12 @@ def save(storage: Storage, writer: RunWriter, parts: Sequence[CapturedPart], fac
     writer.prepare(goes_on=facts.kind == "checkpoint")
     save_id = uuid7()
     parent = facts.parent or writer.parent
-    bases = writer.bases(facts.kind, parent)
+    sources = [each for each in (*facts.sources, parent) if each is not None]
+    bases = writer.bases(facts.kind, sources)
     packed = pack_parts(storage, save_id, parts, [basis for basis, _ in bases])
+    seen_live = {basis.version: looked for basis, looked in bases}
     if parent is not None:
-        writer.announce(parent, save_id)
+        writer.announce(parent, save_id, seen_live.get(parent))
 
     def head(version: int) -> Head:
         return Head(
@@ -98,6 +104,10 @@ def save(storage: Storage, writer: RunWriter, parts: Sequence[CapturedPart], fac
     committed, _ = writer.commit(head, packed.lines, since=since)
     basis = basis_of(parent_of(committed), packed.packs, packed.parts, packed.samples)
     writer.remember(facts.kind, basis, begun)
+    if facts.parent in seen_live and run_path(facts.parent.run) == writer.path:
+        # Somebody may have pruned it before there was a child to know of.
+        with noting(f"{committed.ref} is saved; only its parent may be retired"):
+            writer.make_live(writer.path, facts.parent.version, seen_live[facts.parent])
     return committed
 
 

@@ -174,10 +174,8 @@ def _wants(source: VersionBytes, head: Head, parts: Sequence[Part]) -> dict[Stre
 def look_up(wants: Iterable[Want], bases: Sequence[Basis]) -> None:
     """Take note of where the other store has the bytes of each stretch."""
     for want in wants:
-        places = [basis.places.get(want.stretch.digest) for basis in bases]
-        want.known.place = next(
-            (place for place in places if place and place.length == want.stretch.length), None
-        )
+        found = (basis.places.get(want.stretch.digest) for basis in bases)
+        want.known.places = [each for each in found if each and each.length == want.stretch.length]
 
 
 def _packs(
