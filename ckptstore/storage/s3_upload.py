@@ -74,10 +74,10 @@ class S3Writer:
         """Abort the upload; if that fails too, note on *error* what is left."""
         try:
             self._run(self._upload.abort)
-        except StorageError as failure:
+        except (StorageError, MemoryError) as failure:
             error.add_note(
                 f"the unfinished multipart upload of {self._storage.url}/{self._key} could not be "
-                f"aborted and takes up room until it is: {failure}"
+                f"aborted and takes up room until it is: {str(failure) or 'not enough memory'}"
             )
 
 

@@ -113,6 +113,7 @@ class _Copying:
         self._done = self._limit = self._total = 0
         self._retired: list[str] = []
         self._damage: dict[str, str] = {}
+        self._notes: list[str] = []  # of failures that were passed over, about what they left
 
     def run(self) -> Copied:
         """Copy what was chosen.
@@ -120,6 +121,14 @@ class _Copying:
         Raises:
             IntegrityError: Some of it is damaged.
         """
+        try:
+            return self._run()
+        except BaseException as error:
+            for note in self._notes:
+                error.add_note(note)
+            raise
+
+    def _run(self) -> Copied:
         items = list(heapq.merge(*map(self._items, self._chosen), key=Item.age))
         versions: list[CopiedVersion] = []
         for item in items:
@@ -147,6 +156,8 @@ class _Copying:
                 f"{listed}\nAll the others were: {copied.summary()}",
                 ref=next(iter(self._damage)),
             )
+        for note in self._notes:
+            warn(note, CopyWarning)
         return copied
 
     # ------------------------------------------------------------ what there is
@@ -221,6 +232,7 @@ class _Copying:
                 self._retired.append(item.ref)
                 return None
             except _DamagedError as error:
+                self._notes += getattr(error.__cause__, "__notes__", ())
                 if self._is_retired(item):
                     # A collection took its data while they were being read.
                     self._retired.append(item.ref)

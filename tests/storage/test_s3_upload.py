@@ -143,14 +143,19 @@ def test_a_second_upload_begun_after_a_lost_reply_is_not_left(storage, requests,
     assert left()[1] == []
 
 
-def test_an_abort_that_fails_is_said_in_the_error(storage, requests, s3_url):
-    requests.refuse("abort_multipart_upload", answer(403, "AccessDenied"))
+@pytest.mark.parametrize(
+    ("failure", "why"),
+    [(answer(403, "AccessDenied"), "AccessDenied"), (MemoryError(), "not enough memory")],
+)
+def test_an_abort_that_fails_is_said_in_the_error(storage, requests, s3_url, failure, why):
+    requests.refuse("abort_multipart_upload", failure)
 
     with pytest.raises(RuntimeError) as caught:
         write(storage, 2, then=RuntimeError("stop"))
 
     (note,) = caught.value.__notes__
     assert f"multipart upload of {s3_url}/{KEY} could not be aborted" in note
+    assert why in note
 
 
 def test_an_abort_is_tried_again(storage, requests, left):

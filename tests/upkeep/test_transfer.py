@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from ckptstore import Keep, Store
 from ckptstore.errors import (
     ArgumentError,
+    CopyWarning,
     IntegrityError,
     InvalidNameError,
     NotAStoreError,
@@ -355,6 +356,37 @@ def test_damage_is_named_and_the_rest_is_copied(here, there):
     assert e.value.ref == "digits@2"
     assert [there.get(f"digits@{n}").epoch for n in (1, 2, 3)] == [1, 3, 3]
     assert there.verify().ok
+
+
+def test_what_a_failure_leaves_is_said_though_the_rest_is_copied(here, there, monkeypatch):
+    """An upload that could not be aborted is noted on what it was that failed: passed on then."""
+    real = transfer.carry
+
+    def carry(opened, *args, **options):
+        if opened.head.version == 2:
+            error = IntegrityError("it can't be read")
+            error.add_note("an upload is left")
+            raise error
+        return real(opened, *args, **options)
+
+    monkeypatch.setattr(transfer, "carry", carry)
+    with pytest.raises(IntegrityError, match="1 version") as caught:
+        here.copy_to(there)
+
+    assert caught.value.__notes__ == ["an upload is left"]
+    assert len(there.history()) == 3
+
+
+def test_what_a_failure_leaves_is_warned_of_where_nothing_is_raised(here, there, monkeypatch):
+    def carry(*_, **__):
+        here.prune(Keep(last=1), run="digits")
+        error = IntegrityError("it was collected")
+        error.add_note("an upload is left")
+        raise error
+
+    monkeypatch.setattr(transfer, "carry", carry)
+    with pytest.warns(CopyWarning, match="an upload is left"):
+        here.copy_to(there, ref="digits@1")
 
 
 def test_what_is_known_to_be_damaged_is_not_read(here, there):
