@@ -1,4 +1,8 @@
-"""``python -m tests.prove.kill``: kill every operation at every point; print what came of it."""
+"""``python -m tests.prove.kill``: kill every command wherever it may leave something else.
+
+A folder: at every such moment. S3, where a kill takes longer: at every n-th, another for each
+command, and at the last.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +39,12 @@ def main() -> int:
         help="before and after every operation, looking included; otherwise only where what is "
         "stored may differ",
     )
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=5,
+        help="on S3, kill at every n-th point only (default: 5); 1 with --all",
+    )
     parser.add_argument("--storage", choices=STORAGES, action="append")
     parser.add_argument("--operation", choices=sorted(OPERATIONS), action="append")
     parser.add_argument("--jobs", type=int, default=2, help="processes that are killed at a time")
@@ -55,7 +65,8 @@ def main() -> int:
                 own.mkdir()
                 rigs.append(stack.enter_context(rig(storage, own)))
             for name in names:
-                result = shared_out(rigs, OPERATIONS[name], whole=options.all)
+                every = 1 if storage == "local" or options.all else options.every
+                result = shared_out(rigs, OPERATIONS[name], whole=options.all, every=every)
                 say(row(result))
                 results.append(result)
     broken = [violation for result in results for violation in named(result)]
@@ -71,8 +82,8 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def shared_out(rigs: Sequence[Rig], operation: Operation, *, whole: bool) -> Result:
-    """Kill an operation at its points, each of them once, on several rigs."""
+def shared_out(rigs: Sequence[Rig], operation: Operation, *, whole: bool, every: int = 1) -> Result:
+    """Kill an operation at its points (or every n-th), each of them once, on several rigs."""
     began = time.monotonic()
 
     def work(number: int) -> tuple[Result, list[Point]]:
@@ -80,7 +91,8 @@ def shared_out(rigs: Sequence[Rig], operation: Operation, *, whole: bool) -> Res
         start = own.start(operation)
         seen = own.points(operation, start)
         points = every_point(seen) if whole else distinct_points(seen)
-        result = run(own, operation, start, points[number :: len(rigs)])
+        chosen = strided(points, every, list(OPERATIONS).index(operation.name))
+        result = run(own, operation, start, chosen[number :: len(rigs)])
         result.operations, result.changing = len(seen), sum(each.changes for each in seen)
         return result, points
 
@@ -97,6 +109,12 @@ def shared_out(rigs: Sequence[Rig], operation: Operation, *, whole: bool) -> Res
         total.violations.append(f"it makes now {min(counts)}, now {max(counts)} operations")
     total.seconds = time.monotonic() - began
     return total
+
+
+def strided(points: Sequence[Point], every: int, first: int) -> Sequence[Point]:
+    """Return every n-th point; the last too, when all is done and only the telling is left."""
+    chosen = [*points[first % every :: every], points[-1]]
+    return list(dict.fromkeys(chosen))
 
 
 def row(result: Result) -> str:

@@ -8,6 +8,7 @@ import sqlite3
 import pytest
 
 from tests.prove.independent import Found, TornError, orphans, read_store
+from tests.prove.kill.__main__ import strided
 from tests.prove.kill.harness import (
     Point,
     check,
@@ -100,6 +101,14 @@ def test_points_stand_before_and_after_each_operation_and_within_a_write():
         (1, TORN),
         (1, AFTER),
     ]
+
+
+def test_every_nth_point_is_taken_and_the_last():
+    points = [Point(number, AFTER, "write") for number in range(6)]
+
+    assert [each.number for each in strided(points, 2, 0)] == [0, 2, 4, 5]
+    assert [each.number for each in strided(points, 2, 5)] == [1, 3, 5]
+    assert strided(points, 1, 3) == points
 
 
 def in_a_child(work):
@@ -210,6 +219,15 @@ def test_what_nobody_names_is_found(store):
         stray,
         "runs/digits/_versions/.tmp-0011",
     ]
+
+
+def test_the_temporary_name_that_a_manifest_kept_is_no_orphan(store):
+    """Whoever gave it its name was killed before it could remove the other."""
+    manifest = store / "runs" / "digits" / "_versions" / "00000001.jsonl"
+    manifest.with_name(".tmp-0011").hardlink_to(manifest)
+    assert orphans(store, read_store(store)) == []
+    manifest.with_name(".tmp-0012").write_bytes(manifest.read_bytes())
+    assert orphans(store, read_store(store)) == ["runs/digits/_versions/.tmp-0012"]
 
 
 def test_what_was_acknowledged_is_held_against_what_is_there(store):

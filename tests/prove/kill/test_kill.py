@@ -1,16 +1,17 @@
-"""The short form: every moment that differs of the commonest verbs locally, some of all else."""
+"""The short form: every moment that differs of a save in a folder, some of all else."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.prove.kill.__main__ import strided
 from tests.prove.kill.harness import distinct_points, rig, run
 from tests.prove.kill.operations import OPERATIONS
 
-WHOLE = ("save, the first", "save, a new process", "save_package", "tag")
+WHOLE = ("save, a new process",)
 OTHERS = [name for name in OPERATIONS if name not in WHOLE]
 # Primes: whatever an operation repeats, the moments differ.
-STRIDES = {"local": 17, "s3": 61}
+STRIDES = {"local": 29, "s3": 89}
 
 
 @pytest.fixture(scope="module", params=["local", "s3"])
@@ -24,9 +25,7 @@ def broken_by_killing(killing, name, *, stride):
     operation = OPERATIONS[name]
     start = killing.start(operation)
     points = distinct_points(killing.points(operation, start))
-    # The last is when all is done and only the telling is left.
-    first = min(stride, len(points)) // 2
-    chosen = points[::stride] if stride == 1 else [*points[first::stride], points[-1]]
+    chosen = strided(points, stride, min(stride, len(points)) // 2)
     result = run(killing, operation, start, chosen)
     assert sum(result.outcomes.values()) + len(result.violations) == len(chosen)
     return result.violations
