@@ -41,6 +41,10 @@ JOURNAL_FILE = re.compile(r"([0-9]{8}|[1-9][0-9]{8,17})\.json")
 UUID_TEXT = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 PACK_KEY = re.compile(rf"packs/([0-9a-f]{{2}})/({UUID_TEXT})-(0|[1-9][0-9]{{0,8}})\.safetensors")
 FILE_KEY = re.compile(rf"files/([0-9a-f]{{2}})/({UUID_TEXT})-(0|[1-9][0-9]{{0,8}})")
+CLOCK_KEY = re.compile(rf"{CLOCK_FOLDER}/{UUID_TEXT}")
+TEMPORARY_NAME = re.compile(r"\.tmp-[0-9a-f]{16}")
+DATA_FOLDER = re.compile(rf"({PACKS_FOLDER}|{FILES_FOLDER})/[0-9a-f]{{2}}")
+RECORDS_FOLDER = re.compile(rf"{RUNS_FOLDER}/(.+)/({VERSIONS_FOLDER}|{JOURNAL_FOLDER})")
 
 
 def check_run(name: object) -> str:
@@ -206,10 +210,34 @@ def clock_key(writer: UUID) -> str:
     return f"{CLOCK_FOLDER}/{writer}"
 
 
+def is_clock_key(key: str) -> bool:
+    """Say whether *key* is such an object."""
+    return CLOCK_KEY.fullmatch(key) is not None
+
+
 def is_data_key(key: str) -> bool:
     """Say whether *key* is a pack or a file of some save; whatever else lies there is not ours."""
     match = PACK_KEY.fullmatch(key) or FILE_KEY.fullmatch(key)
     return match is not None and match[2][-2:] == match[1]
+
+
+def is_leftover_upload(key: str) -> bool:
+    """Say whether an unfinished upload of *key* may be a save's.
+
+    Packs and files alone are uploaded in parts.
+    """
+    return is_data_key(key)
+
+
+def is_leftover_file(key: str) -> bool:
+    """Say whether *key* is a temporary file where ckptstore makes them, by its whole name."""
+    folder, _, name = key.rpartition("/")
+    if not TEMPORARY_NAME.fullmatch(name):
+        return False
+    if folder in ("", CLOCK_FOLDER) or DATA_FOLDER.fullmatch(folder):
+        return True
+    records = RECORDS_FOLDER.fullmatch(folder)
+    return records is not None and is_run_path(records[1])
 
 
 def _is_segment(part: str) -> bool:

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import functools
 import os
+import re
 import secrets
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from pathlib import Path
 
 from ckptstore.storage.failures import durability_error
 
+# To the letter: a user's own ".tmp-results.csv" in the folder is no one else's to remove.
+_TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}")
 _BINARY = getattr(os, "O_BINARY", 0)
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
 """Flags to open a file that must not be there yet."""
@@ -44,7 +47,7 @@ def temporary_name() -> str:
 
 def is_temporary(name: str) -> bool:
     """Say whether a file of that name is an unfinished one."""
-    return name.startswith(".tmp-")
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def write_all(fd: int, data: memoryview) -> None:

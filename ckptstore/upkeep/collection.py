@@ -21,7 +21,6 @@ from ckptstore.errors import (
     StorageError,
 )
 from ckptstore.format.layout import (
-    CLOCK_FOLDER,
     FILES_FOLDER,
     PACKS_FOLDER,
     STORE_KEY,
@@ -36,6 +35,7 @@ from ckptstore.upkeep.clock import storage_now
 from ckptstore.upkeep.collected import Collected
 from ckptstore.upkeep.garbage import Sorted, Tally, no_time, sort_out
 from ckptstore.upkeep.inventory import Known, read_runs
+from ckptstore.upkeep.leftovers import own_clocks, own_leftovers
 from ckptstore.upkeep.progress import Progress, say_nothing
 
 # So many are deleted between two reports of progress: what one request to S3 takes.
@@ -134,8 +134,8 @@ def _look(storage: Storage, facts: StoreFacts, known: Callable[[], Known], say: 
         raise no_time("an object that was just created")
     grace = timedelta(seconds=facts.grace_s)
     objects = list(_counted(storage, say))
-    leftovers = [each for each in storage.leftovers() if _is_older(each, now - grace)]
-    clocks = [each for each in storage.walk(CLOCK_FOLDER) if _is_older(each, now - grace)]
+    leftovers = [each for each in own_leftovers(storage) if _is_older(each, now - grace)]
+    clocks = [each for each in own_clocks(storage) if _is_older(each, now - grace)]
     runs = read_runs(storage, now, indexed, in_place=facts.in_place, progress=say)
     return _Look(now, sort_out(objects, runs, now, grace), leftovers, clocks, Moment.now())
 

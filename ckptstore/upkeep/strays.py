@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 
 from ckptstore.format.fields import format_time
-from ckptstore.format.layout import CLOCK_FOLDER, FILES_FOLDER, PACKS_FOLDER, is_data_key
+from ckptstore.format.layout import FILES_FOLDER, PACKS_FOLDER, is_data_key
 from ckptstore.storage.base import Storage, Stored
 from ckptstore.text import size
 from ckptstore.upkeep.findings import Finding
+from ckptstore.upkeep.leftovers import own_clocks, own_leftovers
 
 Note = Callable[[Finding], object]
 
@@ -46,7 +47,7 @@ def note_orphans(objects: Iterable[Stored], named: Collection[str], note: Note) 
 
 def note_leftovers(storage: Storage, note: Note) -> None:
     """Note temporary files, unfinished uploads, and objects written to read the clock."""
-    for leftover in storage.leftovers():
+    for leftover in own_leftovers(storage):
         what = "a temporary file" if leftover.upload is None else "an unfinished multipart upload"
         room = "" if leftover.size_bytes is None else f", {size(leftover.size_bytes)}"
         note(
@@ -60,7 +61,7 @@ def note_leftovers(storage: Storage, note: Note) -> None:
                 "store's grace period",
             )
         )
-    for stored in storage.walk(CLOCK_FOLDER):
+    for stored in own_clocks(storage):
         message = f"was written {_time(stored.written_at)} to read the storage's clock, and stayed"
         note(Finding("leftover", "note", None, stored.key, message))
 

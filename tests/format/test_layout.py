@@ -14,8 +14,14 @@ from ckptstore.format.layout import (
     Ref,
     check_run,
     check_tag,
+    clock_key,
+    file_key,
     glob_regex,
+    is_clock_key,
+    is_data_key,
     is_glob,
+    is_leftover_file,
+    is_leftover_upload,
     is_run_path,
     journal_key,
     numbered,
@@ -192,3 +198,55 @@ def test_a_runs_path_has_one_spelling():
     assert is_run_path("sweep/lr=0.1")
     for other in ("Sweep", "nul", ".trash", "", "a//b", "no one"):
         assert not is_run_path(other)
+
+
+SAVES = st.uuids(version=4)
+RUNS = st.sampled_from([name.lower() for name in GOOD])
+NUMBERS = st.integers(1, 10**8)
+OBJECTS = st.one_of(
+    st.builds(pack_key, SAVES, NUMBERS),
+    st.builds(file_key, SAVES, NUMBERS),
+    st.builds(clock_key, SAVES),
+    st.builds(version_key, RUNS, NUMBERS),
+    st.builds(journal_key, RUNS, NUMBERS),
+    st.just("ckptstore.json"),
+)
+
+
+@given(OBJECTS, st.binary(min_size=8, max_size=8))
+def test_what_a_write_of_ours_leaves_beside_an_object_is_a_leftover(key, token):
+    folder = key.rpartition("/")[0]
+    left = f"{folder}/.tmp-{token.hex()}".lstrip("/")
+    assert is_leftover_file(left)
+    assert not is_leftover_file(key)
+
+
+@given(OBJECTS)
+def test_packs_and_files_alone_are_uploaded_in_parts(key):
+    assert is_leftover_upload(key) == is_data_key(key)
+    assert is_data_key(key) == key.startswith(("packs/", "files/"))
+    assert is_clock_key(key) == key.startswith("clock/")
+
+
+@given(OBJECTS, st.sampled_from(["team2", "a/b", "packs", "files", "_versions"]))
+def test_what_lies_in_another_store_below_this_one_is_not_ours(key, other):
+    folder = f"{other}/{key}".rpartition("/")[0]
+    assert not is_leftover_upload(f"{other}/{key}")
+    assert not is_leftover_file(f"{folder}/.tmp-0123456789abcdef")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "data/.tmp-precious.csv", "data/.tmp-0123456789abcdef", "packs/.tmp-mine",
+        "packs/aa/.tmp-mine", "packs/.tmp-0123456789abcdef", "packs/abc/.tmp-0123456789abcdef",
+        ".tmp-0123456789ABCDEF", ".tmp-0123456789abcdef0", ".tmp-0123456789abcdef\n", ".tmp-",
+        "runs/.tmp-0123456789abcdef", "runs/_versions/.tmp-0123456789abcdef",
+        "runs/a/.tmp-0123456789abcdef", "runs/No Run/_versions/.tmp-0123456789abcdef",
+        "packs/mine.bin", "videos/someone-elses.mp4", "catalog.sqlite3", "clock/mine",
+    ],
+)  # fmt: skip
+def test_what_others_put_there_is_no_leftover(key):
+    assert not is_leftover_file(key)
+    assert not is_leftover_upload(key)
+    assert not is_clock_key(key)

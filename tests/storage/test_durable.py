@@ -140,4 +140,5 @@ def test_temporary_names_differ_and_are_known_again():
 
     assert len(names) == 100
     assert all(map(durable.is_temporary, names))
-    assert not durable.is_temporary("00000001.jsonl")
+    others = ("00000001.jsonl", ".tmp-", ".tmp-precious.csv", ".tmp-0123456789ABCDEF", "tmp-mine")
+    assert not any(map(durable.is_temporary, others))

@@ -343,12 +343,12 @@ def test_an_upload_is_no_leftover_of_a_folder(storage):
 
 def test_the_second_name_of_an_object_is_no_leftover_and_stays(storage, root):
     """A process was killed between link and unlink. Unlinking would set the object's time anew."""
-    second = root / "packs" / "aa" / ".tmp-1"
+    second = root / "packs" / "aa" / durable.temporary_name()
     second.hardlink_to(root / "packs" / "aa" / "1")
     written_at = storage.written_at("packs/aa/1")
 
     assert list(storage.leftovers()) == []
-    storage.clear(Leftover("packs/aa/.tmp-1", None, 4, written_at))
+    storage.clear(Leftover(f"packs/aa/{second.name}", None, 4, written_at))
 
     assert second.exists()
     assert storage.written_at("packs/aa/1") == written_at
@@ -357,13 +357,14 @@ def test_the_second_name_of_an_object_is_no_leftover_and_stays(storage, root):
 
 def test_an_unfinished_file_that_has_two_names_is_a_leftover(storage, root, tmp_path):
     """Neither another unfinished one nor a name outside of the store makes it an object."""
-    first, second = root / "packs" / "aa" / ".tmp-1", root / "packs" / "aa" / ".tmp-2"
+    names = sorted(durable.temporary_name() for _ in range(2))
+    first, second = (root / "packs" / "aa" / name for name in names)
     first.write_bytes(b"half")
     second.hardlink_to(first)
     (tmp_path / "backup").hardlink_to(first)
 
     left = list(storage.leftovers())
-    assert [each.key for each in left] == ["packs/aa/.tmp-1", "packs/aa/.tmp-2"]
+    assert [each.key for each in left] == [f"packs/aa/{name}" for name in names]
     for each in left:
         storage.clear(each)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
@@ -14,7 +15,15 @@ from ckptstore.errors import (
     NotExclusiveError,
     StorageError,
 )
-from ckptstore.format.layout import STORE_KEY, STORE_KEY_NEWER, journal_key, version_key
+from ckptstore.format.layout import (
+    STORE_KEY,
+    STORE_KEY_NEWER,
+    clock_key,
+    journal_folder,
+    journal_key,
+    pack_key,
+    version_key,
+)
 from ckptstore.storage.base import Leftover
 from ckptstore.upkeep import collection
 from ckptstore.upkeep.collection import collect
@@ -23,6 +32,7 @@ from tests.clocks import ProcessClocks
 from tests.upkeep.histories import DAY, GRACE, RUN, Bucket, History
 
 SECOND = timedelta(seconds=1)
+JOURNAL = journal_folder(RUN)
 
 
 @pytest.fixture
@@ -166,10 +176,10 @@ def test_what_has_an_unknown_name_is_left_alone(history):
 
 def test_leftovers_go_once_nobody_can_be_at_work_on_them(history):
     history.save()
-    old = Leftover("packs/.tmp-1", None, 7, START)
+    old = Leftover("packs/00/.tmp-0123456789abcdef", None, 7, START)
     history.wait(GRACE + SECOND)
-    new = Leftover("packs/01/x", "upload", None, history.storage.now - GRACE)
-    unknown = Leftover("packs/.tmp-2", None, 7, None)
+    new = Leftover(pack_key(UUID(int=7), 0), "upload", None, history.storage.now - GRACE)
+    unknown = Leftover("packs/00/.tmp-fedcba9876543210", None, 7, None)
     history.storage.left += [old, new, unknown]
     done = history.collect()
     assert done.leftovers == (old,)
@@ -179,19 +189,43 @@ def test_leftovers_go_once_nobody_can_be_at_work_on_them(history):
 
 def test_clocks_that_nobody_removed_are_leftovers(history):
     history.save()
-    history.storage.create("clock/one", b"x")
+    one, two = clock_key(UUID(int=1)), clock_key(UUID(int=2))
+    history.storage.create(one, b"x")
+    history.storage.create("clock/mine", b"a user's own")
     history.wait(GRACE + SECOND)
-    history.storage.create("clock/two", b"x")
+    history.storage.create(two, b"x")
     done = history.collect()
-    assert [each.key for each in done.leftovers] == ["clock/one"]
-    assert [key for key in history.storage.objects if key.startswith("clock/")] == ["clock/two"]
+    assert [each.key for each in done.leftovers] == [one]
+    left = {key for key in history.storage.objects if key.startswith("clock/")}
+    assert left == {two, "clock/mine"}
+
+
+def test_what_others_left_below_the_root_is_theirs(history):
+    """A bucket may hold other stores and other people's uploads; a folder their files."""
+    history.save()
+    history.wait(GRACE + SECOND)
+    pack = pack_key(UUID(int=7), 0)
+    uploads = ("videos/someone-elses.mp4", f"team2/{pack}", "packs/mine.bin", version_key(RUN, 9))
+    theirs = [Leftover(key, "upload", None, START) for key in uploads]
+    files = ("data/.tmp-precious.csv", "packs/.tmp-mine", f"team2/{JOURNAL}/.tmp-0123456789abcdef")
+    theirs += [Leftover(key, None, 1, START) for key in files]
+    own = [
+        Leftover(pack, "upload", None, START),
+        Leftover(f"{JOURNAL}/.tmp-0123456789abcdef", None, 1, START),
+    ]
+    history.storage.left += [*theirs, *own]
+
+    done = history.collect()
+
+    assert list(done.leftovers) == own
+    assert history.storage.left == theirs
 
 
 def test_a_dry_run_deletes_nothing_and_says_the_same(history):
     _, kept = history.save()
     key = history.pack()
     history.wait(GRACE + SECOND)
-    history.storage.left.append(Leftover("packs/.tmp-1", None, 7, START))
+    history.storage.left.append(Leftover("packs/00/.tmp-0123456789abcdef", None, 7, START))
     before = dict(history.storage.objects)
 
     would = history.collect(dry_run=True)
@@ -208,16 +242,16 @@ def test_a_dry_run_deletes_nothing_and_says_the_same(history):
 def test_deletes_that_fail_are_reported_and_a_rerun_finishes(history):
     keys = [history.pack() for _ in range(3)]
     history.save()
-    history.storage.left.append(Leftover("packs/.tmp-1", None, 7, START))
+    history.storage.left.append(Leftover("packs/00/.tmp-0123456789abcdef", None, 7, START))
     history.wait(GRACE + SECOND)
-    history.storage.stuck = {keys[1], "packs/.tmp-1"}
+    history.storage.stuck = {keys[1], "packs/00/.tmp-0123456789abcdef"}
 
     done = history.collect()
 
     assert {stored.key for stored in done.deleted} == {keys[0], keys[2]}
     assert done.failed == {
         keys[1]: f"{keys[1]} is locked",
-        "packs/.tmp-1": "packs/.tmp-1 is locked",
+        "packs/00/.tmp-0123456789abcdef": "packs/00/.tmp-0123456789abcdef is locked",
     }
     assert done.leftovers == ()
     history.storage.stuck = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from uuid import UUID
@@ -91,10 +92,37 @@ def test_an_unfinished_upload_of_a_killed_save_goes_too(s3_url, s3_client):
         assert s3_client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
 
 
+def test_uploads_of_others_in_the_bucket_go_on(s3_url, s3_client):
+    bucket = s3_url.removeprefix("s3://").partition("/")[0]
+    pack = pack_key(UUID(int=1), 0)
+    others = {"videos/someone-elses.mp4", f"team2/{pack}", "packs/mine.bin"}
+    for key in (*others, pack):
+        s3_client.create_multipart_upload(Bucket=bucket, Key=key)
+    with Store(f"s3://{bucket}", catalog="sqlite://") as store:
+        store.save({"w": W}, rng=False)
+        end_grace(store)
+        assert [each.key for each in store.collect().leftovers] == [pack]
+    left = s3_client.list_multipart_uploads(Bucket=bucket)["Uploads"]
+    assert {each["Key"] for each in left} == others
+
+
+def test_files_of_the_user_below_the_root_stay(tmp_path):
+    with Store(tmp_path) as store:
+        store.save({"w": W}, rng=False)
+        files = [tmp_path / "data" / ".tmp-precious.csv", tmp_path / "packs" / ".tmp-mine"]
+        for file in files:
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(b"mine")
+        end_grace(store)
+        assert store.collect().leftovers == ()
+        assert all(map(os.path.exists, files))
+        assert [each.key for each in store.verify().findings] == ["packs/.tmp-mine"]
+
+
 def test_a_temporary_file_of_a_killed_save_goes_too(tmp_path):
     with Store(tmp_path) as store:
         store.save({"w": W}, rng=False)
-        temporary = tmp_path / "runs" / "default" / "_versions" / ".tmp-0123"
+        temporary = tmp_path / "runs" / "default" / "_versions" / ".tmp-0123456789abcdef"
         temporary.write_bytes(b"half a manif")
         assert store.collect().leftovers == ()
         end_grace(store)

@@ -9,6 +9,7 @@ from ckptstore.upkeep.strays import data_objects, note_leftovers, note_orphans
 
 ID = "01a20d50-6d37-7508-9c7c-582d663fdff7"
 PACK, FILE = f"packs/f7/{ID}-0.safetensors", f"files/f7/{ID}-1"
+TEMPORARY = "packs/aa/.tmp-0123456789abcdef"
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -48,17 +49,19 @@ def test_what_no_version_names_is_noted_with_its_age():
 def test_what_interrupted_writes_left_is_noted(tmp_path):
     class Interrupted(LocalStorage):
         def leftovers(self):
-            yield Leftover("packs/aa/.tmp-1", None, 7, WHEN)
+            yield Leftover(TEMPORARY, None, 7, WHEN)
+            yield Leftover("data/.tmp-precious.csv", None, 7, WHEN)
+            yield Leftover("videos/someone-elses.mp4", "upload-2", None, None)
             yield Leftover(PACK, "upload-1", None, None)
 
     clock = clock_key(ID)
-    put(tmp_path, clock)
+    put(tmp_path, clock, "clock/mine")
     found = []
 
     note_leftovers(Interrupted(tmp_path), found.append)
 
     assert [(each.kind, each.key) for each in found] == [
-        ("leftover", "packs/aa/.tmp-1"),
+        ("leftover", TEMPORARY),
         ("leftover", PACK),
         ("leftover", clock),
     ]
