@@ -23,7 +23,7 @@ demo: $(READY) ## train on real images, be killed, resume, serve the best, tidy 
 test: $(READY) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
-prove: $(READY) ## run the long proofs that nothing is lost, and write docs/reliability.md (under an hour)
+prove: $(READY) ## try to lose something in bulk, and write docs/reliability.md (about twenty minutes)
 	$(BIN)/python -m tests.prove
 
 lint: $(READY) ## check style, types and the direction of imports
