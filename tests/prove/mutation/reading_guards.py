@@ -22,7 +22,7 @@ FORMAT = [
     Mutant(
         "digest of ckptstore.json and of journal entries",
         "format/sealed.py",
-        """    if not found or tail != digest(body).encode() + b'"}\\n':""",
+        "    if not found or tail != digest(body).encode() + END:",
         "    if not found:",
         by="tests/format/test_journal.py::test_flipped_or_cut_anywhere_it_is_refused",
     ),
@@ -262,6 +262,27 @@ CATALOG = [
         "                start = self._storage.read_many([key]",
         "            if False:\n                start = self._storage.read_many([key]",
         by="tests/catalog/test_sync.py::test_a_hole_in_the_journal_is_damage",
+    ),
+    Mutant(
+        "a hole in a journal is noticed by every process",
+        "catalog/index.py",
+        "            broken = self._hole(database, path)\n",
+        "            pass\n",
+        by="tests/test_store_journal_damage.py::test_every_process_notices_a_hole_not_only_the_first",
+    ),
+    Mutant(
+        "a journal that lost its end is noticed",
+        "catalog/index.py",
+        "        if known > last:",
+        "        if False:",
+        by="tests/test_store_journal_damage.py::test_a_journal_that_was_rolled_back_is_indexed_anew_before_anything_is_written",
+    ),
+    Mutant(
+        "an entry in another's place",
+        "format/journal.py",
+        "        if own != place:",
+        "        if False:",
+        by="tests/test_store_journal_damage.py::test_an_entry_put_in_anothers_place_is_damage",
     ),
     Mutant(
         "what is indexed is still what is there",

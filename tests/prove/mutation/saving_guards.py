@@ -32,7 +32,7 @@ COMMIT = [
         "    except StorageError as unread:\n"
         '        raise OutcomeUnknownError(f"{storage.url}/{key}", writer_id, error) from unread',
         "    except StorageError:\n        raise error from None",
-        by="tests/saving/test_commit.py::test_what_cannot_be_read_back_is_unknown_and_names_the_save",
+        by="tests/saving/test_commit.py::test_what_cannot_be_read_back_is_unknown_and_names_what_to_look_for",
     ),
     Mutant(
         "a file torn by us is a failure",
@@ -124,9 +124,9 @@ COMMIT = [
     Mutant(
         "trust before a later fact is written",
         "saving/run_journal.py",
-        "            found(self._storage, single_writer=self._single_writer)\n"
-        "            return append(",
-        "            return append(",
+        "                found(self._storage, single_writer=self._single_writer)\n"
+        "                self._founded = True\n            return append(",
+        "                self._founded = True\n            return append(",
         by="tests/saving/test_founding.py::test_no_later_fact_is_written_before_the_storage_is_trusted",
     ),
     Mutant(
@@ -170,9 +170,20 @@ JOURNAL = [
     Mutant(
         "exclusive creation of an entry",
         "saving/journaling.py",
-        "        if create_once(storage, key, encode_entry(entry), str(entry.writer)):",
-        "        if create_once(storage, key, encode_entry(entry), str(entry.writer)) or True:",
+        "        if create_once(storage, key, encode_entry(entry, Place(path, number)), "
+        "str(entry.writer)):",
+        "        if create_once(storage, key, encode_entry(entry, Place(path, number)), "
+        "str(entry.writer)) or True:",
         by="tests/saving/test_journaling.py::test_whoever_loses_the_number_decides_again_on_what_the_winner_wrote",
+    ),
+    Mutant(
+        "facts are no older than the number they are decided for",
+        "saving/journaling.py",
+        "        _, number = catalog.next_numbers(path)\n"
+        "        facts = replace(catalog.facts(path), versions=_Versions(catalog, path))\n",
+        "        facts = replace(catalog.facts(path), versions=_Versions(catalog, path))\n"
+        "        _, number = catalog.next_numbers(path)\n",
+        by="tests/saving/test_journaling_guards.py::test_facts_are_no_older_than_the_number_they_are_decided_for",
     ),
 ]
 
@@ -294,4 +305,28 @@ REUSE = [
     ),
 ]
 
-MUTANTS = [*COMMIT, *JOURNAL, *REUSE]
+BOUNDS = [
+    Mutant(
+        "a look holds good for a minute",
+        "saving/bases.py",
+        "\nLOOK_S = 60.0\n",
+        "\nLOOK_S = 86_400.0\n",
+        by="tests/saving/test_reuse_guards.py::test_after_a_minute_what_is_built_upon_is_looked_at_again",
+    ),
+    Mutant(
+        "an eighth of a pack at least",
+        "saving/reuse.py",
+        "\nLEAST_SHARE = 1 / 8\n",
+        "\nLEAST_SHARE = 1 / 800\n",
+        by="tests/saving/test_reuse_guards.py::test_a_pack_is_shared_from_an_eighth_of_its_data_on",
+    ),
+    Mutant(
+        "sixteen packs at most",
+        "saving/reuse.py",
+        "\nMAX_FOREIGN_PACKS = 16\n",
+        "\nMAX_FOREIGN_PACKS = 1600\n",
+        by="tests/saving/test_reuse_guards.py::test_a_version_names_at_most_sixteen_packs_of_others",
+    ),
+]
+
+MUTANTS = [*COMMIT, *JOURNAL, *REUSE, *BOUNDS]

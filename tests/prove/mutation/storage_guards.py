@@ -66,6 +66,20 @@ LOCAL = [
         by="tests/storage/test_local.py::test_a_file_is_durable_before_its_name_and_the_name_before_success",
     ),
     Mutant(
+        "fsync of a folder whose last name is in doubt",
+        "storage/local.py",
+        "            if folder in self._in_doubt:",
+        "            if False:",
+        by="tests/storage/test_local_guards.py::test_no_name_comes_after_one_in_doubt_before_that_is_sure",
+    ),
+    Mutant(
+        "what can't be synced is in doubt",
+        "storage/local.py",
+        "            self._in_doubt.add(folder)\n",
+        "            pass\n",
+        by="tests/storage/test_local_guards.py::test_no_name_comes_after_one_in_doubt_before_that_is_sure",
+    ),
+    Mutant(
         "fsync of a new folder's own name",
         "storage/local.py",
         "            durable.sync_folder(each.parent, "

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from tests.prove.mutation import reading_guards, saving_guards, storage_guards, upkeep_guards
+from tests.prove.mutation import (
+    checking_guards,
+    copying_guards,
+    reading_guards,
+    saving_guards,
+    storage_guards,
+    upkeep_guards,
+)
 
 MUTANTS = [
     *storage_guards.MUTANTS,
     *saving_guards.MUTANTS,
     *reading_guards.MUTANTS,
     *upkeep_guards.MUTANTS,
+    *copying_guards.MUTANTS,
+    *checking_guards.MUTANTS,
 ]

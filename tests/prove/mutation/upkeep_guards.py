@@ -138,8 +138,9 @@ COLLECTION = [
     Mutant(
         "a hole among the versions",
         "upkeep/inventory.py",
-        '            return Version(damage=f"{where} is missing, and later versions are there")',
-        "            return Version()",
+        '                damage=f"{where} is missing, and later versions are there", '
+        "is_missing=True\n",
+        "                damage=None\n",
         by="tests/upkeep/test_collection.py::test_a_missing_manifest_is_refused",
     ),
     Mutant(
@@ -166,7 +167,7 @@ COLLECTION = [
     Mutant(
         "a run under a name that can't be one",
         "upkeep/inventory.py",
-        "        if not _is_path(path):\n            raise CollectionRefusedError(",
+        "        if not is_run_path(path):\n            raise CollectionRefusedError(",
         "        if False:\n            raise CollectionRefusedError(",
         by="tests/upkeep/test_collection.py::test_a_manifest_where_no_run_can_be_is_refused",
     ),
@@ -265,14 +266,14 @@ PRUNING = [
     Mutant(
         "the grace period of a child that is being saved",
         "upkeep/pruning.py",
-        "            if found is None and self._may_still_come(child):",
-        "            if False:",
+        "                if self._may_still_come(child):",
+        "                if False:",
         by="tests/upkeep/test_pruning.py::test_a_child_that_may_still_come_keeps_its_parent_for_the_grace_period",
     ),
     Mutant(
         "a child that never came lets go",
         "upkeep/pruning.py",
-        "        return now - announced <= timedelta(seconds=grace_s)",
+        "        return self._clock - announced <= self._grace",
         "        return True",
         by="tests/upkeep/test_pruning.py::test_a_child_is_known_by_its_save_and_not_by_its_number",
     ),
