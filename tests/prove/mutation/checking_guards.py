@@ -50,7 +50,7 @@ READING = [
     Mutant(
         "a failing storage is no damage",
         "upkeep/contents.py",
-        "        if error.errno != errno.EIO:\n            raise error\n",
+        "        if error.errno not in OF_ONE_FILE:\n            raise error\n",
         "",
         by="tests/upkeep/test_contents.py::test_no_connection_is_no_damage",
     ),
@@ -64,17 +64,15 @@ READING = [
     Mutant(
         "a check for holes among the versions",
         "upkeep/survey.py",
-        "            self._hole(survey, number, version_key(path, number), "
-        '"manifest of version")\n',
-        "            pass\n",
+        "self._numbers(survey, numbers, version_key, self._hole)",
+        "self._numbers(survey, numbers, version_key, lambda *_: None)",
         by="tests/upkeep/test_survey.py::test_a_missing_version_is_a_hole",
     ),
     Mutant(
         "a check for holes in the journal",
         "upkeep/survey.py",
-        "            self._hole(Survey(path, path), number, journal_key(path, number), "
-        '"journal entry")\n',
-        "            pass\n",
+        "self._numbers(Survey(path, path), listed, journal_key, self._journal_hole)",
+        "self._numbers(Survey(path, path), listed, journal_key, lambda *_: None)",
         by="tests/upkeep/test_survey.py::test_a_missing_journal_entry_is_a_hole",
     ),
     Mutant(

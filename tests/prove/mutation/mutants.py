@@ -26,7 +26,14 @@ TIMEOUT_S = 240
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 TESTS_FAILED = 1  # pytest's exit status; others say that it did not get as far
 # Imported once, before the forks: it takes longer than most of the tests.
-HEAVY = ("torch", "hypothesis.stateful", "sqlalchemy.orm", "alembic.command", "s3fs", "boto3")
+HEAVY: tuple[str, ...] = (
+    "torch",
+    "hypothesis.stateful",
+    "sqlalchemy.orm",
+    "alembic.command",
+    "s3fs",
+    "boto3",
+)
 HEAVY += ("moto.server", "typer.testing", "rich.table", "safetensors.torch", "pandas")
 
 

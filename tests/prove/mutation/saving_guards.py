@@ -254,7 +254,7 @@ REUSE = [
     Mutant(
         "a look does not hold good for ever",
         "saving/bases.py",
-        "known[1].elapsed_s() < LOOK_S",
+        "known[1].elapsed_s() < look_s",
         "known[1].elapsed_s() >= 0",
         by="tests/saving/test_bases.py::test_after_a_while_it_looks_again",
     ),
@@ -275,11 +275,8 @@ REUSE = [
     Mutant(
         "the digest of what is shared",
         "saving/reuse.py",
-        "        known.digest = _digest(tensor)\n        for basis in bases:\n"
-        "            place = basis.places.get(known.digest)\n",
-        "        known.digest = _digest(tensor)\n        for basis in bases:\n"
-        "            place = next((p for p in basis.places.values() "
-        "if p.length == known.length), None)\n",
+        "        found = (basis.places.get(known.digest) for basis in bases)\n",
+        "        found = (each for basis in bases for each in basis.places.values())\n",
         by="tests/saving/test_reuse.py::test_a_single_changed_element_is_written_wherever_it_is",
     ),
     Mutant(
@@ -299,7 +296,7 @@ REUSE = [
     Mutant(
         "word to the run of a parent",
         "saving/save.py",
-        "        writer.announce(parent, save_id)\n",
+        "        writer.announce(parent, save_id, seen_live.get(parent))\n",
         "        pass\n",
         by="tests/saving/test_run_writer.py::test_a_parent_in_another_run_is_told_of_its_child",
     ),

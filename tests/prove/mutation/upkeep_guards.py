@@ -325,7 +325,7 @@ CHECKING = [
     Mutant(
         "an entry out of the catalog is checked",
         "upkeep/repair.py",
-        '        decode_entry(data, f"the catalog\'s copy of {finding.key}")\n',
+        '    decode_entry(data, f"the catalog\'s copy of {key}", place)\n',
         "",
         by="tests/upkeep/test_repair.py::test_what_a_catalog_has_of_an_entry_is_checked_before_it_is_written",
     ),
