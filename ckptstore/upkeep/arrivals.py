@@ -13,7 +13,15 @@ from ckptstore.format.manifest import Head
 
 
 class ThereMeanwhileError(CkptStoreError):
-    """Another process brought the version while this one was copying it."""
+    """Another process brought the version while this one was copying it.
+
+    Attributes:
+        there: The run and the number that it has there.
+    """
+
+    def __init__(self, run: str, version: int) -> None:
+        super().__init__(f"{run}@{version} is it")
+        self.there = (run, version)
 
 
 class Arrivals:
@@ -50,7 +58,7 @@ class Arrivals:
         if number - 1 > self._seen:
             self._look()
         if origin in self._found and self._found[origin].version < number:
-            raise ThereMeanwhileError(f"{self.run}@{self._found[origin].version} is it")
+            raise ThereMeanwhileError(self.run, self._found[origin].version)
 
     def add(self, head: Head) -> None:
         """Take note of a version that was just committed here."""

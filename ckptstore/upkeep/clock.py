@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import datetime
 
 from uuid_utils.compat import uuid7
 
+from ckptstore.errors import StorageError
 from ckptstore.format.layout import clock_key
 from ckptstore.storage.base import Storage
 
@@ -22,13 +22,22 @@ def storage_now(storage: Storage) -> datetime | None:
         StorageError: The object could not be created or looked at.
     """
     key = clock_key(uuid7())
-    # Nobody else knows the key: if there is such an object, an attempt of this call made it.
-    with suppress(FileExistsError):
+    failure: StorageError | None = None
+    try:
         storage.create(key, str(key).encode())
+    except FileExistsError:
+        pass  # nobody else knows the key: an attempt of this call made it
+    except StorageError as error:
+        # It may be there all the same: the reply was lost, and a second attempt refused.
+        failure = error
     try:
         return storage.written_at(key)
     except FileNotFoundError:
+        if failure is not None:
+            raise failure from None
         # Somebody emptied the folder in between: no time is better than a wrong one.
         return None
+    except StorageError as error:
+        raise failure or error from None
     finally:
         storage.delete([key])

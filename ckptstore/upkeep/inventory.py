@@ -161,7 +161,10 @@ def read_journal(storage: Storage, path: str, *, in_place: bool) -> list[Noted]:
     """
     times = {}
     for stored in storage.walk(journal_folder(path)):
-        for number in numbered((stored.key.rpartition("/")[2],), JOURNAL_FILE):
+        folder, _, name = stored.key.rpartition("/")
+        if folder != journal_folder(path):
+            continue  # whatever lies deeper is no entry
+        for number in numbered((name,), JOURNAL_FILE):
             times[path, number] = stored.written_at
     reader = _Reader(storage, in_place=in_place)
     wanted = ((path, number) for number in _numbers(storage, path, [each for _, each in times]))

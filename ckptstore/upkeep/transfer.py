@@ -8,9 +8,10 @@ where it came from.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from operator import itemgetter
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -129,7 +130,7 @@ class _Copying:
             raise
 
     def _run(self) -> Copied:
-        items = list(heapq.merge(*map(self._items, self._chosen), key=Item.age))
+        items = _merged(map(self._items, self._chosen))
         versions: list[CopiedVersion] = []
         for item in items:
             if self._there(item) is None and item.identity.damage is None:
@@ -226,8 +227,8 @@ class _Copying:
             self._limit = self._done + item.identity.size_bytes
             try:
                 copied = self._copy(item)
-            except ThereMeanwhileError:
-                there = self._there(item)
+            except ThereMeanwhileError as error:
+                there = error.there
             except RetiredError:
                 self._retired.append(item.ref)
                 return None
@@ -243,7 +244,7 @@ class _Copying:
                 return copied
             finally:
                 self._done = self._limit
-        run, number = there or (item.run, item.identity.version)
+        run, number = there
         return CopiedVersion(item.ref, f"{run}@{number}", item.identity.kind, is_new=False)
 
     def _copy(self, item: Item) -> CopiedVersion:
@@ -264,7 +265,7 @@ class _Copying:
         writer = self._target.writer(arrivals.run)
         writer.prepare(goes_on=False)
         parent = self._parent(original)
-        bases = writer.bases(original.kind, parent)
+        bases = writer.bases(original.kind, [] if parent is None else [parent])
         with _blaming_source():
             carried = carry(
                 opened,
@@ -389,6 +390,23 @@ class _Copying:
         self._done = min(self._done + size_bytes, self._limit)
         if self._progress is not None:
             self._progress(self._done, self._total, what)
+
+
+def _merged(runs: Iterable[Iterator[Item]]) -> list[Item]:
+    """Return the versions of several runs by age, those of each run in the order of their numbers.
+
+    Within a run they need not be sorted by age, as clocks differ. So each counts as no older than
+    those before it.
+    """
+    merged = heapq.merge(*map(_dated, runs), key=itemgetter(0))
+    return [item for _, item in merged]
+
+
+def _dated(items: Iterable[Item]) -> Iterator[tuple[datetime, Item]]:
+    latest = datetime.min.replace(tzinfo=UTC)
+    for item in items:
+        latest = max(latest, item.age())
+        yield latest, item
 
 
 class _DamagedError(IntegrityError):

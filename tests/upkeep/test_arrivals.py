@@ -61,8 +61,9 @@ def test_a_number_is_refused_once_somebody_brought_it_under_a_smaller_one(storag
     found = arrivals(storage)
     commit(storage, make_head("digits", 2, copied_from=COPY))
     found.check(2, ORIGIN)  # the number is taken, as will be found; nothing is looked at for it
-    with pytest.raises(ThereMeanwhileError, match="digits@2 is it"):
+    with pytest.raises(ThereMeanwhileError, match="digits@2 is it") as raised:
         found.check(3, ORIGIN)
+    assert raised.value.there == ("digits", 2)
     found.check(3, UUID(int=99))
 
 

@@ -69,6 +69,23 @@ def test_an_attempt_that_landed_unseen_tells_the_time_and_is_removed(monkeypatch
     assert storage.objects == {}
 
 
+@pytest.mark.parametrize("error", [FileExistsError, StorageError])
+def test_where_the_reply_was_lost_the_object_is_asked_for_all_the_same(error):
+    inner = DictStorage()
+    fault = Failing(inner, at=1, only={"create"}, after=True, fault=lambda: error("412"))
+    assert storage_now(fault) == START
+    assert inner.objects == {}
+
+
+def test_what_failed_first_is_what_is_said():
+    inner = DictStorage()
+    faults = iter([StorageError("no room"), StorageError("the connection broke")])
+    broken = {"create", "written_at"}
+    with pytest.raises(StorageError, match="no room"):
+        storage_now(Failing(inner, at=1, only=broken, always=True, fault=lambda: next(faults)))
+    assert inner.objects == {}
+
+
 @pytest.mark.parametrize("operation", ["create", "written_at"])
 def test_a_storage_that_fails_is_no_clock_and_nothing_is_left(operation):
     inner = DictStorage()

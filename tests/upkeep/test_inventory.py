@@ -125,6 +125,14 @@ def test_one_journal_can_be_read_alone(history):
     assert isinstance(journal[1].entry, RetireEntry)
 
 
+def test_what_lies_in_a_folder_of_the_journal_is_no_entry(history):
+    history.note(tag_entry("prod", 1))
+    history.storage.create(f"runs/{RUN}/_journal/x/00000009.json", b"{}")
+    history.storage.create(f"runs/{RUN}/_journal/x/00000001.json", b"{}")
+    assert [n.number for n in read_journal(history.storage, RUN, in_place=False)] == [1]
+    assert [noted.number for noted in read(history)[0].journal] == [1]
+
+
 def test_a_journal_with_a_hole_is_refused(history):
     history.note(tag_entry("a", 1))
     history.note(tag_entry("b", 1))
