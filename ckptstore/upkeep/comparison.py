@@ -8,19 +8,25 @@ from typing import Any, cast
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.catalog.raw import Row
+from ckptstore.errors import CkptStoreError
+from ckptstore.format.journal import Place, decode_entry
 from ckptstore.format.layout import (
     JOURNAL_FILE,
     VERSION_FILE,
     journal_folder,
+    journal_key,
+    numbered,
     run_folder,
+    version_key,
     versions_folder,
 )
 from ckptstore.storage.base import Storage
+from ckptstore.upkeep.findings import Finding
 
 Rows = Mapping[str, Mapping[tuple[Any, ...], Row]]
 
 MEMORY = "sqlite://"
-UNSETTLED = ("newer", "void")
+UNSETTLED = ("newer", "void", "damaged")
 MOST_NAMED = 5
 
 
@@ -60,21 +66,23 @@ class Until:
 
 
 def compare(
-    storage: Storage,
-    catalog: Catalog,
-    path: str,
-    last: tuple[int, int],
-    unreadable: Collection[int] = (),
-) -> str | None:
-    """Say how the catalog differs from the storage in what it says of a run, None if it doesn't.
+    storage: Storage, catalog: Catalog, path: str, unreadable: Collection[int] = ()
+) -> list[Finding]:
+    """Say how the catalog differs from the storage in what it says of a run.
+
+    What the catalog says is read first and the storage afterwards, so that what another process
+    writes meanwhile is no difference.
 
     Args:
         storage: The storage.
         catalog: The catalog; it is not synced.
         path: The run's path.
-        last: The numbers of the last version and the last journal entry in the storage.
         unreadable: Versions whose manifests are damaged or missing: what the catalog remembers of
             them from before that is no mistake.
+
+    Returns:
+        ``catalog`` where an index made anew is right, ``journal`` and ``hole`` where the catalog
+        may have the only good copy of a journal entry.
 
     Raises:
         CatalogError: The database failed.
@@ -83,14 +91,9 @@ def compare(
     mine = catalog.rows(path)
     seen = _last_of(mine)
     if not any(mine.values()):
-        return None
-    what = f"the catalog's index of {run_folder(path)}"
-    for kind, indexed, there in zip(("version", "journal entry"), seen, last, strict=True):
-        if indexed > there:
-            return (
-                f"{what} knows {kind} {indexed}, and the last one in the storage is "
-                f"{there or 'none'}: newer ones were deleted, or the run was put back from a copy"
-            )
+        return []
+    if lost := _lost(storage, path, mine, seen):
+        return lost
     # Whatever a catalog asks of a storage, it asks for manifests and entries with read_many first.
     view = cast("Storage", Until(storage, path, *seen))
     fresh = Catalog(MEMORY, view)
@@ -101,10 +104,105 @@ def compare(
         fresh.close()
     differing = list(_differences(mine, anew, unreadable))
     if not differing or _is_behind(mine, anew):
-        return None
+        return []
+    if replaced := _replaced(path, mine, anew):
+        return replaced
     named = "; ".join(differing[:MOST_NAMED])
     more = len(differing) - MOST_NAMED
-    return f"{what} differs from the storage: {named}" + (f"; and {more} more" if more > 0 else "")
+    return [
+        _differs(
+            path,
+            f"differs from the storage: {named}" + (f"; and {more} more" if more > 0 else ""),
+        )
+    ]
+
+
+def copy_of(rows: Rows, path: str, number: int) -> bytes | None:
+    """Return a journal entry as a catalog's rows have it, None where that is no entry."""
+    text = rows.get("journal", {}).get((number,), {}).get("entry")
+    if text is None:
+        return None
+    data: bytes = text.encode()
+    try:
+        decode_entry(data, "the catalog", Place(path, number))
+    except CkptStoreError:
+        return None
+    return data
+
+
+def _lost(storage: Storage, path: str, mine: Rows, seen: tuple[int, int]) -> list[Finding]:
+    """Ask for what the catalog knows last: only what is not there by its name is lost."""
+    version, entry = seen
+    there = storage.read_many([version_key(path, version), journal_key(path, entry)], 1)
+    if version and there[0] is None:
+        last = _last_there(storage, versions_folder(path), VERSION_FILE)
+        return [
+            _differs(
+                path,
+                f"knows version {version}, and the last one in the storage is {last or 'none'}: "
+                "newer ones were deleted, or the run was put back from a copy",
+            )
+        ]
+    if not entry or there[1] is not None:
+        return []
+    last = _last_there(storage, journal_folder(path), JOURNAL_FILE)
+    return [
+        Finding(
+            "hole",
+            "damage",
+            path,
+            journal_key(path, number),
+            f"{_index_of(path)} knows journal entry {number}, and the last one in the storage is "
+            f"{last or 'none'}: it was deleted or not copied. {_advice(mine, path, number)}; "
+            "if the run was put back from a copy on purpose, reindex() forgets what is not there",
+        )
+        for (number,) in sorted(mine["journal"])
+        if number > last
+    ]
+
+
+def _advice(rows: Rows, path: str, number: int) -> str:
+    if copy_of(rows, path, number) is None:
+        return "Bring that file back from a copy: this catalog has none"
+    return "This catalog has it: verify(repair=True) writes it again"
+
+
+def _index_of(path: str) -> str:
+    return f"the catalog's index of {run_folder(path)}"
+
+
+def _replaced(path: str, mine: Rows, anew: Rows) -> list[Finding]:
+    """Name the entries that are good in the storage and in the catalog, and not the same.
+
+    Where the versions differ too, another run lies there now: the storage is right, as for a sync.
+    """
+    last, _ = _last_of(mine)
+    heads = [rows["versions"].get((last,), {}).get("head") for rows in (mine, anew)]
+    if heads[0] != heads[1]:
+        return []
+    return [
+        Finding(
+            "journal",
+            "damage",
+            path,
+            journal_key(path, number),
+            f"journal entry {number} is not the one that this catalog indexed: one was put in its "
+            "place. Which is right can't be told: bring that file back from a copy, or delete it "
+            "and run verify(repair=True) again to have the catalog's; if the run was put back from "
+            "a copy on purpose, call reindex(), which forgets the catalog's",
+        )
+        for (number,), row in sorted(anew["journal"].items())
+        if row["entry"] is not None
+        and copy_of(mine, path, number) not in (None, row["entry"].encode())
+    ]
+
+
+def _differs(path: str, how: str) -> Finding:
+    return Finding("catalog", "damage", path, None, f"{_index_of(path)} {how}")
+
+
+def _last_there(storage: Storage, folder: str, kind: re.Pattern[str]) -> int:
+    return max(numbered(storage.list_folder(folder).files, kind), default=0)
 
 
 def _last_of(rows: Rows) -> tuple[int, int]:

@@ -6,7 +6,6 @@ read once. What is wanted of it is kept until then; of its bytes, never more tha
 
 from __future__ import annotations
 
-import errno
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from ckptstore.errors import CkptStoreError, IntegrityError
+from ckptstore.errors import CkptStoreError, IntegrityError, StorageError
 from ckptstore.format.layout import file_key, pack_key, version_key
 from ckptstore.format.manifest import File, Head, Pack
 from ckptstore.format.part import Part
@@ -23,7 +22,7 @@ from ckptstore.manifest import FIRST_READ_BYTES, OpenManifest, open_manifest, pa
 from ckptstore.storage.base import Storage
 from ckptstore.upkeep.findings import Finding, Kind
 from ckptstore.upkeep.progress import Progress
-from ckptstore.upkeep.survey import Surveyed
+from ckptstore.upkeep.survey import OF_ONE_FILE, Surveyed
 
 PIECE_BYTES = 4 * 1024 * 1024
 DIGEST_LINE = 66
@@ -145,7 +144,7 @@ class Contents:
                 part = opened.part(info.name)
                 _check_tree(part, info.name, opened)
             except (IntegrityError, OSError) as error:
-                if isinstance(error, OSError) and error.errno != errno.EIO:
+                if isinstance(error, OSError) and error.errno not in OF_ONE_FILE:
                     raise
                 self._blame("manifest", version, opened.key, str(error))
                 damaged = True
@@ -249,10 +248,16 @@ class Contents:
             self._blame_all("file", users, key, message)
 
     def _has_size(self, kind: Kind, key: str, expected: int, users: Sequence[Surveyed]) -> bool:
-        try:
-            found = self._storage.size_bytes(key) if self._sizes is None else self._sizes.get(key)
-        except FileNotFoundError:
-            found = None
+        found = None if self._sizes is None else self._sizes.get(key)
+        if found is None:
+            # A listing may lack what is there: what is named is asked for by its name.
+            try:
+                found = self._storage.size_bytes(key)
+            except FileNotFoundError:
+                pass
+            except StorageError as error:
+                self._unread(kind, key, users, error)
+                return False
         if found is None:
             self.damages.gone.update((user.path, user.number) for user in users)
             self._blame_all(kind, users, key, f"{kind} {key} is gone")
@@ -346,7 +351,7 @@ def _about_one_file(error: EOFError | OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "is gone"
     if isinstance(error, OSError):
-        if error.errno != errno.EIO:
+        if error.errno not in OF_ONE_FILE:
             raise error
         return f"can't be read: {error}"
     return "is cut short"

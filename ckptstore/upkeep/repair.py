@@ -14,8 +14,8 @@ from uuid import UUID
 from ckptstore.catalog.index import Catalog
 from ckptstore.errors import CkptStoreError
 from ckptstore.format.facts import Facts, VersionFacts
-from ckptstore.format.journal import DamageEntry, Entry, RetireEntry, decode_entry
-from ckptstore.format.layout import JOURNAL_FILE, JOURNAL_FOLDER, RUNS_FOLDER
+from ckptstore.format.journal import DamageEntry, Entry, Place, RetireEntry, decode_entry
+from ckptstore.format.layout import JOURNAL_FILE, JOURNAL_FOLDER, RUNS_FOLDER, journal_key
 from ckptstore.saving.journaling import Decide
 from ckptstore.storage.base import Storage
 from ckptstore.upkeep.findings import Finding
@@ -27,6 +27,11 @@ Outcome = str | CkptStoreError
 """What was done, or why it could not be."""
 
 JOURNAL_PLACE = re.compile(rf"{RUNS_FOLDER}/(.+)/{JOURNAL_FOLDER}/{JOURNAL_FILE.pattern}")
+
+WRITTEN = "written again from the catalog, byte for byte"
+KEPT = (
+    "it is not indexed anew while a journal entry is lost, as it may have the only good copy of it"
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def repair(
     Returns:
         The findings, with what was done about them or why it could not be done.
     """
-    findings = [_restored(storage, catalog, case.finding) for case in cases]
+    findings = _restored(storage, catalog, [case.finding for case in cases])
     findings = _reindexed(catalog, findings)
     outcomes: dict[Decide, Outcome] = {}
     for place, case in enumerate(cases):
@@ -97,42 +102,77 @@ def _appended(append: AppendTo, path: str, decide: Decide, outcome: str) -> Outc
     return outcome
 
 
-def _restored(storage: Storage, catalog: Catalog, finding: Finding) -> Finding:
-    """Write a missing journal entry again where the catalog has it, byte for byte.
+def _restored(storage: Storage, catalog: Catalog, findings: Sequence[Finding]) -> list[Finding]:
+    """Write missing journal entries again where the catalog has them, in order.
 
-    Later entries are there, so nobody else takes its number; and if somebody brought it back in the
-    meantime, that one stays.
+    After one that could not be written none of its run is: it would follow on another one than it
+    was written after.
     """
-    match = JOURNAL_PLACE.fullmatch(finding.key or "")
-    if finding.kind != "hole" or match is None or finding.key is None:
-        return finding
+    given_up: set[str] = set()
+    outcomes = []
+    for finding in findings:
+        place = _journal_place(finding)
+        if finding.kind != "hole" or place is None or place.path in given_up:
+            outcomes.append(finding)
+            continue
+        try:
+            outcome = _written_again(storage, catalog, place)
+        except CkptStoreError as error:
+            outcome = error
+        if outcome != WRITTEN:
+            given_up.add(place.path)
+        outcomes.append(finding if outcome is None else _with(finding, outcome))
+    return outcomes
+
+
+def _written_again(storage: Storage, catalog: Catalog, place: Place) -> Outcome | None:
+    """Write a missing journal entry byte for byte; None where the catalog has none.
+
+    If somebody brought it back in the meantime, or wrote another one, that one stays.
+    """
+    row = catalog.rows(place.path).get("journal", {}).get((place.number,))
+    if row is None or row["entry"] is None:
+        return None
+    data, key = row["entry"].encode(), journal_key(*place)
+    decode_entry(data, f"the catalog's copy of {key}", place)
     try:
-        row = catalog.rows(match[1]).get("journal", {}).get((int(match[2]),))
-        if row is None or row["entry"] is None:
-            return finding
-        data = row["entry"].encode()
-        decode_entry(data, f"the catalog's copy of {finding.key}")
-        storage.create(finding.key, data)
+        storage.create(key, data)
     except FileExistsError:
-        return _with(finding, "somebody else brought it back meanwhile")
-    except CkptStoreError as error:
-        return _with(finding, error)
-    return _with(finding, "written again from the catalog, byte for byte")
+        return WRITTEN if storage.read(key) == data else "somebody wrote another entry meanwhile"
+    return WRITTEN
 
 
 def _reindexed(catalog: Catalog, findings: list[Finding]) -> list[Finding]:
-    wrong = ("catalog", "damage")
-    if not any((finding.kind, finding.severity) == wrong for finding in findings):
-        return findings
-    outcome: Outcome = "indexed anew from the storage"
-    try:
-        catalog.reindex()
-    except CkptStoreError as error:
-        outcome = error
-    return [
-        _with(finding, outcome) if (finding.kind, finding.severity) == wrong else finding
+    """Index the runs anew whose catalog differs, and whose journals have lost nothing.
+
+    Of a lost journal entry the catalog may have the only good copy.
+    """
+    lost = {
+        place.path
         for finding in findings
-    ]
+        if finding.severity == "damage" and finding.repaired is None
+        if (place := _journal_place(finding)) is not None
+    }
+    outcomes: list[Finding] = []
+    for finding in findings:
+        path = finding.ref
+        if (finding.kind, finding.severity) != ("catalog", "damage") or path is None:
+            outcomes.append(finding)
+        elif path in lost:
+            outcomes.append(replace(finding, message=f"{finding.message}; {KEPT}"))
+        else:
+            outcome: Outcome = "indexed anew from the storage"
+            try:
+                catalog.reindex([path])
+            except CkptStoreError as error:
+                outcome = error
+            outcomes.append(_with(finding, outcome))
+    return outcomes
+
+
+def _journal_place(finding: Finding) -> Place | None:
+    match = JOURNAL_PLACE.fullmatch(finding.key or "")
+    return None if match is None else Place(match[1], int(match[2]))
 
 
 def _with(finding: Finding, outcome: Outcome) -> Finding:

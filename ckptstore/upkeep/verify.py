@@ -5,6 +5,7 @@ Everything is read from the storage; nothing there is changed unless it is asked
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -16,10 +17,12 @@ from ckptstore.errors import (
     CatalogError,
     IntegrityError,
     RunNotFoundError,
+    StorageError,
     VersionNotFoundError,
 )
 from ckptstore.format.layout import (
     STORE_KEY,
+    STORE_KEY_NEWER,
     Ref,
     file_key,
     glob_regex,
@@ -32,13 +35,29 @@ from ckptstore.format.layout import (
 from ckptstore.format.store_facts import StoreFacts
 from ckptstore.manifest import OpenManifest
 from ckptstore.storage.base import Storage
-from ckptstore.upkeep.comparison import compare
+from ckptstore.upkeep.comparison import compare, copy_of
 from ckptstore.upkeep.contents import Contents
 from ckptstore.upkeep.findings import Finding, Report
 from ckptstore.upkeep.progress import Progress
-from ckptstore.upkeep.repair import AppendTo, Case, mark, repair, retire
+from ckptstore.upkeep.repair import (
+    JOURNAL_PLACE,
+    AppendTo,
+    Case,
+    mark,
+    repair,
+    retire,
+)
+from ckptstore.upkeep.run_places import run_paths
 from ckptstore.upkeep.strays import data_objects, note_leftovers, note_orphans
 from ckptstore.upkeep.survey import Survey, Surveyed, Surveyor
+
+ADVICE = {
+    "hole": "This machine's catalog has it: verify(repair=True) writes it again; don't reindex "
+    "before, as that may forget it",
+    "journal": "This machine's catalog has it as it was: delete the damaged file and run "
+    "verify(repair=True) again; don't reindex before, as that may forget it",
+}
+"""What to do about a lost journal entry that the catalog still has."""
 
 
 def verify(
@@ -80,6 +99,7 @@ def verify(
             f"{storage.url}: {paths[0]!r} has no version {only}; the newest is {last or 'none'}"
         )
     contents = check.contents(surveys, is_whole=ref is None)
+    check.remembered()
     if only is None:
         check.catalog(surveys, is_whole=ref is None)
     cases = sorted(check.cases, key=_order)
@@ -113,12 +133,18 @@ class _Check:
         self._progress = progress
         self._store = self._store_facts()
         in_place = self._store is not None and self._store.in_place
+        if self._store is not None and storage.read_many([STORE_KEY_NEWER], 1) != [None]:
+            message = (
+                f"is there beside {STORE_KEY}: a newer ckptstore uses this store, and there may be "
+                "more than this one can see; upgrade to check it all"
+            )
+            self._note(Finding("newer", "note", None, STORE_KEY_NEWER, message))
         self.surveyor = Surveyor(storage, in_place=in_place, note=self._note)
 
     def scope(self, ref: str | int | None) -> tuple[list[str], int | None]:
         """Return the paths of the runs that are meant, and the number of the one version."""
         if ref is None:
-            return self.surveyor.paths(), None
+            return run_paths(self._storage, self._note), None
         present = walk(self._storage)
         runs = f"runs: {', '.join(present) or 'none'}"
         if isinstance(ref, str) and is_glob(ref):
@@ -154,7 +180,12 @@ class _Check:
         if is_whole:
             named = {pack_key(pack.save_id, pack.number) for v in versions for pack in v.packs}
             named |= {file_key(file.save_id, file.number) for v in versions for file in v.files}
-            note_orphans(objects.values(), named, self._note)
+            perhaps = {
+                f"{survey.name}@{number}": what
+                for survey in surveys
+                for number, what in sorted(survey.unknown.items())
+            }
+            note_orphans(objects.values(), named, self._note, perhaps)
             note_leftovers(self._storage, self._note)
         return contents
 
@@ -168,18 +199,39 @@ class _Check:
             for path in sorted({*there, *indexed}):
                 try:
                     survey = there.get(path, Survey(path, path))
-                    last = (survey.last, max(survey.journal, default=0))
-                    lost = {*range(1, survey.last + 1)} - {*survey.versions}
-                    said = compare(self._storage, self._catalog, path, last, lost)
+                    found = compare(
+                        self._storage, self._catalog, path, {*survey.unknown, *survey.void}
+                    )
                 except CatalogError:
                     raise
                 except IntegrityError:
                     continue  # the run's journal is damaged, which is a finding already
-                if said is not None:
-                    self._note(Finding("catalog", "damage", path, None, said))
+                except StorageError as error:
+                    if error.errno != errno.EIO:
+                        raise
+                    # A file lies on a bad sector, which is a finding already.
+                    message = f"could not be compared: {error}"
+                    found = [Finding("catalog", "note", path, None, message)]
+                for finding in found:
+                    self._note(finding)
         except CatalogError as error:
             # Locked, down, not ours to write: nobody is misled, as readers go to the storage then.
             self._note(Finding("catalog", "note", None, None, f"could not be compared: {error}"))
+
+    def remembered(self) -> None:
+        """Say of lost journal entries whether this machine's catalog still has them."""
+        try:
+            for place, case in enumerate(self.cases):
+                match = JOURNAL_PLACE.fullmatch(case.finding.key or "")
+                if match and case.finding.severity == "damage" and case.finding.kind in ADVICE:
+                    path, number = match[1], int(match[2])
+                    if copy_of(self._catalog.rows(path), path, number) is not None:
+                        message = f"{case.finding.message}. {ADVICE[case.finding.kind]}"
+                        self.cases[place] = replace(
+                            case, finding=replace(case.finding, message=message)
+                        )
+        except CatalogError:
+            pass  # locked, down, not ours to write: the comparison says so
 
     def _manifests(self, surveys: Sequence[Survey]) -> Iterator[tuple[Surveyed, OpenManifest]]:
         for survey in surveys:
@@ -194,7 +246,8 @@ class _Check:
             # Retired and collected since the journal was read, perhaps.
             survey.facts = self.surveyor.facts(survey.path)
         for number, damage in survey.unreadable.items():
-            if not survey.is_retired(number):
+            # A whole manifest in another's place is not lost: somebody has to put it back.
+            if not survey.is_retired(number) and number not in survey.misplaced:
                 self._retire(survey, number, damage)
         for number, version in survey.versions.items():
             found = contents.damages.found.get((survey.path, number), [])
@@ -236,6 +289,13 @@ class _Check:
         key = version_key(survey.path, number)
         for place, case in enumerate(self.cases):
             if (case.finding.kind, case.finding.key) == ("manifest", key):
+                if self._can_be_read(survey.path, number):
+                    message = (
+                        f"{damage}; a moment later it could be read, so nothing is retired: look "
+                        "after the disk or the network, and check again"
+                    )
+                    self.cases[place] = Case(replace(case.finding, message=message))
+                    continue
                 outcome = (
                     "retired, so that collection goes on after a grace period. Until half of it is "
                     "over, bring that file back from a copy if you have one, and undelete the "
@@ -243,6 +303,12 @@ class _Check:
                 )
                 decide = retire(number, damage)
                 self.cases[place] = Case(case.finding, survey.path, decide, outcome)
+
+    def _can_be_read(self, path: str, number: int) -> bool:
+        """Say whether a manifest that could not be read can be read now."""
+        return any(
+            isinstance(each, OpenManifest) for _, each in self.surveyor.opened(path, [number])
+        )
 
     def _note(self, finding: Finding) -> None:
         self.cases.append(Case(finding))

@@ -9,6 +9,7 @@ from ckptstore.catalog.index import Catalog
 from ckptstore.errors import IntegrityError
 from ckptstore.format.journal import LogEntry
 from ckptstore.format.layout import journal_key, version_key
+from ckptstore.storage.base import Listing
 from ckptstore.storage.local import LocalStorage
 from ckptstore.upkeep.comparison import Until, compare
 from tests.catalog.places import START, commit, found_store, make_head, newer, note, tag_entry
@@ -33,6 +34,12 @@ def catalog(storage):
     catalog.close()
 
 
+def compared(storage, catalog):
+    """Return the one difference there is."""
+    (finding,) = compare(storage, catalog, "digits")
+    return finding
+
+
 def change(storage, statement):
     with sqlite3.connect(f"{storage.local_folder}/catalog.sqlite3") as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
@@ -41,13 +48,13 @@ def change(storage, statement):
 
 
 def test_an_index_of_what_is_there_differs_in_nothing(storage, catalog):
-    assert compare(storage, catalog, "digits", (3, 1)) is None
+    assert compare(storage, catalog, "digits") == []
 
 
 def test_a_run_that_is_not_indexed_yet_is_no_difference(storage, tmp_path):
     catalog = Catalog(None, storage)
 
-    assert compare(storage, catalog, "digits", (3, 1)) is None
+    assert compare(storage, catalog, "digits") == []
     assert not (tmp_path / "catalog.sqlite3").exists()
 
 
@@ -62,7 +69,7 @@ def test_an_index_that_is_behind_is_no_difference_and_stays_behind(storage, cata
     )
     before = catalog.rows("digits")
 
-    assert compare(storage, catalog, "digits", (4, 3)) is None
+    assert compare(storage, catalog, "digits") == []
     assert catalog.rows("digits") == before
 
 
@@ -83,7 +90,7 @@ def test_rows_changed_by_hand_are_named(storage, catalog, statement, said):
     catalog.close()
     change(storage, statement)
 
-    message = compare(storage, catalog, "digits", (3, 1))
+    message = compared(storage, catalog).message
 
     assert message.startswith("the catalog's index of runs/digits differs from the storage: ")
     assert said in message
@@ -96,29 +103,60 @@ def test_many_differences_are_counted(storage, catalog):
     catalog.close()
     change(storage, "UPDATE versions SET epoch = 77")
 
-    assert compare(storage, catalog, "digits", (13, 1)).endswith("; and 8 more")
+    assert compared(storage, catalog).message.endswith("; and 8 more")
 
 
 def test_a_row_of_nothing_is_named(storage, catalog):
     catalog.close()
     change(storage, "INSERT INTO tags SELECT store, path, 'ghost', 1 FROM runs")
 
-    assert "tags ghost should not be there" in compare(storage, catalog, "digits", (3, 1))
+    assert "tags ghost should not be there" in compared(storage, catalog).message
 
 
-@pytest.mark.parametrize(("last", "what"), [((2, 1), "version 3"), ((3, 0), "journal entry 1")])
-def test_a_catalog_that_knows_more_than_there_is_tells_of_a_loss(storage, catalog, last, what):
-    assert f"knows {what}, and the last one in the storage is" in compare(
-        storage, catalog, "digits", last
-    )
+@pytest.mark.parametrize(
+    ("lost", "kind", "last"),
+    [
+        (version_key("digits", 3), "catalog", "2"),
+        (journal_key("digits", 1), "hole", "none"),
+    ],
+)
+def test_a_catalog_that_knows_more_than_there_is_tells_of_a_loss(
+    storage, catalog, lost, kind, last
+):
+    storage.delete([lost])
+
+    finding = compared(storage, catalog)
+
+    assert (finding.kind, finding.severity) == (kind, "damage")
+    assert f", and the last one in the storage is {last}" in finding.message
+
+
+def test_what_is_there_by_its_name_is_not_lost_though_a_listing_lacks_it(storage, catalog):
+    class Short(LocalStorage):
+        def list_folder(self, key):
+            return Listing((), ()) if key.endswith("_versions") else super().list_folder(key)
+
+    assert compare(Short(storage.local_folder), catalog, "digits") == []
+
+
+def test_an_entry_that_differs_is_the_journals_damage_where_both_can_be_read(
+    storage, catalog, tmp_path
+):
+    (tmp_path / journal_key("digits", 1)).unlink()
+    note(storage, "digits", 1, tag_entry("prod", 1))
+
+    finding = compared(storage, catalog)
+
+    assert (finding.kind, finding.key) == ("journal", journal_key("digits", 1))
+    assert "is not the one that this catalog indexed" in finding.message
 
 
 def test_what_is_remembered_of_a_damaged_version_is_no_mistake(storage, catalog, tmp_path):
     path = tmp_path / version_key("digits", 2)
     path.write_bytes(path.read_bytes()[:-100])
 
-    assert compare(storage, catalog, "digits", (3, 1), [2]) is None
-    assert "versions 2" in compare(storage, catalog, "digits", (3, 1))
+    assert compare(storage, catalog, "digits", [2]) == []
+    assert "versions 2" in compared(storage, catalog).message
 
 
 def test_a_version_that_became_readable_since_is_no_mistake(storage, catalog, tmp_path):
@@ -128,7 +166,7 @@ def test_a_version_that_became_readable_since_is_no_mistake(storage, catalog, tm
     path.unlink()
     commit(storage, make_head("digits", 4))
 
-    assert compare(storage, catalog, "digits", (4, 1)) is None
+    assert compare(storage, catalog, "digits") == []
 
 
 def test_no_index_is_made_of_a_damaged_journal(storage, catalog, tmp_path):
@@ -136,7 +174,7 @@ def test_no_index_is_made_of_a_damaged_journal(storage, catalog, tmp_path):
     path.write_bytes(path.read_bytes().replace(b"prod", b"evil"))
 
     with pytest.raises(IntegrityError):
-        compare(storage, catalog, "digits", (3, 1))
+        compare(storage, catalog, "digits")
 
 
 def test_a_storage_as_it_was_shows_nothing_later(storage):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from dataclasses import replace
 
@@ -9,11 +10,13 @@ import pytest
 import torch
 
 from ckptstore import Store
-from ckptstore.errors import CollectionRefusedError, FallbackWarning
+from ckptstore.errors import CollectionRefusedError, FallbackWarning, StorageError
 from ckptstore.format.journal import DamageEntry, RetireEntry, decode_entry
-from ckptstore.format.layout import journal_key
+from ckptstore.format.layout import journal_key, version_key
 from ckptstore.format.store_facts import decode_store, encode_store
-from ckptstore.upkeep.repair import mark, retire
+from ckptstore.storage.local import LocalStorage
+from ckptstore.upkeep.findings import Finding
+from ckptstore.upkeep.repair import Case, mark, repair, retire
 from tests.catalog.places import rows
 from tests.faults import Failing, store_on
 from tests.loading.forging import manifest_of, packs_of
@@ -258,6 +261,118 @@ def test_a_catalog_that_says_something_else_is_indexed_anew(folder):
     assert check(store).ok
 
 
+def test_what_differs_in_one_run_costs_no_other_its_only_copy_of_an_entry(folder):
+    store = Store(folder)
+    store.tag("digits@1", "prod")
+    store.save(state(5), run="other", rng=False)
+    lost = folder / journal_key("digits", 1)
+    data = lost.read_bytes()
+    flip(lost, 50)
+    change(folder, "UPDATE versions SET epoch = 77 WHERE path = 'other'")
+
+    report = repaired(store)
+
+    found = {(each.kind, each.ref): each for each in report.findings}
+    assert found["catalog", "other"].repaired == "indexed anew from the storage"
+    assert found["journal", "digits"].repaired is None
+    lost.unlink()
+    assert only(repaired(Store(folder))).repaired == "written again from the catalog, byte for byte"
+    assert lost.read_bytes() == data
+    assert check(Store(folder)).ok
+
+
+def test_a_run_with_a_damaged_journal_keeps_its_rows_whatever_they_say(folder):
+    store = Store(folder)
+    store.tag("digits@1", "prod")
+    flip(folder / journal_key("digits", 1), 50)
+    manifest_of(folder, "digits", 3).unlink()
+    before = rows(store._catalog)
+
+    report = repaired(store)
+
+    (finding,) = [each for each in report.findings if each.kind == "catalog"]
+    assert finding.repaired is None
+    assert "not indexed anew while a journal entry is lost" in finding.message
+    assert rows(store._catalog) == before
+
+
+def test_the_newest_journal_entries_are_written_again_in_order(folder):
+    store = Store(folder)
+    for number in (1, 2, 3):
+        store.tag(f"digits@{number}", "prod")
+    lost = [folder / journal_key("digits", number) for number in (2, 3)]
+    data = [path.read_bytes() for path in lost]
+    for path in lost:
+        path.unlink()
+
+    report = repaired(store)
+
+    assert kinds(report) == [("damage", "hole", "digits")] * 2
+    assert {each.repaired for each in report.findings} == {
+        "written again from the catalog, byte for byte"
+    }
+    assert [path.read_bytes() for path in lost] == data
+    assert check(Store(folder)).ok
+
+
+def test_after_an_entry_of_somebody_else_no_later_one_is_written(folder):
+    store = Store(folder)
+    for number in (1, 2, 3):
+        store.tag(f"digits@{number}", "prod")
+    two, three = (folder / journal_key("digits", number) for number in (2, 3))
+    two.unlink()
+    three.unlink()
+
+    class Overtaken(Failing):
+        def create(self, key, data):
+            if key == journal_key("digits", 2):
+                two.write_bytes(b"of somebody else")
+            return super().create(key, data)
+
+    overtaken = Overtaken(store._storage)
+    findings = [
+        Finding("hole", "damage", "digits", journal_key("digits", number), "is gone")
+        for number in (2, 3)
+    ]
+
+    found = repair(overtaken, store._catalog, None, [Case(each) for each in findings])
+
+    assert found[0].repaired == "somebody wrote another entry meanwhile"
+    assert found[1].repaired is None
+    assert not three.exists()
+
+
+def test_an_entry_that_is_another_one_than_was_indexed_is_left_to_people(folder):
+    store = Store(folder)
+    store.tag("digits@1", "prod")
+    store.close()
+    path = folder / journal_key("digits", 1)
+    path.unlink()
+    index = folder / "catalog.sqlite3"
+    kept = index.rename(folder / "kept")
+    Store(folder).tag("digits@2", "prod")
+    kept.replace(index)
+    before = rows(Store(folder)._catalog)
+
+    finding = only(repaired(Store(folder)))
+
+    assert (finding.kind, finding.repaired) == ("journal", None)
+    assert "is not the one that this catalog indexed" in finding.message
+    assert rows(Store(folder)._catalog) == before
+
+
+def test_a_whole_manifest_in_another_ones_place_is_not_retired(folder):
+    path = manifest_of(folder, "digits", 2)
+    path.write_bytes(manifest_of(folder, "digits", 1).read_bytes())
+
+    report = repaired(Store(folder))
+
+    (finding,) = [each for each in report.findings if each.kind == "manifest"]
+    assert (finding.severity, finding.repaired) == ("damage", None)
+    assert "put the right one in its place" in finding.message
+    assert not (folder / journal_key("digits", 1)).exists()
+
+
 def test_whatever_is_repaired_nothing_that_was_there_is_changed(folder):
     store = Store(folder)
     store.tag("digits@1", "prod")
@@ -311,3 +426,40 @@ def test_decisions_say_nothing_twice():
     assert retire(2, "x")(facts, now, writer) == RetireEntry({2: "damaged: x"}, now, writer)
     assert mark(1, "flipped")(facts, now, writer) is None
     assert mark(1, None)(facts, now, writer) == DamageEntry(1, None, now, writer)
+
+
+def eio():
+    error = StorageError("the device failed")
+    error.errno = errno.EIO
+    return error
+
+
+class BadSector(Failing):
+    """A storage where one manifest can't be read so many times."""
+
+    def __init__(self, storage, key, times):
+        super().__init__(storage)
+        self.key, self.times = key, times
+
+    def read_many(self, keys, length):
+        if self.key in keys and self.times:
+            self.times -= 1
+            raise eio()
+        return super().read_many(keys, length)
+
+
+@pytest.mark.parametrize(("times", "is_retired"), [(2, False), (1000, True)])
+def test_what_could_not_be_read_is_read_again_before_it_is_retired(folder, times, is_retired):
+    """Each look reads twice: with others, then by itself."""
+    storage = BadSector(LocalStorage(folder), version_key("digits", 2), 0)
+    store = store_on(storage)
+    store.history()  # the catalog has read it, when it could be read
+    storage.times = times
+
+    report = repaired(store)
+
+    found = next(each for each in report.findings if each.kind == "manifest")
+    assert found.severity == "damage"
+    assert ("a moment later it could be read" in found.message) == (not is_retired)
+    assert (found.repaired is not None) == is_retired
+    assert (folder / journal_key("digits", 1)).exists() == is_retired

@@ -36,7 +36,7 @@ def test_what_no_version_names_is_noted_with_its_age():
     found = []
     objects = [Stored(PACK, 4, WHEN), Stored(FILE, 5_000, None), Stored("named", 1, WHEN)]
 
-    note_orphans(objects, {"named"}, found.append)
+    note_orphans(objects, {"named"}, found.append, {})
 
     assert [(each.kind, each.severity, each.key) for each in found] == [
         ("orphan", "note", PACK),

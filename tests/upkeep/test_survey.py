@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
 from ckptstore.errors import StorageError
-from ckptstore.format.journal import ChildEntry, LogEntry, NoteEntry, UndeleteEntry, encode_entry
+from ckptstore.format.journal import (
+    ChildEntry,
+    LogEntry,
+    NoteEntry,
+    Place,
+    UndeleteEntry,
+    encode_entry,
+)
 from ckptstore.format.layout import journal_key, version_key
 from ckptstore.manifest import FIRST_READ_BYTES, OpenManifest
 from ckptstore.storage.local import LocalStorage
@@ -44,28 +52,6 @@ def test_a_whole_run_is_read_without_a_finding(storage):
     assert surveyed(storage, only=2)[0].versions.keys() == {2}
 
 
-def test_runs_are_known_by_their_files_and_the_rest_is_noted(storage, tmp_path):
-    commit(storage, make_head("sweep/a", 1))
-    note(storage, "only-journal", 1, tag_entry("prod", None))
-    strays = [
-        "runs/digits/_versions/1.jsonl",
-        "runs/digits/_versions/00000000.jsonl",
-        "runs/digits/_journal/00000001.jsonl",
-        "runs/digits/notes.txt",
-        "runs/UPPER/_versions/00000001.jsonl",
-    ]
-    for key in strays:
-        path = tmp_path.joinpath(*key.split("/"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("not ours")
-    found = []
-
-    paths = Surveyor(storage, in_place=False, note=found.append).paths()
-
-    assert paths == ["digits", "only-journal", "sweep/a"]
-    assert sorted(each.key for each in found) == sorted(strays)
-
-
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_missing_version_is_a_hole(storage, tmp_path, number):
     (tmp_path / version_key("digits", number)).unlink()
@@ -99,7 +85,7 @@ def test_a_missing_journal_entry_is_a_hole(storage):
 )
 def test_an_entry_about_a_version_that_is_not_there_tells_of_its_loss(storage, entry):
     note(storage, "digits", 1, entry)
-    note(storage, "digits", 2, tag_entry("other", 5))
+    note(storage, "digits", 2, replace(tag_entry("other", 5), writer=UUID(int=6)))
 
     _, (lost,) = surveyed(storage)
 
@@ -114,9 +100,67 @@ def test_an_entry_about_an_epoch_without_weights_is_about_no_version(storage):
     assert surveyed(storage)[1] == []
 
 
+def test_a_listing_that_lacks_what_is_there_makes_no_hole(storage):
+    for number in (1, 2):
+        note(storage, "digits", number, replace(tag_entry("a", number), writer=UUID(int=number)))
+
+    class Short(LocalStorage):
+        def list_folder(self, key):
+            listing = super().list_folder(key)
+            return listing._replace(
+                files=tuple(each for each in listing.files if "0001" not in each)
+            )
+
+    survey, found = surveyed(Short(storage.local_folder))
+
+    assert found == []
+    assert sorted(survey.versions) == [1, 2, 3]
+    assert sorted(survey.journal) == [1, 2]
+
+
+def test_a_stray_number_is_one_finding(storage, tmp_path):
+    (tmp_path / version_key("digits", 10**17)).write_text("stray")
+
+    _, found = surveyed(storage)
+
+    (hole,) = [each for each in found if each.kind == "hole"]
+    assert "is there, and more than 1000 before it are not" in hole.message
+
+
+def test_an_entry_of_another_place_is_damage(storage):
+    entry = encode_entry(tag_entry("prod", 1), Place("other", 1))
+    storage.create(journal_key("digits", 1), entry)
+
+    (damage,) = surveyed(storage)[1]
+
+    assert (damage.kind, damage.severity) == ("journal", "damage")
+    assert "it is entry 1 of the journal of run 'other'" in damage.message
+
+
+def test_an_old_entry_that_lies_there_twice_is_damage(storage):
+    for number in (1, 2):
+        note(storage, "digits", number, tag_entry("prod", 1))
+
+    (damage,) = surveyed(storage)[1]
+
+    assert (damage.kind, damage.severity) == ("journal", "damage")
+    assert damage.key == journal_key("digits", 2)
+    assert "is the same entry as 1" in damage.message
+
+
+def test_what_still_works_beside_a_hole_is_said(storage, tmp_path):
+    note(storage, "digits", 2, tag_entry("prod", 1))
+    (tmp_path / version_key("digits", 2)).unlink()
+
+    entry, version = surveyed(storage)[1]
+
+    assert "A training resumes and saves all the same" in entry.message
+    assert "no process begins to save into this run" in version.message
+
+
 def test_a_damaged_journal_entry_is_said_and_the_others_count(storage, tmp_path):
     for number, tag in enumerate(("a", "b", "c"), 1):
-        note(storage, "digits", number, tag_entry(tag, number))
+        note(storage, "digits", number, replace(tag_entry(tag, number), writer=UUID(int=number)))
     path = tmp_path / journal_key("digits", 2)
     path.write_bytes(path.read_bytes().replace(b'"b"', b'"z"'))
 

@@ -349,6 +349,85 @@ def test_a_version_that_is_collected_during_the_check_is_no_damage(folder):
     assert not pack.exists()
 
 
+def test_what_another_process_saves_during_the_check_is_no_damage(tmp_path):
+    other = filled(tmp_path)
+
+    def work(*_: object) -> None:
+        if done:
+            return
+        done.append(True)
+        other.save(state(7), run="digits", rng=False)
+        other.tag("digits@4", "prod")
+        other.save(state(8), run="new", rng=False)
+        other.tag("new@1", "prod")
+
+    done: list[bool] = []
+
+    report = check(Store(tmp_path), progress=work)
+
+    assert done
+    assert report.ok
+    assert report.findings == ()
+
+
+def test_a_pack_that_a_listing_lacks_is_not_gone(folder):
+    pack = packs_of(folder, "digits", 2)[0]
+
+    class Short(Failing):
+        def walk(self, folder):
+            return (each for each in super().walk(folder) if not each.key.endswith(pack.name))
+
+    assert check(store_on(Short(Store(folder)._storage))).findings == ()
+
+
+def test_a_link_that_leads_to_itself_is_damage_of_that_file_alone(folder):
+    pack = packs_of(folder, "digits", 2)[0]
+    pack.unlink()
+    pack.symlink_to(pack.name)
+    flip(packs_of(folder, "digits", 3)[0])
+
+    report = check(Store(folder))
+
+    assert kinds(report)[:2] == [("damage", "pack", "digits@2"), ("damage", "pack", "digits@3")]
+    assert "can't be read" in report.findings[0].message
+    assert {(each.severity, each.kind) for each in report.findings[2:]} == {("note", "unknown")}
+    assert check(Store(folder), "digits@2").damaged == ("digits@2",)
+
+
+def test_a_newer_store_file_beside_this_ones_is_noted(folder):
+    (folder / "ckptstore-2.json").write_text("{}")
+
+    finding = only(check(Store(folder)))
+
+    assert (finding.kind, finding.severity, finding.key) == ("newer", "note", "ckptstore-2.json")
+
+
+@pytest.mark.parametrize("harm", ["missing", "damaged", "newer"])
+def test_data_of_a_version_whose_manifest_is_lost_are_not_called_garbage(folder, harm):
+    path = manifest_of(folder, "digits", 2)
+    path.unlink()
+    if harm == "damaged":
+        path.write_bytes(b"noise")
+    elif harm == "newer":
+        path.write_bytes(newer(2))
+
+    (orphan,) = [each for each in check(Store(folder)).findings if each.kind == "orphan"]
+
+    assert "It may well belong to digits@2 (its manifest" in orphan.message
+    assert "leave it" in orphan.message
+
+
+def test_a_damaged_journal_entry_that_the_catalog_has_is_said_to_be_there(folder):
+    store = Store(folder)
+    store.tag("digits@1", "prod")
+    flip(folder / journal_key("digits", 1), 50)
+
+    assert "This machine's catalog has it as it was: delete" in only(check(store)).message
+
+    (folder / "catalog.sqlite3").unlink()
+    assert "This machine's catalog has it" not in only(check(Store(folder))).message
+
+
 def test_what_belongs_to_nobody_is_noted(folder):
     version = manifest_of(folder, "digits", 3)
     version.unlink()
@@ -369,7 +448,7 @@ def test_what_belongs_to_nobody_is_noted(folder):
 def test_an_interrupted_upload_is_noted(s3_url, s3_client):
     store = filled(s3_url, 1)
     bucket, _, prefix = s3_url.removeprefix("s3://").partition("/")
-    key = f"packs/ab/{store.latest(run='digits').save_id}-7.safetensors"
+    key = pack_key(store.latest(run="digits").save_id, 7)
     s3_client.create_multipart_upload(Bucket=bucket, Key=f"{prefix}/{key}")
 
     finding = only(check(store))
