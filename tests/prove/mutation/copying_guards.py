@@ -57,13 +57,6 @@ CARRYING = [
         by="tests/upkeep/test_version_bytes.py::test_a_pack_that_is_not_as_it_was_saved_is_named",
     ),
     Mutant(
-        "what a copy shares is there",
-        "upkeep/carrying.py",
-        "    share(target, [want.known for want in wants.values()])\n",
-        "",
-        by="tests/upkeep/test_carrying.py::test_a_pack_that_is_not_whole_there_is_not_shared",
-    ),
-    Mutant(
         "what a copy shares is as long",
         "upkeep/carrying.py",
         "if each and each.length == want.stretch.length]",
