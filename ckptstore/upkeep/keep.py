@@ -64,8 +64,9 @@ class Keep:
         _check_tags(self.tags)
         if not self.to_json():
             raise ArgumentError(
-                "Keep() says nothing to keep: give at least one of last=, best=, best_by=, "
-                "every_epochs= and within=; Keep(last=1) keeps the least there is"
+                "Keep() says nothing to keep but tagged versions, which always stay: give at least "
+                "one of last=, best=, best_by=, every_epochs= and within=; Keep(last=1) keeps the "
+                "least there is"
             )
 
     def __repr__(self) -> str:

@@ -66,7 +66,9 @@ def test_numbers_of_numpy_are_numbers():
 
 @pytest.mark.parametrize("options", [{}, {"tags": True}, {"last": 0}, {"best_by": {}}])
 def test_what_keeps_nothing_is_refused(options):
-    with pytest.raises(ArgumentError, match=r"nothing to keep: give at least one of last="):
+    with pytest.raises(
+        ArgumentError, match=r"but tagged versions, which always stay: give at least one of last="
+    ):
         Keep(**options)
 
 
