@@ -9,7 +9,10 @@ from typing import Any
 from ckptstore.format.fields import format_time
 from ckptstore.text import aligned, number, plain
 from ckptstore.upkeep.keep import Keep
-from ckptstore.upkeep.retention import Decision, Monitor, rule
+from ckptstore.upkeep.retention import PARENT_OF, Decision, Monitor, rule
+
+MOST_CHILDREN = 3
+"""So many children of one version are named in a table; :attr:`Decision.reasons` has them all."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,7 +66,7 @@ class Pruned:
                     ),
                     each.created_at.strftime("%Y-%m-%d %H:%M:%S"),
                     "keep" if decision.stays else "retire",
-                    plain("; ".join(decision.reasons)),
+                    plain("; ".join(_shown(decision.reasons))),
                 ]
             )
         return header, rows
@@ -93,3 +96,16 @@ class Pruned:
             f"{self.run}: {len(self.kept)} kept, {len(self.retired)} {would} "
             f"({rule(self.keep, self.monitor)})"
         )
+
+
+def _shown(reasons: Sequence[str]) -> list[str]:
+    """Return the reasons, of many children the first alone."""
+    children = [reason for reason in reasons if reason.startswith(PARENT_OF)]
+    if len(children) <= MOST_CHILDREN:
+        return list(reasons)
+    first = children[0]
+    return [
+        f"{reason} and {len(children) - 1} more" if reason is first else reason
+        for reason in reasons
+        if reason is first or reason not in children
+    ]

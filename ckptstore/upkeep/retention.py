@@ -13,6 +13,8 @@ from ckptstore.format.manifest import KINDS
 from ckptstore.text import number
 from ckptstore.upkeep.keep import Keep, duration
 
+PARENT_OF = "parent of "
+"""What a reason begins with that names a child."""
 NOTHING: Mapping[int, Sequence[str]] = {}
 
 
@@ -226,7 +228,7 @@ def _parents(
 ) -> Reasons:
     kinds = {each.version: each.kind for each in newest_first}
     return [
-        (child.parent, f"parent of {run}@{child.version}")
+        (child.parent, f"{PARENT_OF}{run}@{child.version}")
         for child in newest_first
         if reasons[child.version]
         and child.parent in kinds

@@ -52,3 +52,16 @@ def test_json_has_every_decision_with_its_reasons():
     assert rows[0]["created_at"].endswith("Z")
     assert rows[1]["reasons"] == []
     assert {row["dry_run"] for row in rows} == {True}
+
+
+def test_of_many_children_the_first_is_named_in_the_table_and_all_in_json():
+    many = tuple(f"parent of sweep/{number}@1" for number in range(400))
+    done = pruned(Past([version(1)], protected={1: many}), Keep(last=1))
+    assert "parent of sweep/0@1 and 399 more; newest intact checkpoint" in str(done)
+    assert str(done).count("parent of") == 1
+    assert done.to_json()[0]["reasons"][:400] == list(many)
+
+
+def test_a_few_children_are_named():
+    few = tuple(f"parent of fork@{number}" for number in (1, 2, 3))
+    assert "; ".join(few) in str(pruned(Past([version(1)], protected={1: few}), Keep(last=1)))
