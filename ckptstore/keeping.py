@@ -251,8 +251,10 @@ class Keeping(Opened):
         monitor: Monitor,
         dry_run: bool,  # noqa: FBT001 - the store's own keyword, handed on
     ) -> Pruned:
+        from ckptstore.upkeep.keep import keep_json
         from ckptstore.upkeep.pruning import prune
 
+        keep_json(keep)  # refuses what is no Keep
         done = prune(
             self._catalog,
             self._storage,

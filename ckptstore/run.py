@@ -179,8 +179,16 @@ class Run:
         self._store.untag(name, run=self.name)
 
     def prune(self, keep: Keep | None = None, *, dry_run: bool = False) -> Pruned:
-        """Retire what is not kept; None means as recorded. See :meth:`ckptstore.Store.prune`."""
+        """Retire what is not kept. See :meth:`ckptstore.Store.prune`.
+
+        None means what this run was opened with (``store.run(name, keep=…)``), and if that is
+        nothing what is recorded with it.
+        """
         store = self._store
+        if keep is None and self._given.keep is not None:
+            from ckptstore.upkeep.keep import Keep
+
+            keep = Keep.from_json(self._given.keep, f"run {self.name!r}: keep=")
         return store._prune(store._writer(self.name), keep, self._monitor, dry_run)  # noqa: SLF001 - a run is part of its store
 
     def undelete(self, ref: str | int | Checkpoint | Package) -> Checkpoint | Package:

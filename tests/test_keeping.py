@@ -145,6 +145,32 @@ def test_the_version_this_process_resumed_from_is_never_retired(store, store_url
         assert live(other) == [1, 2, 6]
 
 
+def test_a_second_store_of_the_process_knows_what_it_resumed_from(store, store_url):
+    weights, how = torch.nn.Linear(2, 2), {"model_config": {"in_features": 2, "out_features": 2}}
+    for epoch in range(4):
+        store.save(weights, epoch=epoch, val_loss=epoch, **how)
+    store.get("digits@2").restore(weights)
+    with Store(store_url, run="digits") as other:
+        other.prune(Keep(last=1), run="digits")
+        assert live(other) == [1, 2, 4]
+
+
+def test_a_run_prunes_by_what_it_was_opened_with(store):
+    """Nothing recorded it, as nothing was saved since."""
+    for epoch in range(4):
+        save(store, epoch, val_loss=4 - epoch)
+    assert store.run("digits", keep=Keep(last=2)).prune().kept == [4, 3]
+
+
+@pytest.mark.parametrize("keep", [{"last": 3}, "x", 3])
+def test_what_is_no_keep_is_refused_by_its_keyword(store, keep):
+    save(store, 0)
+    with pytest.raises(ArgumentError, match=r"keep= takes a Keep, e\.g\. Keep\(last=3, best=2\)"):
+        store.prune(keep, run="digits")
+    with pytest.raises(ArgumentError, match="keep= takes a Keep"):
+        store.run("digits").prune(keep)
+
+
 def test_a_version_with_a_child_in_another_run_is_never_retired(store):
     for epoch in range(3):
         save(store, epoch, val_loss=epoch)

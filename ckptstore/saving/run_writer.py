@@ -71,8 +71,8 @@ class RunWriter(RunJournal):
         self._grace_s = 0
         self._bases = Bases(storage, catalog)
         self._saved: dict[str, Parent] = {}
-        self.resumed_from: set[int] = set()
-        """The versions of this run that this process restored."""
+        self.resumed_from = lineage.resumed.setdefault((storage.url, self.path), set())
+        """The save ids of this run's versions that this process restored, through any store."""
 
     def spell(self, run: str) -> None:
         """Take the run's name as spelled by a caller, unless it is settled otherwise.
@@ -101,7 +101,7 @@ class RunWriter(RunJournal):
     def resumed(self, parent: Parent) -> None:
         """Take note that this process goes on from *parent*, so that saves belong to it."""
         self._parent = self._lineage.restored = parent
-        self.resumed_from.add(parent.version)
+        self.resumed_from.add(parent.save_id)
         self._mine = True
 
     def once(self, messages: Callable[[], Sequence[str]]) -> Sequence[str]:

@@ -38,7 +38,7 @@ def prune(
     run: str,
     keep: Keep | None,
     *,
-    resumed: Collection[int] = (),
+    resumed: Collection[UUID] = (),
     given: tuple[str | None, Mode | None] = (None, None),
     now: datetime,
     append: Append | None,
@@ -53,7 +53,7 @@ def prune(
         storage: Where it is.
         run: The run, as it is spelled.
         keep: What to keep; None means what the run's settings say.
-        resumed: The versions of this run that this process resumed from.
+        resumed: The save ids of the versions of this run that this process resumed from.
         given: Monitor and mode that the caller set; they go before the recorded ones.
         now: The time from which ``within`` counts.
         append: Appends to the run's journal. None makes it a dry run, which writes nothing.
@@ -94,7 +94,7 @@ class _Look:
         storage: Storage,
         run: str,
         keep: Keep | None,
-        resumed: Collection[int],
+        resumed: Collection[UUID],
         given: tuple[str | None, Mode | None],
         now: datetime,
         *,
@@ -105,7 +105,7 @@ class _Look:
         self._storage = storage
         self._run = run
         self._keep = keep
-        self._resumed = resumed
+        self._resumed = set(map(str, resumed))
         self._given = given
         self._now = now
         self._is_dry = is_dry
@@ -119,7 +119,11 @@ class _Look:
         monitor = Monitor(self._given[0] or settings.monitor, self._given[1] or settings.mode)
         keep = self._keep or self._recorded(settings)
         live = self._catalog.live(self.path)
-        protected = {version: ["this process resumed from it"] for version in self._resumed}
+        protected = {
+            each.version: ["this process resumed from it"]
+            for each in live
+            if each.save_id in self._resumed
+        }
         present = {each.version for each in live}
         for version, children in self._catalog.children(self.path).items():
             if version in present:

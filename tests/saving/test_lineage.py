@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from ckptstore.format.manifest import Parent
 from ckptstore.saving.lineage import Lineage
@@ -17,7 +17,9 @@ def writer(run, lineage):
 
 
 def test_it_begins_with_nothing():
-    assert Lineage().restored is None
+    lineage = Lineage()
+    assert lineage.restored is None
+    assert writer("new", lineage).resumed_from == set()
 
 
 def test_runs_of_one_store_share_it_until_they_have_a_past_of_their_own():
@@ -30,3 +32,20 @@ def test_runs_of_one_store_share_it_until_they_have_a_past_of_their_own():
     own = Parent("fine", 1, UUID(int=2))
     fine.resumed(own)
     assert (fine.parent, writer("other", Lineage()).parent) == (own, None)
+
+
+def test_what_was_resumed_is_known_to_every_store_of_the_process():
+    run = f"{uuid4()}"
+    writer(run, Lineage()).resumed(Parent(run, 3, UUID(int=1)))
+    assert writer(run.upper(), Lineage()).resumed_from == {UUID(int=1)}
+    assert writer("other", Lineage()).resumed_from == set()
+    elsewhere = RunWriter(
+        DictStorage("bucket://elsewhere"), None, run, Lineage(), single_writer=False
+    )
+    assert elsewhere.resumed_from == set()
+
+
+def test_another_process_can_be_played():
+    run = f"{uuid4()}"
+    writer(run, Lineage()).resumed(Parent(run, 3, UUID(int=1)))
+    assert writer(run, Lineage(resumed={})).resumed_from == set()

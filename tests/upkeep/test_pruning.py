@@ -154,14 +154,19 @@ def test_metrics_that_came_later_count(place):
 
 
 def test_what_this_process_resumed_from_stays(place):
-    pruned = place.prune(resumed={1})
+    pruned = place.prune(resumed=[UUID(int=1)])
     assert pruned.kept == [5, 2, 1]
     assert pruned.decisions[-1].reasons == ("this process resumed from it",)
 
 
+def test_a_version_of_that_number_that_was_saved_since_is_another(place):
+    """The folder was deleted and made again; what was resumed from is gone with the old one."""
+    assert place.prune(resumed=[UUID(int=71)]).kept == [5, 2]
+
+
 def test_a_resumed_version_that_is_retired_already_changes_nothing(place):
     place.prune()
-    assert place.prune(resumed={1}).kept == [5, 2]
+    assert place.prune(resumed=[UUID(int=1)]).kept == [5, 2]
 
 
 def test_the_recorded_monitor_says_what_is_best(place):

@@ -252,8 +252,8 @@ PRUNING = [
     Mutant(
         "what this process resumed from stays",
         "upkeep/pruning.py",
-        'protected = {version: ["this process resumed from it"] for version in self._resumed}',
-        "protected = {}",
+        "            if each.save_id in self._resumed\n",
+        "            if not each\n",
         by="tests/upkeep/test_pruning.py::test_what_this_process_resumed_from_stays",
     ),
     Mutant(

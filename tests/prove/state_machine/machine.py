@@ -22,6 +22,7 @@ from ckptstore.format.layout import (
     pack_key,
     run_path,
 )
+from ckptstore.saving.lineage import Lineage
 from ckptstore.storage.opening import open_storage
 from tests.clocks import Clock, Clocked
 from tests.faults import Failing, store_on
@@ -96,7 +97,9 @@ class Machine:
         return Writer(name, self._store(name, self.storage))
 
     def _store(self, name: str, storage: Any) -> Store:
-        return store_on(storage, catalog=f"sqlite:///{self._folder}/{name}.sqlite3")
+        store = store_on(storage, catalog=f"sqlite:///{self._folder}/{name}.sqlite3")
+        store._lineage = Lineage(resumed={})  # each writer plays a process of its own
+        return store
 
     # ------------------------------------------------------------ what happens
 
@@ -183,12 +186,12 @@ class Machine:
 
     def reopen(self, name: str, *, keep: set[tuple[str, int]] | None = None) -> None:
         """Have a writer begin anew, as another process on the same catalog."""
-        self.writers[name].store.close()
+        before = self.writers[name].store
+        before.close()
         self.writers[name] = self._writer(name)
         self.writers[name].resumed = set(keep or ())
         if keep:
-            for run, number in keep:
-                self.writers[name].store._writer(run).resumed_from.add(number)
+            self.writers[name].store._lineage.resumed.update(before._lineage.resumed)
 
     def resume(self, name: str, run: str) -> None:
         """Resume, and see that it is the newest live checkpoint, bit for bit."""
