@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 
@@ -448,7 +449,7 @@ def test_what_belongs_to_nobody_is_noted(folder):
 def test_an_interrupted_upload_is_noted(s3_url, s3_client):
     store = filled(s3_url, 1)
     bucket, _, prefix = s3_url.removeprefix("s3://").partition("/")
-    key = pack_key(store.latest(run="digits").save_id, 7)
+    key = pack_key(UUID(store.latest(run="digits").save_id), 7)
     s3_client.create_multipart_upload(Bucket=bucket, Key=f"{prefix}/{key}")
 
     finding = only(check(store))
