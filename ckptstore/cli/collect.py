@@ -8,7 +8,7 @@ import typer
 
 from ckptstore.cli import screen
 from ckptstore.cli.bar import count_bar
-from ckptstore.cli.options import CatalogUrl, StorageOptions, StoreUrl, open_store
+from ckptstore.cli.options import CatalogUrl, SingleWriter, StorageOptions, StoreUrl, open_store
 
 
 def collect_store(
@@ -19,6 +19,7 @@ def collect_store(
     ] = False,
     catalog: CatalogUrl = None,
     option: StorageOptions = None,
+    single_writer: SingleWriter = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead, one object in one line.")
     ] = False,
@@ -29,7 +30,10 @@ def collect_store(
     other clean-ups; where it can't be told what is needed, nothing is deleted. Exit code 1 means
     that something could not be deleted: the next clean-up tries again.
     """
-    with open_store(store, catalog, option) as opened, count_bar() as progress:
+    with (
+        open_store(store, catalog, option, single_writer=single_writer) as opened,
+        count_bar() as progress,
+    ):
         done = opened.collect(dry_run=dry_run, progress=progress)
     if json:
         screen.print_json(done.to_json())

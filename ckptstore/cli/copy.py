@@ -8,7 +8,7 @@ import typer
 
 from ckptstore.cli import screen
 from ckptstore.cli.bar import bytes_bar
-from ckptstore.cli.options import StorageOptions, parse_options
+from ckptstore.cli.options import SingleWriter, StorageOptions, parse_options
 
 
 def copy_store(
@@ -64,20 +64,14 @@ def copy_store(
             show_default=False,
         ),
     ] = None,
-    single_writer: Annotated[
-        bool,
-        typer.Option(
-            "--single-writer",
-            help="Write to a TARGET that cannot keep two writers apart. You promise that nobody "
-            "else writes to it.",
-        ),
-    ] = False,
+    single_writer: SingleWriter = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print what was done as one line of JSON instead.")
     ] = False,
 ) -> None:
-    """Copy runs or versions into another store, verified; without --run and --ref, all of it.
+    """Copy runs or versions into another store, and verify them.
 
+    Without --run and --ref all of it is copied.
     What is there already is not copied again, so an interrupted copy is finished by the same
     command, and the same command keeps a backup up to date. Retired versions are not copied.
     Damaged ones are named, the others are copied, and the exit code is 1.

@@ -7,7 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from ckptstore.cli import screen
-from ckptstore.cli.options import CatalogUrl, Json, StorageOptions, StoreUrl, open_store
+from ckptstore.cli.options import (
+    CatalogUrl,
+    Json,
+    SingleWriter,
+    StorageOptions,
+    StoreUrl,
+    open_store,
+)
 from ckptstore.errors import ArgumentError
 from ckptstore.format.fields import format_time
 from ckptstore.text import plain
@@ -37,9 +44,10 @@ def set_tag(
     *,
     catalog: CatalogUrl = None,
     option: StorageOptions = None,
+    single_writer: SingleWriter = False,
 ) -> None:
     """Point a tag at a version, from wherever it pointed before."""
-    with open_store(store, catalog, option) as opened:
+    with open_store(store, catalog, option, single_writer=single_writer) as opened:
         entry = opened.get(ref)
         opened.tag(entry, name)
     typer.echo(f"{plain(entry.ref)} has the tag {plain(name)}.")
@@ -52,9 +60,10 @@ def take_tag_away(
     run: RunName = None,
     catalog: CatalogUrl = None,
     option: StorageOptions = None,
+    single_writer: SingleWriter = False,
 ) -> None:
     """Take a tag away; nothing happens if there is none of that name."""
-    with open_store(store, catalog, option) as opened:
+    with open_store(store, catalog, option, single_writer=single_writer) as opened:
         opened.untag(name, run=run)
     typer.echo(f"No version has the tag {plain(name)}.")
 
@@ -108,9 +117,10 @@ def log_metrics(
     *,
     catalog: CatalogUrl = None,
     option: StorageOptions = None,
+    single_writer: SingleWriter = False,
 ) -> None:
     """Record metrics of a version that came later."""
-    with open_store(store, catalog, option) as opened:
+    with open_store(store, catalog, option, single_writer=single_writer) as opened:
         entry = opened.log(ref, dict(map(_metric, metrics)))
     typer.echo(plain(repr(entry)))
 
@@ -127,9 +137,10 @@ def write_note(
     *,
     catalog: CatalogUrl = None,
     option: StorageOptions = None,
+    single_writer: SingleWriter = False,
 ) -> None:
     """Note something about a version, in the place of what was noted before."""
-    with open_store(store, catalog, option) as opened:
+    with open_store(store, catalog, option, single_writer=single_writer) as opened:
         entry = opened.note(ref, text or None)
     typer.echo(f"{plain(entry.ref)} has {'the' if entry.note else 'no'} note.")
 

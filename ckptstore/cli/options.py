@@ -41,12 +41,28 @@ StorageOptions = Annotated[
         show_default=False,
     ),
 ]
+SingleWriter = Annotated[
+    bool,
+    typer.Option(
+        "--single-writer",
+        help="Write although the storage cannot keep two writers apart. You promise that nobody "
+        "else writes to it.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead, one line a version.")]
 Mode = Literal["min", "max"]
 
 
-def open_store(url: str, catalog: str | None, options: list[str] | None) -> Store:
+def open_store(
+    url: str, catalog: str | None, options: list[str] | None, *, single_writer: bool = False
+) -> Store:
     """Open the store that a command names. Touches nothing there.
+
+    Args:
+        url: Where it is.
+        catalog: Its catalog's address, None for the default.
+        options: The storage's, as ``key=value``.
+        single_writer: Whether it is promised that nobody else writes to it.
 
     Raises:
         ArgumentError: One of *options* is none.
@@ -54,7 +70,12 @@ def open_store(url: str, catalog: str | None, options: list[str] | None) -> Stor
     """
     from ckptstore.store import Store
 
-    return Store(url, catalog=catalog, storage_options=parse_options(options or []))
+    return Store(
+        url,
+        catalog=catalog,
+        storage_options=parse_options(options or []),
+        single_writer=single_writer,
+    )
 
 
 def parse_options(options: list[str]) -> dict[str, Any]:

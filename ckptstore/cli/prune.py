@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ckptstore.cli import screen
-from ckptstore.cli.options import CatalogUrl, Json, StorageOptions, StoreUrl, open_store
+from ckptstore.cli.options import (
+    CatalogUrl,
+    Json,
+    SingleWriter,
+    StorageOptions,
+    StoreUrl,
+    open_store,
+)
 from ckptstore.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -77,6 +84,7 @@ def prune_run(
     ] = False,
     catalog: CatalogUrl = None,
     option: StorageOptions = None,
+    single_writer: SingleWriter = False,
     json: Json = False,
 ) -> None:
     """Retire the versions of a run that are not to be kept.
@@ -88,7 +96,7 @@ def prune_run(
     """
     keep = _keep(last, best, best_by or [], every_epochs, within)
     with (
-        open_store(store, catalog, option) as opened,
+        open_store(store, catalog, option, single_writer=single_writer) as opened,
         # A dry run prints its table by itself; here it is printed for terminals, or as JSON.
         redirect_stdout(io.StringIO()),
     ):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ckptstore.cli.options import CatalogUrl, StorageOptions, StoreUrl, open_store
+from ckptstore.cli.options import CatalogUrl, SingleWriter, StorageOptions, StoreUrl, open_store
 from ckptstore.text import plain
 
 
@@ -23,12 +23,13 @@ def undelete_version(
     *,
     catalog: CatalogUrl = None,
     option: StorageOptions = None,
+    single_writer: SingleWriter = False,
 ) -> None:
     """Make a retired version live again.
 
     That is possible for half the store's grace period after it was retired. Nothing happens if the
     version is live.
     """
-    with open_store(store, catalog, option) as opened:
+    with open_store(store, catalog, option, single_writer=single_writer) as opened:
         entry = opened.undelete(ref)
     typer.echo(f"{plain(entry.ref)} is live.")

@@ -8,7 +8,8 @@ import typer
 
 from ckptstore.cli import screen
 from ckptstore.cli.bar import bytes_bar
-from ckptstore.cli.options import CatalogUrl, StorageOptions, StoreUrl, open_store
+from ckptstore.cli.options import CatalogUrl, SingleWriter, StorageOptions, StoreUrl, open_store
+from ckptstore.cli.words import typed
 
 
 def verify_store(
@@ -40,6 +41,7 @@ def verify_store(
     ] = False,
     catalog: CatalogUrl = None,
     option: StorageOptions = None,
+    single_writer: SingleWriter = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead, one object in one line.")
     ] = False,
@@ -49,13 +51,17 @@ def verify_store(
     Every byte is read and compared with its digest. Exit code 1 means that damage was found,
     whether or not it was repaired.
     """
-    with open_store(store, catalog, option) as opened, bytes_bar() as progress:
+    with (
+        open_store(store, catalog, option, single_writer=single_writer) as opened,
+        bytes_bar() as progress,
+    ):
         report = opened.verify(ref, deep=not shallow, repair=repair, progress=progress)
     if json:
         screen.print_json(report.to_json())
     else:
         if report.findings:
-            screen.print_table(*report.table())
+            header, rows = report.table()
+            screen.print_table(header, [[typed(cell) for cell in row] for row in rows])
         typer.echo(report.summary())
     if not report.ok:
         raise typer.Exit(1)

@@ -14,6 +14,12 @@ WORDS = (
         r"storage_options=\{'client_kwargs': \{'(\w+)': '([\w-]+)'\}\}",
         r"""--option client_kwargs='{"\1": "\2"}'""",
     ),
+    (r"Store\(…, single_writer=True\)", "--single-writer"),
+    (r"single_writer=True", "--single-writer"),
+    (r"(?:store\.)?verify\(repair=True\)", "ckptstore verify --repair"),
+    (r"(?:store\.)?(verify|collect|reindex)\(\)", r"ckptstore \1"),
+    (r"store\.undelete\(('[^']*'|…)\)", r"ckptstore undelete STORE \1"),
+    (r"copy_to(?!\S)", "ckptstore copy"),
     (r"storage_options=\{'(\w+)': …, '(\w+)': …\}", r"--option \1=… --option \2=…"),
 )
 
