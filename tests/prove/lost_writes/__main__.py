@@ -36,7 +36,9 @@ def main() -> int:
             total.add(figures)
             _row(f"files are published by {how}", figures)
             try:
-                figures = clean_up_and_lose(Path(name) / f"clean {how}", how, options.limit)
+                figures = clean_up_and_lose(
+                    Path(name) / f"clean {how}", how, options.limit, every=options.every
+                )
             except ViolationError as error:
                 violations.append(f"cleaning up, {how}: {error}")
                 continue
