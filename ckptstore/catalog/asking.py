@@ -11,7 +11,7 @@ from uuid import UUID
 from ckptstore.catalog import identity, later, live, ranking
 from ckptstore.catalog.identity import Identity
 from ckptstore.catalog.later import Child, Counts, TagMove
-from ckptstore.catalog.live import LiveVersion, SaveState
+from ckptstore.catalog.live import Descent, LiveVersion, SaveState
 from ckptstore.catalog.queries import Reader
 from ckptstore.catalog.ranking import Damaged
 from ckptstore.entry import Record
@@ -169,6 +169,12 @@ class Asking(ABC):
             return live.live(reader.connection, reader.store, path, self._found_damaged)
 
         return self._read([path], find)
+
+    def descent(self, path: str, versions: Sequence[int]) -> dict[int, Descent]:
+        """Return what some of a run's versions come from and come after, by their numbers."""
+        return self._read(
+            [path], lambda reader: live.descent(reader.connection, reader.store, path, versions)
+        )
 
     def save_state(self, path: str, save_id: UUID) -> SaveState | None:
         """Return which version of a run a save became, None if none that is indexed."""

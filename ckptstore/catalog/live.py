@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, and_, select, text
+from sqlalchemy.orm import aliased
 
 from ckptstore.catalog.tables import LIVE, MetricRow, TagRow, VersionRow
-from ckptstore.format.manifest import KINDS
+from ckptstore.format.manifest import KINDS, decode_head
+
+AT_ONCE = 500
+"""So many versions are named in one query; SQLite takes no more than 999 on older systems."""
 
 
 @dataclass(frozen=True)
@@ -120,3 +124,44 @@ def save_state(connection: Connection, store: str, path: str, save_id: str) -> S
         .order_by(VersionRow.version)
     ).first()
     return None if row is None else SaveState(row.version, row.retired_at is None)
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What a version comes from, and what it comes after."""
+
+    parent_save: str | None
+    """Its parent's save id."""
+    previous: int | None
+    """The run's version right before it of the same kind, live or not; None if it is the first."""
+
+
+def descent(
+    connection: Connection, store: str, path: str, versions: Sequence[int]
+) -> dict[int, Descent]:
+    """Return what some of a run's versions come from; their heads are read."""
+    earlier = aliased(VersionRow)
+    previous = (
+        select(earlier.version)
+        .where(
+            earlier.store == store,
+            earlier.path == path,
+            earlier.kind == VersionRow.kind,
+            earlier.version < VersionRow.version,
+        )
+        .order_by(earlier.version.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    found: dict[int, Descent] = {}
+    for start in range(0, len(versions), AT_ONCE):
+        for version, line, before in connection.execute(
+            select(VersionRow.version, VersionRow.head, previous).where(
+                VersionRow.store == store,
+                VersionRow.path == path,
+                VersionRow.version.in_(versions[start : start + AT_ONCE]),
+            )
+        ):
+            parent = decode_head(line.encode(), f"{path}@{version}").parent if line else None
+            found[version] = Descent(None if parent is None else str(parent.save_id), before)
+    return found

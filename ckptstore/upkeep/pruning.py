@@ -6,7 +6,7 @@ period, and is deleted by a collection after all of it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from uuid import UUID
@@ -128,14 +128,16 @@ class _Look:
         for version, children in self._catalog.children(self.path).items():
             if version in present:
                 protected.setdefault(version, []).extend(self._held_by(children))
+        parents, before = self._parents(live)
         decisions = decide(
-            [self._candidate(each) for each in live],
+            [_candidate(each, parents.get(each.version)) for each in live],
             keep,
             run=self._run,
             monitor=monitor,
             recorded=Monitor(settings.monitor, settings.mode) if facts.settings else None,
             now=self._now,
             protected=protected,
+            before=before,
         )
         return Pruned(self._run, keep, monitor, self._is_dry, decisions)
 
@@ -149,17 +151,31 @@ class _Look:
         where = f"{self._storage.url}: what the settings of run {self._run!r} say to keep"
         return Keep.from_json(settings.keep, where)
 
-    def _candidate(self, version: LiveVersion) -> Candidate:
-        parent = version.parent
-        return Candidate(
-            version.version,
-            version.kind,
-            created_at=version.created_at,
-            epoch=version.epoch,
-            metrics=version.metrics,
-            tags=version.tags,
-            parent=parent[1] if parent is not None and parent[0] == self.path else None,
-            intact=version.intact,
+    def _parents(self, live: Sequence[LiveVersion]) -> tuple[dict[int, int], dict[int, int | None]]:
+        """Return which live version each comes from, and which came right before it if not that.
+
+        A parent is known by its save id. One that was saved into another store, or into a run that
+        was deleted since, may have the same run and number. The catalog is asked where that
+        matters: in a plain training, whose versions each come from the one before, nowhere.
+        """
+        saves = {each.version: each.save_id for each in live}
+        kinds = {each.version: each.kind for each in live}
+        parents = {
+            each.version: each.parent[1]
+            for each in live
+            if each.parent is not None
+            and each.parent[0] == self.path
+            and each.parent[1] in saves
+            and (each.parent[1] != each.version - 1 or kinds[each.parent[1]] != each.kind)
+        }
+        descent = self._catalog.descent(self.path, sorted(parents)) if parents else {}
+        return (
+            {
+                version: parent
+                for version, parent in parents.items()
+                if descent[version].parent_save == saves[parent]
+            },
+            {version: known.previous for version, known in descent.items()},
         )
 
     def _held_by(self, children: Collection[Child]) -> Iterator[str]:
@@ -203,3 +219,16 @@ class _Look:
     @cached_property
     def _grace(self) -> timedelta:
         return timedelta(seconds=store_facts(self._storage).grace_s)
+
+
+def _candidate(version: LiveVersion, parent: int | None) -> Candidate:
+    return Candidate(
+        version.version,
+        version.kind,
+        created_at=version.created_at,
+        epoch=version.epoch,
+        metrics=version.metrics,
+        tags=version.tags,
+        parent=parent,
+        intact=version.intact,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -68,6 +69,7 @@ def decide(
     now: datetime,
     recorded: Monitor | None = None,
     protected: Mapping[int, Sequence[str]] = NOTHING,
+    before: Mapping[int, int | None] | None = None,
 ) -> list[Decision]:
     """Say what *keep* keeps of a run's live versions, and why.
 
@@ -75,9 +77,10 @@ def decide(
     names; tagged versions; of each kind the newest intact one and the best by the run's monitor;
     and the version that one came from which stays for a reason of its own.
 
-    In that last rule the version right before, of the same kind, is no parent. Every version of a
-    training came from the one before: were that a reason, none would ever be retired. So the
-    checkpoint of a package stays, and that to which a training went back.
+    In that last rule the run's previous version of the same kind is no parent. Every version of a
+    training came from the one before: were that a reason, none would ever be retired. Nor does a
+    checkpoint that stays as a parent alone hold on to what it came from in turn. So the checkpoint
+    of a package stays, always, and that to which a training went back.
 
     Damaged versions are never the best, and don't use up a place among the last.
 
@@ -90,6 +93,8 @@ def decide(
             stays.
         now: The time from which ``within`` counts.
         protected: Further versions that stay, each with its reasons.
+        before: Of versions before which some may be retired: the run's previous version of the same
+            kind. Of all others that is the previous candidate.
 
     Returns:
         One decision a version, newest first.
@@ -108,7 +113,7 @@ def decide(
             reasons[version].append(reason)
         for version, reason in _policies(own, keep, monitor, now):
             reasons[version].append(reason)
-    for version, reason in _parents(newest_first, reasons, run):
+    for version, reason in _parents(newest_first, reasons, run, before or {}):
         reasons[version].append(reason)
     return [Decision(each, tuple(reasons[each.version])) for each in newest_first]
 
@@ -224,13 +229,34 @@ def _every_epochs(newest_first: Sequence[Candidate], step: int) -> Reasons:
 
 
 def _parents(
-    newest_first: Sequence[Candidate], reasons: Mapping[int, Sequence[str]], run: str
+    newest_first: Sequence[Candidate],
+    reasons: Mapping[int, Sequence[str]],
+    run: str,
+    known: Mapping[int, int | None],
 ) -> Reasons:
-    kinds = {each.version: each.kind for each in newest_first}
-    return [
-        (child.parent, f"{PARENT_OF}{run}@{child.version}")
-        for child in newest_first
-        if reasons[child.version]
-        and child.parent in kinds
-        and not (child.parent == child.version - 1 and kinds[child.parent] == child.kind)
-    ]
+    live = {each.version: each for each in newest_first}
+    before = {**_previous(newest_first), **known}
+    found: Reasons = []
+    staying = dict.fromkeys(each.version for each in newest_first if reasons[each.version])
+    waiting = deque(staying)
+    while waiting:
+        child = live[waiting.popleft()]
+        parent = live.get(child.parent) if child.parent is not None else None
+        if parent is None or parent.version == before.get(child.version):
+            continue
+        found.append((parent.version, f"{PARENT_OF}{run}@{child.version}"))
+        if parent.kind == "package" and parent.version not in staying:
+            staying[parent.version] = None
+            waiting.append(parent.version)
+    return found
+
+
+def _previous(newest_first: Sequence[Candidate]) -> dict[int, int | None]:
+    """Return which candidate comes right before each, of the same kind."""
+    found: dict[int, int | None] = {}
+    later: dict[str, int] = {}
+    for each in newest_first:
+        if each.kind in later:
+            found[later[each.kind]] = each.version
+        later[each.kind] = each.version
+    return found

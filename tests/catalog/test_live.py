@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import event
 
-from ckptstore.catalog.live import LiveVersion, SaveState, save_state
+from ckptstore.catalog.live import Descent, LiveVersion, SaveState, save_state
 from ckptstore.errors import NewerFormatError
 from ckptstore.format.journal import RetireEntry
 from ckptstore.format.layout import version_key
@@ -86,3 +86,28 @@ def test_what_became_of_a_save_is_told_without_reading_the_runs_other_versions(s
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
 
     assert "ix_versions_save_id (store=? AND path=? AND save_id=?)" in str(plan)
+
+
+def test_what_a_version_comes_from_and_after_is_told_whether_live_or_not(
+    storage, catalog, monkeypatch
+):
+    monkeypatch.setattr("ckptstore.catalog.live.AT_ONCE", 2)
+    commit(storage, make_head("digits", 1))
+    commit(storage, make_head("digits", 2, kind="package", parent=Parent("a", 1, UUID(int=71))))
+    commit(storage, make_head("digits", 3, parent=Parent("digits", 1, UUID(int=1))))
+    commit(storage, make_head("digits", 4, kind="package"))
+    storage.create(version_key("digits", 5), b"torn")
+    commit(storage, make_head("digits", 6))
+    commit(storage, make_head("other", 5))
+    note(storage, "digits", 1, RETIRED)
+    catalog.sync("digits")
+    catalog.sync("other")
+    assert catalog.descent("digits", [1, 2, 3, 4, 5, 6]) == {
+        1: Descent(None, None),
+        2: Descent(str(UUID(int=71)), None),
+        3: Descent(str(UUID(int=1)), 1),
+        4: Descent(None, 2),
+        5: Descent(None, None),
+        6: Descent(None, 3),
+    }
+    assert catalog.descent("digits", []) == {}

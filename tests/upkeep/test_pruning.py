@@ -198,6 +198,32 @@ def test_a_parent_of_the_same_number_in_another_run_is_another_version(place):
     assert place.reasons(1) == ()
 
 
+def test_a_parent_of_another_store_protects_nobody_of_its_number(place):
+    """A package made here of the checkpoint of another store, whose run has the same name."""
+    place.commit(6, kind="package", metrics={}, parent=Parent("digits", 1, UUID(int=71)))
+    assert place.reasons(1) == ()
+
+
+def test_pruning_again_keeps_what_a_training_went_back_to(place):
+    """Although by then it is the live version right before its child."""
+    place.commit(6, parent=Parent("digits", 3, UUID(int=3)), metrics={"val_loss": 0.05})
+    assert place.prune().kept == [6, 3]
+    assert place.prune().kept == [6, 3]
+
+
+def test_a_training_whose_checkpoints_are_packaged_keeps_no_more_of_them():
+    place = Place()
+    place.commit(1, metrics={})
+    place.commit(2, kind="package", metrics={}, parent=Parent("digits", 1, UUID(int=1)))
+    for number in (3, 5, 7):
+        came_from = Parent("digits", number - 2, UUID(int=number - 2))
+        place.commit(number, metrics={}, parent=came_from)
+        made_of = Parent("digits", number, UUID(int=number))
+        place.commit(number + 1, kind="package", metrics={}, parent=made_of)
+    assert place.prune(Keep(last=2)).kept == [8, 7, 6, 5]
+    place.catalog.close()
+
+
 # ------------------------------------------------------------ what to keep
 
 

@@ -20,12 +20,31 @@ PROTECTED = st.dictionaries(
 )
 
 
-def decided(versions, keep, monitor=VAL_LOSS, protected=None):
-    return decide(versions, keep, run="digits", monitor=monitor, now=NOW, protected=protected or {})
+def decided(versions, keep, monitor=VAL_LOSS, protected=None, before=None):
+    return decide(
+        versions,
+        keep,
+        run="digits",
+        monitor=monitor,
+        now=NOW,
+        protected=protected or {},
+        before=before,
+    )
 
 
-def staying(versions, keep, monitor=VAL_LOSS, protected=None):
-    decisions = decided(versions, keep, monitor, protected)
+def previous(versions):
+    """Which version of the same kind comes right before each, by looking for it."""
+    return {
+        each.version: max(
+            (o.version for o in versions if o.kind == each.kind and o.version < each.version),
+            default=None,
+        )
+        for each in versions
+    }
+
+
+def staying(versions, keep, monitor=VAL_LOSS, protected=None, before=None):
+    decisions = decided(versions, keep, monitor, protected, before)
     return {each.candidate.version for each in decisions if each.stays}
 
 
@@ -136,9 +155,36 @@ def test_what_a_training_went_back_to_stays_while_its_child_does():
     assert staying([*versions, version(6)], Keep(last=1)) == {1, 6}
 
 
+def test_a_run_that_packages_each_checkpoint_keeps_no_more_of_them():
+    """Between a checkpoint and the one it comes from lies a package each time."""
+    versions = [version(1), version(2, kind="package", parent=1)]
+    for number in range(3, 21, 2):
+        versions += [version(number, parent=number - 2)]
+        versions += [version(number + 1, kind="package", parent=number)]
+    assert staying(versions, Keep(last=2)) == {17, 18, 19, 20}
+
+
+def test_what_was_retired_between_makes_no_parent_the_version_right_before():
+    """Version 5 went back to 2; that 3 and 4 were retired since does not make 2 its predecessor."""
+    versions = [version(1), version(2), version(5, parent=2)]
+    assert staying(versions, Keep(last=1), before={5: 4}) == {2, 5}
+    assert staying(versions, Keep(last=1)) == {5}
+
+
 def test_a_parent_that_stays_as_a_parent_alone_holds_on_to_none():
     versions = [*losses(0.1, 0.2, 0.3), version(4, parent=2), version(5), version(6, parent=4)]
     assert staying(versions, Keep(last=1)) == {1, 4, 6}
+
+
+def test_a_package_that_stays_as_a_parent_alone_holds_on_to_its_checkpoint():
+    """A training went on from a package; a package without its checkpoint could not be resumed."""
+    versions = [
+        *losses(0.1, 0.5, 0.6),
+        version(4, kind="package", parent=2),
+        version(5, parent=4, metrics={"val_loss": 0.7}),
+        version(6, kind="package", parent=None),
+    ]
+    assert staying(versions, Keep(last=1)) == {1, 2, 4, 5, 6}
 
 
 def test_every_epochs_counts_as_the_epochs_were_saved():
@@ -214,12 +260,12 @@ def test_what_a_version_that_was_asked_for_came_from_is_never_retired(
 ):
     decisions = decided(versions, keep, monitor, protected)
     stays = {each.candidate.version for each in decisions if each.stays}
-    kinds = {each.version: each.kind for each in versions}
+    live = {each.version for each in versions}
+    before = previous(versions)
     for decision in decisions:
         child = decision.candidate
         for_itself = [why for why in decision.reasons if not why.startswith("parent of digits@")]
-        just_before = child.parent == child.version - 1 and kinds.get(child.parent) == child.kind
-        if for_itself and child.parent in kinds and not just_before:
+        if for_itself and child.parent in live and child.parent != before[child.version]:
             assert child.parent in stays
 
 
@@ -263,7 +309,7 @@ def test_the_order_of_policies_does_not_matter(versions, given_, monitor):
 def test_deciding_again_on_what_stays_retires_nothing(versions, keep, monitor, protected):
     stays = staying(versions, keep, monitor, protected)
     left = [each for each in versions if each.version in stays]
-    assert staying(left, keep, monitor, protected) == stays
+    assert staying(left, keep, monitor, protected, previous(versions)) == stays
 
 
 @given(candidates(), keeps(), MONITORS)

@@ -294,7 +294,7 @@ PRUNING = [
     Mutant(
         "the parent of what stays stays",
         "upkeep/retention.py",
-        "    for version, reason in _parents(newest_first, reasons, run):",
+        "    for version, reason in _parents(newest_first, reasons, run, before or {}):",
         "    for version, reason in []:",
         by="tests/upkeep/test_retention.py::test_what_is_decided_is_what_was_read_through",
     ),

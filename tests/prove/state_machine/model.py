@@ -108,21 +108,30 @@ class Model:
             stays |= {*model.newest(kind, last), *model.newest(kind, 1)}
             stays |= {best for best in [model.best(kind)] if best is not None}
         stays &= set(model.live())
-        return stays | {*self._parents(run, stays)}
+        parents = set(self._parents(run, stays))
+        while more := set(self._parents(run, self._packages(run, parents))) - parents:
+            parents |= more
+        return stays | parents
 
     def may_stay(self, run: str, last: int, resumed: Iterable[int]) -> set[int]:
         """Return those that may be protected as well, as an interrupted save may have said so."""
         told = {number for path, number in self.announced if path == run}
         return self.must_stay(run, last, {*resumed, *told})
 
+    def _packages(self, run: str, numbers: set[int]) -> set[int]:
+        return {each for each in numbers if self.runs[run].versions[each].kind == PACKAGE}
+
     def _parents(self, run: str, stays: set[int]) -> Iterator[int]:
         live = self.runs[run].live()
         for number in stays:
             parent = self._number(live[number].parent, run)
-            if parent in live and not (
-                parent == number - 1 and live[parent].kind == live[number].kind
-            ):
+            if parent in live and parent != self._previous(run, number):
                 yield parent
+
+    def _previous(self, run: str, number: int) -> int | None:
+        versions = self.runs[run].versions
+        of_its_kind = [each for each in versions if versions[each].kind == versions[number].kind]
+        return max((each for each in of_its_kind if each < number), default=None)
 
     def _parents_elsewhere(self, run: str) -> Iterator[int]:
         for other, model in self.runs.items():
