@@ -105,7 +105,7 @@ PROOFS = [
     Proof(
         "kill",
         said(r"^([\d,]+) points", "processes killed at {} points"),
-        ("--jobs", "2", "--every", "40"),
+        ("--jobs", "2", "--every", "10"),
         ("--all",),
         r"([\d,]+) broken promises",
     ),

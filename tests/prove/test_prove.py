@@ -36,7 +36,7 @@ def test_a_proof_takes_the_place_of_its_last_run_and_leaves_the_others(tmp_path,
 
     by_name = {proof.called: proof for proof in prove.PROOFS}
     prove.record(by_name["mutation"], (), "3 guards", 0, 60)
-    prove.record(by_name["kill"], ("--every", "40"), "5 points", 0, 60)
+    prove.record(by_name["kill"], ("--every", "10"), "5 points", 0, 60)
     prove.record(by_name["parsers, journal"], ("--atheris",), "6 inputs", 0, 60)
     prove.record(by_name["mutation"], (), "4 guards", 2, 2 * 3600)
 
@@ -45,7 +45,7 @@ def test_a_proof_takes_the_place_of_its_last_run_and_leaves_the_others(tmp_path,
     assert text.endswith("after\n")
     rows = [line for line in text.splitlines() if line.startswith("| `")]
     assert [row.split(" | ")[:4] for row in rows] == [
-        ["| `kill`", "`--every 40`", "5 points", "0"],
+        ["| `kill`", "`--every 10`", "5 points", "0"],
         ["| `parsers, journal`", "`--atheris`", "6 inputs", "0"],
         ["| `mutation`", "", "4 guards", "2"],
     ]

@@ -179,7 +179,7 @@ RETAINING = [
         "upkeep/retention.py",
         "dict.fromkeys([monitor, recorded or monitor])",
         "[monitor]",
-        by="tests/upkeep/test_retention.py::test_what_is_decided_is_what_was_read_through",
+        by="tests/upkeep/test_pruning.py::test_the_best_by_the_recorded_monitor_stays_whatever_was_given",
     ),
     Mutant(
         "it is decided again on what the winner wrote",
