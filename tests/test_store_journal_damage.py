@@ -9,7 +9,6 @@ from torch import nn
 
 from ckptstore import Keep, Store
 from ckptstore.errors import (
-    CatalogWarning,
     CollectionRefusedError,
     FallbackWarning,
     JournalDamagedError,
@@ -133,17 +132,23 @@ def end_of_the_journal_gone(place, *, names):
     (place / journal_key("digits", len(names))).unlink()
 
 
-def test_a_journal_that_was_rolled_back_is_indexed_anew_before_anything_is_written(tmp_path):
+@pytest.mark.parametrize("choice", ["repair", "reindex"])
+def test_which_end_of_a_journal_is_right_is_the_users_to_say(tmp_path, choice):
     end_of_the_journal_gone(tmp_path / "store", names=["first", "second"])
 
     with Store(tmp_path / "store", run="digits") as store:
-        with pytest.warns(CatalogWarning, match="last journal entry indexed, is gone"):
-            store.tag("digits@1", "third")
-        assert store.get("digits@third").version == 1
-        with pytest.raises(VersionNotFoundError):
-            store.get("digits@second")
+        for _ in range(2):
+            with pytest.raises(JournalDamagedError, match=r"verify\(repair=True\).* reindex\(\)"):
+                store.best(run="digits")
+        if choice == "repair":
+            store.verify(repair=True)
+            assert store.get("digits@second").version == 1
+        else:
+            store.reindex()
+            with pytest.raises(VersionNotFoundError):
+                store.get("digits@second")
+        store.tag("digits@1", "third")
         assert store.verify().ok
-    assert (tmp_path / "store" / journal_key("digits", 2)).exists()
 
 
 def test_every_process_notices_a_hole_not_only_the_first(folder):

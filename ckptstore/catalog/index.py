@@ -167,7 +167,9 @@ class Catalog(Asking):
             ]
             if broken:
                 raise broken[0]
-            return self._discover()
+            return (
+                self._discover() if paths is None else [each for each in present if each in wanted]
+            )
 
     def _reindex(self, database: Database, path: str) -> JournalDamagedError | None:
         """Read a run whole and put it in the place of what was indexed of it."""
@@ -326,17 +328,13 @@ class Catalog(Asking):
         last, error = self._listed(path)
         with database.reading() as connection:
             known = Reader(connection, self._key(), self._storage.url).next_numbers(path)[1] - 1
-        if known > last:
-            # Something older was put in its place: the storage is right, whatever was indexed.
-            warn(
-                f"{self._storage.url}/{journal_key(path, known)}, the last journal entry indexed, "
-                "is gone; the run is indexed anew from what is there",
-                CatalogWarning,
+        if error is None and known > last:
+            # These rows may be the only copy: nobody but the user knows which of the two is right.
+            error = JournalDamagedError(
+                f"{self._storage.url}/{journal_key(path, known)}, the last journal entry that this "
+                f"machine's catalog knows of run {path!r}, is gone: verify(repair=True) writes it "
+                "again from there; if older files were put back on purpose, reindex() goes by them"
             )
-            with database.writing() as connection:
-                changes.remove_run(connection, self._key(), path)
-            while not self._is_synced(database, path, looks_far=True):
-                pass
         if error is None:
             self.vouched.add(path)
         return error
