@@ -79,9 +79,12 @@ class Keeping(Opened):
             RetiredError: It was retired longer ago than that.
             LateCommitError: It became too late meanwhile; the version is retired again.
             IntegrityError: Its manifest is damaged, or some of its data are gone.
+            JournalDamagedError: The run's journal is damaged.
             NotFoundError: There is no such version.
-            CollectionRefusedError: The run's journal has a hole or is damaged.
-            StorageError: The storage failed, or doesn't say when something was written.
+            NewerFormatError: A newer ckptstore made it, the store or a journal entry.
+            CollectionRefusedError: The run's journal lost an entry that the catalog still knows.
+            StorageError: The storage failed, or doesn't say when something was written; a note says
+                so if the version may be live all the same.
         """
         from ckptstore.upkeep.undeletion import undelete
 
@@ -231,7 +234,9 @@ class Keeping(Opened):
         Raises:
             NotAStoreError: There is no store.
             CatalogError: The database failed.
-            IntegrityError: A run's journal or ``ckptstore.json`` is damaged.
+            JournalDamagedError: A run's journal is damaged; all other runs are indexed.
+            IntegrityError: ``ckptstore.json`` is damaged, or gone though there are runs.
+            NewerFormatError: A newer ckptstore made the store, a version or a journal entry.
             StorageError: The storage failed.
         """
         return [self._catalog.run_name(path) or path for path in self._catalog.reindex()]

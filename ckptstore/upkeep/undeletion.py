@@ -47,7 +47,10 @@ def undelete(storage: Storage, run: str, version: int, append: Append) -> bool:
         LateCommitError: It became too late meanwhile; the version is retired again.
         IntegrityError: The version's manifest is damaged, or a pack or file is gone or of another
             size. Nothing was changed.
-        CollectionRefusedError: The run's journal has a hole or is damaged.
+        JournalDamagedError: The run's journal is damaged; *append* raises it.
+        CollectionRefusedError: The run's journal lost an entry that the catalog still knows.
+        NotAStoreError: There is no store.
+        NewerFormatError: A newer ckptstore made the version, the store or a journal entry.
         StorageError: The storage failed, or doesn't say when something was written.
     """
     begun = Moment.now()
