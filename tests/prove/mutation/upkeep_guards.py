@@ -94,6 +94,20 @@ COLLECTION = [
         by="tests/upkeep/test_collection.py::test_storage_that_keeps_no_two_writers_apart_takes_a_promise",
     ),
     Mutant(
+        "what others left is theirs",
+        "upkeep/leftovers.py",
+        "        if is_own(leftover.key):",
+        "        if is_own:",
+        by="tests/upkeep/test_collection.py::test_what_others_left_below_the_root_is_theirs",
+    ),
+    Mutant(
+        "a user's file in the folder of clocks stays",
+        "upkeep/leftovers.py",
+        " if is_clock_key(stored.key))",
+        ")",
+        by="tests/upkeep/test_collection.py::test_clocks_that_nobody_removed_are_leftovers",
+    ),
+    Mutant(
         "the grace period of leftovers",
         "upkeep/collection.py",
         "    return each.written_at is not None and each.written_at < since",
@@ -242,6 +256,28 @@ UNDELETION = [
 ]
 
 PRUNING = [
+    Mutant(
+        "a parent is known by its save id",
+        "upkeep/pruning.py",
+        "                if descent[version].parent_save == saves[parent]\n",
+        "",
+        by="tests/upkeep/test_pruning.py::test_a_parent_of_another_store_protects_nobody_of_its_number",
+    ),
+    Mutant(
+        "what was retired between makes no parent the version right before",
+        "upkeep/pruning.py",
+        "            before=before,\n",
+        "",
+        by="tests/upkeep/test_pruning.py::test_pruning_again_keeps_what_a_training_went_back_to",
+    ),
+    Mutant(
+        "a package that stays as a parent holds on to its checkpoint",
+        "upkeep/retention.py",
+        '        if parent.kind == "package" and parent.version not in staying:',
+        "        if False:",
+        by="tests/upkeep/test_retention.py::"
+        "test_a_package_that_stays_as_a_parent_alone_holds_on_to_its_checkpoint",
+    ),
     Mutant(
         "tags keep a version",
         "upkeep/retention.py",
