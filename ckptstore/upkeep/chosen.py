@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -107,6 +109,23 @@ def store_id(storage: Storage) -> UUID:
         CkptStoreError: There is something that only looks like one.
     """
     return store_facts(storage).store_id
+
+
+def merged(runs: Iterable[Iterator[Item]]) -> list[Item]:
+    """Return the versions of several runs by age, those of each run in the order of their numbers.
+
+    Within a run they need not be sorted by age, as clocks differ. So each counts as no older than
+    those before it.
+    """
+    found = heapq.merge(*map(_dated, runs), key=itemgetter(0))
+    return [item for _, item in found]
+
+
+def _dated(items: Iterable[Item]) -> Iterator[tuple[datetime, Item]]:
+    latest = datetime.min.replace(tzinfo=UTC)
+    for item in items:
+        latest = max(latest, item.age())
+        yield latest, item
 
 
 def is_same(first: Storage, second: Storage) -> bool:

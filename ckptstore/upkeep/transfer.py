@@ -7,11 +7,9 @@ where it came from.
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from operator import itemgetter
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -35,7 +33,7 @@ from ckptstore.saving.basis import basis_of
 from ckptstore.saving.moment import Moment, earliest
 from ckptstore.upkeep.arrivals import Arrivals, ThereMeanwhileError
 from ckptstore.upkeep.carrying import carry
-from ckptstore.upkeep.chosen import Choice, Item, Place, is_same, store_id
+from ckptstore.upkeep.chosen import Choice, Item, Place, is_same, merged, store_id
 from ckptstore.upkeep.copied import Copied, CopiedVersion
 from ckptstore.upkeep.progress import Progress
 from ckptstore.upkeep.retelling import retell
@@ -130,7 +128,7 @@ class _Copying:
             raise
 
     def _run(self) -> Copied:
-        items = _merged(map(self._items, self._chosen))
+        items = merged(map(self._items, self._chosen))
         versions: list[CopiedVersion] = []
         for item in items:
             if self._there(item) is None and item.identity.damage is None:
@@ -390,23 +388,6 @@ class _Copying:
         self._done = min(self._done + size_bytes, self._limit)
         if self._progress is not None:
             self._progress(self._done, self._total, what)
-
-
-def _merged(runs: Iterable[Iterator[Item]]) -> list[Item]:
-    """Return the versions of several runs by age, those of each run in the order of their numbers.
-
-    Within a run they need not be sorted by age, as clocks differ. So each counts as no older than
-    those before it.
-    """
-    merged = heapq.merge(*map(_dated, runs), key=itemgetter(0))
-    return [item for _, item in merged]
-
-
-def _dated(items: Iterable[Item]) -> Iterator[tuple[datetime, Item]]:
-    latest = datetime.min.replace(tzinfo=UTC)
-    for item in items:
-        latest = max(latest, item.age())
-        yield latest, item
 
 
 class _DamagedError(IntegrityError):

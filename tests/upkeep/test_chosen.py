@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from uuid import UUID
+
 import pytest
 import torch
 
 from ckptstore import Keep, Store
+from ckptstore.catalog.identity import Identity
 from ckptstore.errors import IntegrityError, NotAStoreError, RetiredError
 from ckptstore.storage.local import LocalStorage
-from ckptstore.upkeep.chosen import Choice, Place, choose, is_same, store_id
+from ckptstore.upkeep.chosen import Choice, Item, Place, choose, is_same, merged, store_id
+from tests.catalog.places import START
 
 
 @pytest.fixture
@@ -70,3 +75,42 @@ def test_another_kind_of_storage_is_another_place(here, memory_url):
     other = Store(memory_url)._storage
     assert not is_same(here.storage, other)
     assert is_same(other, Store(memory_url)._storage)
+
+
+# ------------------------------------------------------------ the order
+
+
+def items(run, *minutes):
+    """Versions of a run, created at these minutes."""
+    return [
+        Item(
+            run,
+            run,
+            Identity(
+                number,
+                "checkpoint",
+                UUID(int=number),
+                START + timedelta(minutes=minute),
+                0,
+                copied_from=None,
+                retired=None,
+                damage=None,
+            ),
+        )
+        for number, minute in enumerate(minutes, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "refs"),
+    [
+        ((1, 3), (2, 4), "a@1 b@1 a@2 b@2"),
+        # The clock of a's first machine was ahead.
+        ((9, 1, 2), (5, 10), "b@1 a@1 a@2 a@3 b@2"),
+        ((1, 9, 2, 3), (5,), "a@1 b@1 a@2 a@3 a@4"),
+        ((), (1,), "b@1"),
+    ],
+)
+def test_runs_are_merged_by_age_and_each_stays_in_the_order_of_its_numbers(first, second, refs):
+    found = merged([iter(items("a", *first)), iter(items("b", *second))])
+    assert [item.ref for item in found] == refs.split()

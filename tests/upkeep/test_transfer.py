@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -12,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 
 from ckptstore import Keep, Store
-from ckptstore.catalog.identity import Identity
 from ckptstore.errors import (
     ArgumentError,
     CopyWarning,
@@ -28,8 +26,6 @@ from ckptstore.errors import (
 from ckptstore.format.digest import digest
 from ckptstore.format.layout import file_key, pack_key
 from ckptstore.upkeep import transfer
-from ckptstore.upkeep.chosen import Item
-from tests.catalog.places import START
 from tests.loading import forging
 from tests.upkeep.copies import data_bytes, facts, filled, is_indexed_rightly, origins, same, state
 
@@ -481,42 +477,3 @@ def test_a_version_too_large_for_a_manifest_is_named(here, there, monkeypatch):
     with pytest.raises(IntegrityError, match=r"digits@1: its head would take"):
         here.copy_to(there)
     assert there._storage.list_folder("runs").folders == ()
-
-
-# ------------------------------------------------------------ the order
-
-
-def items(run, *minutes):
-    """Versions of a run, created at these minutes."""
-    return [
-        Item(
-            run,
-            run,
-            Identity(
-                number,
-                "checkpoint",
-                UUID(int=number),
-                START + timedelta(minutes=minute),
-                0,
-                copied_from=None,
-                retired=None,
-                damage=None,
-            ),
-        )
-        for number, minute in enumerate(minutes, 1)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "refs"),
-    [
-        ((1, 3), (2, 4), "a@1 b@1 a@2 b@2"),
-        # The clock of a's first machine was ahead.
-        ((9, 1, 2), (5, 10), "b@1 a@1 a@2 a@3 b@2"),
-        ((1, 9, 2, 3), (5,), "a@1 b@1 a@2 a@3 a@4"),
-        ((), (1,), "b@1"),
-    ],
-)
-def test_runs_are_merged_by_age_and_each_stays_in_the_order_of_its_numbers(first, second, refs):
-    merged = transfer._merged([iter(items("a", *first)), iter(items("b", *second))])
-    assert [item.ref for item in merged] == refs.split()
