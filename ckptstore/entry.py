@@ -340,7 +340,7 @@ class Entry:
             NewerFormatError: A newer ckptstore made the store or the journal.
             StorageError: The storage failed.
         """
-        return self.known_as(self._source.log(self, metrics, values))
+        return self._known_as(self._source.log(self, metrics, values))
 
     def state(self, part: str, device: str | torch.device = "cpu") -> Any:
         """Return a part's state as it was saved: a state dict, or whatever ``state_dict()`` gave.
@@ -368,7 +368,7 @@ class Entry:
     def _metrics(self) -> dict[str, Any]:
         return {**self.head.metrics, **self.facts.metrics}
 
-    def known_as(self, facts: VersionFacts) -> Self:
+    def _known_as(self, facts: VersionFacts) -> Self:
         """Return this version with what is known of it now."""
         made = copy.copy(self)
         made.facts = facts

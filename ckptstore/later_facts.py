@@ -131,7 +131,8 @@ class LaterFacts(Opened):
             CkptStoreError: As :meth:`tag`.
         """
         entry = self._named(ref)
-        return entry.known_as(self._source.note(entry, _checked_note(text)))
+        facts = self._source.note(entry, _checked_note(text))
+        return entry._known_as(facts)  # noqa: SLF001 - a version is part of its store
 
     def _named(self, ref: str | int | Checkpoint | Package) -> Checkpoint | Package:
         return ref if isinstance(ref, Entry) else self.get(ref)

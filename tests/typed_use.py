@@ -7,7 +7,7 @@ it is wider than the truth.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -15,7 +15,17 @@ import torch
 from torch import nn
 
 import ckptstore
-from ckptstore import Checkpoint, CkptStoreError, History, Package, Resumed, Run, Store, errors
+from ckptstore import (
+    Checkpoint,
+    CkptStoreError,
+    History,
+    Keep,
+    Package,
+    Resumed,
+    Run,
+    Store,
+    errors,
+)
 from ckptstore.entry import Entry
 
 
@@ -225,6 +235,58 @@ def serve(store: Store) -> None:
     assert loaded.predict_proba([[0.0, 0.0, 0.0, 0.0]]).shape == (1, 3)
 
 
+def record_later(store: Store) -> None:
+    """Record what became known after a version was saved."""
+    checkpoint = store.latest(run="default")
+    later = checkpoint.log(test_accuracy=0.75)
+    assert_type(later, Checkpoint)
+    assert later.metrics["test_accuracy"] == 0.75
+    store.log("default@1", test_accuracy=0.5)
+    store.note("default@1", "a first try")
+    entry = store.get("default@1")
+    assert_type(entry.note, str | None)
+    assert_type(entry.damage, str | None)
+    assert entry.retired is None
+    run = store.run("default")
+    run.log(epoch=2, train_loss=0.25)
+    run.note(1, None)
+    run.tag(1, "prod")
+    moves = run.tag_history("prod")
+    assert [(move.version, move.previous) for move in moves][-1][0] == 1
+    assert len(store.tag_history("prod", run="default")) == len(moves)
+    assert_type(store.tags(run="default"), dict[str, str])
+    assert_type(run.tags(), dict[str, str])
+    history = run.history()
+    assert history.logged[0].metrics == {"train_loss": 0.25}
+    assert_type(history.notes(), list[str])
+    assert_type(store.best(run="default", metric="test_accuracy", mode="max"), Checkpoint)
+    assert_type(store.load_best(Net, run="default", fallback=True, device="cpu"), Net)
+
+
+def keep_in_order(store: Store, folder: Path) -> None:
+    """Retire, undelete, collect, check and copy."""
+    hour = timedelta(hours=1)
+    keep = Keep(last=2, best=1, best_by={"accuracy": "max"}, every_epochs=5, within=hour)
+    run = store.run("default", keep=keep)
+    pruned = run.prune(keep, dry_run=True)
+    retired: list[int] = pruned.retired
+    assert retired == []
+    assert [each.run for each in store.prune(keep, run="sweep/*")] == [
+        "sweep/width=4",
+        "sweep/width=8",
+    ]
+    assert_type(run.undelete(1), Checkpoint | Package)
+    assert_type(store.undelete("default@1"), Checkpoint | Package)
+    collected = store.collect(dry_run=True)
+    assert_type(collected.deleted_bytes, int)
+    report = store.verify("default", deep=True, repair=False)
+    assert_type(report.ok, bool)
+    assert report.ok
+    assert_type(store.reindex(), list[str])
+    copied = store.copy_to(folder / "copy", run="default")
+    assert copied.to_json()
+
+
 def use(folder: Path) -> None:
     """Do all of it in *folder*."""
     train(folder)
@@ -233,5 +295,7 @@ def use(folder: Path) -> None:
     look_up(store)
     load(store, folder)
     serve(store)
+    record_later(store)
+    keep_in_order(store, folder)
     version: str = ckptstore.__version__
     assert version

@@ -22,20 +22,19 @@ from ckptstore.catalog.asking import Asking
 from ckptstore.catalog.engine import MEMORY, TIMEOUT_S, Database, check_driver, parse_url
 from ckptstore.catalog.queries import Reader
 from ckptstore.catalog.rows import from_head
-from ckptstore.catalog.stores import missing
+from ckptstore.catalog.stores import store_facts
 from ckptstore.catalog.sync import ADVICE, Known, RunReader, walk
 from ckptstore.catalog.tables import store_key
 from ckptstore.errors import CatalogError, CatalogWarning, CkptStoreError, JournalDamagedError, warn
 from ckptstore.format.layout import (
     JOURNAL_FILE,
-    STORE_KEY,
     journal_folder,
     journal_key,
     numbered,
     version_key,
 )
 from ckptstore.format.manifest import Head
-from ckptstore.format.store_facts import StoreFacts, decode_store
+from ckptstore.format.store_facts import StoreFacts
 from ckptstore.storage.base import Storage
 
 FILE_NAME = "catalog.sqlite3"
@@ -394,12 +393,7 @@ class Catalog(Asking):
 
     def _facts(self) -> StoreFacts:
         if self._store is None:
-            where = f"{self._storage.url}/{STORE_KEY}"
-            try:
-                data = self._storage.read(STORE_KEY)
-            except FileNotFoundError as error:
-                raise missing(self._storage) from error
-            self._store = decode_store(data, where)
+            self._store = store_facts(self._storage)
         return self._store
 
     def _key(self) -> str:

@@ -23,6 +23,7 @@ from ckptstore.format.layout import (
     version_key,
 )
 from ckptstore.format.manifest import head_line
+from ckptstore.format.sealed import is_torn
 from ckptstore.storage.base import Storage
 
 # Holds the head of nearly every manifest, and is one small request.
@@ -227,7 +228,7 @@ class RunReader:
 
     def _entry(self, number: int, data: bytes) -> JournalEntry:
         where = self._where_entry(number)
-        if self._in_place and not data.endswith(b'"}\n'):
+        if self._in_place and is_torn(data):
             return JournalEntry(number)
         try:
             entry = decode_entry(data, where, Place(self._path, number))

@@ -10,7 +10,7 @@ from ckptstore.errors import InvalidNameError
 from ckptstore.format.layout import journal_key
 from ckptstore.saving import moment
 from ckptstore.saving.bases import LOOK_S
-from ckptstore.saving.run_journal import noting
+from ckptstore.saving.journaling import noting
 
 
 @pytest.fixture
