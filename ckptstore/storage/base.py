@@ -46,6 +46,8 @@ class Leftover(NamedTuple):
     """None where nobody says what the parts of an upload take up."""
     written_at: datetime | None
     """When it was written or begun by the storage's own clock, in UTC."""
+    twin: str | None = None
+    """The object that the file is already, by another name. To clear it sets the object's time."""
 
 
 class Writer(Protocol):

@@ -38,15 +38,17 @@ def walk(path: Path, folder: str) -> Iterator[Stored]:
 
 
 def leftovers(root: Path) -> Iterator[Leftover]:
-    """Yield every temporary file below *root*, but for those that are an object by another name.
+    """Yield every temporary file below *root*; those that are an object by another name say so.
 
     Raises:
         StorageError: Some of it could not be looked at.
     """
     for key, info in _files(root, ""):
-        is_temporary = durable.is_temporary(key.rpartition("/")[2])
-        if is_temporary and not _is_object(root.joinpath(*key.split("/")), info):
-            yield Leftover(key, None, info.st_size, written_at(info))
+        folder, _, name = key.rpartition("/")
+        if durable.is_temporary(name):
+            twin = _twin(root.joinpath(*key.split("/")), info)
+            where = None if twin is None else f"{folder}/{twin}".lstrip("/")
+            yield Leftover(key, None, info.st_size, written_at(info), where)
 
 
 def delete(root: Path, keys: Sequence[str]) -> dict[str, StorageError]:
@@ -86,7 +88,7 @@ def delete(root: Path, keys: Sequence[str]) -> dict[str, StorageError]:
 
 
 def clear(root: Path, key: str) -> None:
-    """Remove a temporary file, if it is there and is no object by another name.
+    """Remove a temporary file, if it is there.
 
     Not durably: what comes back after a power loss is a leftover again.
 
@@ -97,24 +99,23 @@ def clear(root: Path, key: str) -> None:
     with translated("delete", path):
         if link := _link_above(root, path.parent):
             raise _behind_a_link(path, link)
-        try:
-            info = path.lstat()
-        except FileNotFoundError:
-            return
-        if not _is_object(path, info):
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
-def _is_object(path: Path, info: os.stat_result) -> bool:
-    """Say whether a temporary file is an object already, linked by a process that then died.
+def _twin(path: Path, info: os.stat_result) -> str | None:
+    """Return the name of the object that a temporary file is: linked by a process that died then.
 
-    Its second name takes no room. To remove it would set the ctime of both, and a retirement that
+    The second name takes no room. To remove it would set the ctime of both, and a retirement that
     was written a week ago would seem to be of now: what is deletable could be undeleted.
     """
-    return info.st_nlink > 1 and any(
-        entry.inode() == info.st_ino and not durable.is_temporary(entry.name)
+    if info.st_nlink < 2:  # noqa: PLR2004 - one name and another
+        return None
+    others = (
+        entry.name
         for entry in _scan(path.parent)
+        if entry.inode() == info.st_ino and not durable.is_temporary(entry.name)
     )
+    return next(others, None)
 
 
 def _files(path: Path, key: str) -> Iterator[tuple[str, os.stat_result]]:

@@ -26,6 +26,16 @@ def test_uploads_of_packs_and_temporary_files_by_their_names_are_ours():
     assert list(own_leftovers(storage)) == own
 
 
+def test_the_second_name_of_an_object_is_let_be_for_the_sake_of_the_objects_time():
+    storage, clock = Bucket(), "clock/.tmp-0123456789abcdef"
+    storage.left += [
+        Leftover(TEMPORARY, None, 1, WHEN, "runs/a/_versions/00000001.jsonl"),
+        Leftover(clock, None, 1, WHEN, clock_key(UUID(int=1))),
+    ]
+
+    assert [each.key for each in own_leftovers(storage)] == [clock]
+
+
 def test_clocks_are_known_by_their_names():
     storage = Bucket()
     for key in (clock_key(UUID(int=1)), "clock/mine", "clock/2026/x"):
