@@ -106,7 +106,7 @@ def test_a_bucket_that_is_not_there_says_so_and_is_not_made(s3_client, ask):
 def test_resuming_from_a_bucket_that_is_not_there_is_no_fresh_start(s3_client):
     with pytest.raises(StorageError, match="no-such-bucket-anywhere"):
         Training().resume(Store("s3://no-such-bucket-anywhere/prefix"))
-    assert s3_client.list_buckets()["Buckets"] == []
+    assert "no-such-bucket-anywhere" not in str(s3_client.list_buckets()["Buckets"])
 
 
 @pytest.mark.parametrize("ask", READS.values(), ids=list(READS))

@@ -6,6 +6,7 @@ locked, damaged or can't be written, an index in memory is filled from the stora
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import threading
@@ -67,6 +68,7 @@ class Catalog(Asking):
         super().__init__()
         self._storage = storage
         self._timeout_s = timeout_s
+        self._given = url
         self._url = None if url is None else parse_url(url)
         if self._url is not None:
             check_driver(self._url)
@@ -82,6 +84,13 @@ class Catalog(Asking):
         self._hurry_until = -math.inf
         self._pid = os.getpid()
         self._lock = threading.RLock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process, as an entry does with a DataLoader's workers, and open anew."""
+        return functools.partial(type(self), timeout_s=self._timeout_s), (
+            self._given,
+            self._storage,
+        )
 
     # ------------------------------------------------------------ keeping up
 

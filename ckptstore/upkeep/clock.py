@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from uuid_utils.compat import uuid7
 
 from ckptstore.errors import StorageError
 from ckptstore.format.layout import clock_key
 from ckptstore.storage.base import Storage
+
+ATTEMPTS = 3
+GONE = datetime.min.replace(tzinfo=UTC)
+"""What stands for an object that somebody removed before its time was read."""
 
 
 def storage_now(storage: Storage) -> datetime | None:
@@ -21,7 +25,14 @@ def storage_now(storage: Storage) -> datetime | None:
     Raises:
         StorageError: The object could not be created or looked at.
     """
-    key = clock_key(uuid7())
+    for _ in range(ATTEMPTS):
+        # A collection that has slept since it listed may take the object for an old one.
+        if (now := _ask(storage, clock_key(uuid7()))) is not GONE:
+            return now
+    return None
+
+
+def _ask(storage: Storage, key: str) -> datetime | None:
     failure: StorageError | None = None
     try:
         storage.create(key, str(key).encode())
@@ -35,8 +46,7 @@ def storage_now(storage: Storage) -> datetime | None:
     except FileNotFoundError:
         if failure is not None:
             raise failure from None
-        # Somebody emptied the folder in between: no time is better than a wrong one.
-        return None
+        return GONE
     except StorageError as error:
         raise failure or error from None
     finally:

@@ -114,6 +114,8 @@ class _Attempt:
         path = run_path(self._run)
         journal = read_journal(self._storage, path, in_place=self._facts.in_place)
         since = retired_since(journal, self._version, self._half_grace)
+        if since is None and any(each.number == known.retired.entry for each in journal):
+            return None  # somebody undeleted it since the catalog was asked
         if since is None:
             # The catalog is ahead of the listing, or its entry came back from a copy.
             raise StorageError(

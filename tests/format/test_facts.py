@@ -11,4 +11,4 @@ def test_without_a_word_a_run_is_judged_by_val_loss_and_keeps_everything():
 
 
 def test_nothing_is_known_of_a_version_at_first():
-    assert VersionFacts() == VersionFacts((), {}, None, None, None, ())
+    assert VersionFacts() == VersionFacts((), {}, None, None, None)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ckptstore.errors import (
+    CatalogWarning,
     IntegrityError,
     NewerFormatError,
     NotExclusiveError,
@@ -199,7 +200,8 @@ def test_a_second_writer_that_wrote_over_is_noticed(tmp_path):
     one.save({"a": 0})
     assert two.resume()
     two.save({"a": 1})
-    one.save({"a": 2})  # over it: nothing here keeps them apart
+    with pytest.warns(CatalogWarning, match="gone, damaged or replaced"):
+        one.save({"a": 2})  # over it: nothing here keeps them apart
     with pytest.raises(SecondWriterError, match=r"no longer what this process wrote"):
         two.save({"a": 3})
     assert len(list(tmp_path.rglob("*.jsonl"))) == 2

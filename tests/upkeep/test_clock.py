@@ -56,6 +56,22 @@ def test_what_was_swept_away_meanwhile_tells_none(monkeypatch):
     assert storage_now(storage) is None
 
 
+def test_an_object_that_was_swept_away_once_is_written_again(monkeypatch):
+    storage, swept = DictStorage(), []
+    real = DictStorage.written_at
+
+    def sweep_once(self, key):
+        if not swept:
+            swept.append(key)
+            self.objects.clear()
+        return real(self, key)
+
+    monkeypatch.setattr(DictStorage, "written_at", sweep_once)
+
+    assert storage_now(storage) is not None
+    assert not storage.objects
+
+
 def test_an_attempt_that_landed_unseen_tells_the_time_and_is_removed(monkeypatch):
     """The reply to it was lost on the way, and the next attempt is told that it is there."""
     storage, real = DictStorage(), DictStorage.create

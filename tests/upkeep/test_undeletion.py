@@ -18,6 +18,7 @@ from ckptstore.errors import (
 from ckptstore.format.facts import LATE, Facts
 from ckptstore.format.journal import RetireEntry, UndeleteEntry, decode_entry, fold
 from ckptstore.format.layout import STORE_KEY, journal_key, version_key
+from ckptstore.upkeep import undeletion
 from ckptstore.upkeep.inventory import Noted
 from ckptstore.upkeep.undeletion import Since, retired_since, undelete
 from tests.catalog.places import START
@@ -69,6 +70,19 @@ def test_after_that_it_is_refused_and_says_until_when(history):
     for words in ("Digits@1", "beyond the last 3", "until 2026-02-05T12:00:00"):
         assert words in str(raised.value)
     assert history.storage.objects == before
+
+
+def test_a_version_that_somebody_else_just_undeleted_is_left_as_it_is(history, monkeypatch):
+    read = undeletion.read_journal
+
+    def read_after_another(*args, **options):
+        history.undelete(1)
+        return read(*args, **options)
+
+    monkeypatch.setattr(undeletion, "read_journal", read_after_another)
+
+    assert not back(history)
+    assert not is_retired(history)
 
 
 def test_a_version_that_is_not_retired_is_left_as_it_is(history):
