@@ -7,6 +7,7 @@ import re
 # At the start of a word alone: a name in quotes (of a run, say) may hold the same letters.
 WORDS = (
     (r"run=…", "RUN"),
+    (r"as in store\.run\([^)]*keep=Keep\(last=3, best=2\)\)", "where it is trained"),
     (r"keep=Keep\(last=3, best=2\)", "--last 3 --best 2"),
     (r"(metric|mode|catalog)=(?=['\"])", r"--\1 "),
     (r"(metric|mode|catalog)=(?!\S)", r"--\1"),

@@ -237,6 +237,7 @@ class _Copying:
                     self._retired.append(item.ref)
                 else:
                     self._damage[item.ref] = str(error)
+                    self._source.catalog.pass_over(item.identity.save_id)
                 return None
             else:
                 return copied

@@ -20,6 +20,10 @@ REGION = """storage_options={'client_kwargs': {'region_name': 'eu-west-1'}}"""
         ("name another place with catalog=", "name another place with --catalog"),
         ("name one, as run=… or in a ref", "name one, as RUN or in a ref"),
         ("as in keep=Keep(last=3, best=2), or", "as in --last 3 --best 2, or"),
+        (
+            "with the run, as in store.run('a', keep=Keep(last=3, best=2))",
+            "with the run, where it is trained",
+        ),
         (f"e.g. {REGION}", """e.g. --option client_kwargs='{"region_name": "eu-west-1"}'"""),
         (
             "or pass storage_options={'key': …, 'secret': …}",

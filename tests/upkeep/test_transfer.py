@@ -354,6 +354,7 @@ def test_damage_is_named_and_the_rest_is_copied(here, there):
         here.copy_to(there)
     assert "3 copied" in str(e.value)
     assert e.value.ref == "digits@2"
+    assert here._catalog.is_passed_over(here.get("digits@2").head.save_id)
     assert [there.get(f"digits@{n}").epoch for n in (1, 2, 3)] == [1, 3, 3]
     assert there.verify().ok
 
