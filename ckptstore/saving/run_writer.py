@@ -27,7 +27,7 @@ from ckptstore.format.layout import (
     version_key,
     versions_folder,
 )
-from ckptstore.format.manifest import Head, Parent, encode_head, encode_manifest, parent_of
+from ckptstore.format.manifest import Head, Parent, encode_manifest, parent_of
 from ckptstore.saving.bases import LOOK_S, LOOK_SHARE, Bases
 from ckptstore.saving.basis import Basis
 from ckptstore.saving.commit import MAX_LOST_RACES, create_next
@@ -261,19 +261,26 @@ class RunWriter(RunJournal):
             # next save looks again: storage that can't keep two writers apart would write over it.
             self._next = None
             save_id = str(head(first).save_id)
+            data = b""  # as last made, which is what was committed in the end
+
+            def manifest(number: int) -> bytes:
+                nonlocal data
+                data = encode_manifest(head(number), lines)
+                return data
+
             number = create_next(
                 self._storage,
                 lambda number: version_key(self.path, number),
                 first,
-                lambda number: encode_manifest(head(number), lines),
+                manifest,
                 save_id,
             )
             committed = head(number)
             self._next = number + 1
-            key, line = version_key(self.path, number), encode_head(committed)
+            key, line = version_key(self.path, number), data[: data.index(b"\n")]
             self._start = (key, line[:START_BYTES])
             if not self._storage.exclusive:
-                self._last = (key, encode_manifest(committed, lines))
+                self._last = (key, data)
             with noting(f"{committed.ref} is saved; only the catalog may be behind"):
                 self._index(line, committed)
             if since.elapsed_s() > self._grace_s / 2:

@@ -7,6 +7,7 @@ import numbers
 import re
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -196,12 +197,18 @@ def _check_name(name: str, value: object) -> None:
         re.fullmatch(rf"(.+_)?{option}(_.+|[0-9]+)?", name) for option in options
     ):
         return
-    close = difflib.get_close_matches(name, sorted(options), n=1, cutoff=CLOSE)
+    close = _close(name, options)
     if close:
         raise ArgumentError(
             f"save() has no option {name!r}: did you mean {close[0]!r}? If not, give the part "
             f"another name, or put a metric of that name into metrics={{{name!r}: …}}"
         )
+
+
+@lru_cache(maxsize=1024)
+def _close(name: str, options: frozenset[str]) -> list[str]:
+    """Return the option that *name* looks like, if any; a training loop asks the same each time."""
+    return difflib.get_close_matches(name, sorted(options), n=1, cutoff=CLOSE)
 
 
 def _suggestion(name: str) -> str:

@@ -281,6 +281,8 @@ class LocalStorage:
             StorageError: A folder could not be made.
         """
         made = _make_missing(folder, self._root)
+        if not made and folder in self._synced:  # and then those above it are, too
+            return
         ours = {each for each in (folder, *folder.parents) if each.is_relative_to(self._root)}
         # A folder made again after someone removed it is synced again.
         for each in sorted(ours - self._synced | set(made)):

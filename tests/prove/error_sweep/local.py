@@ -18,6 +18,7 @@ from ckptstore.errors import CkptStoreError, DurabilityError, OutcomeUnknownErro
 from tests.prove.calls import Call, Calls
 from tests.prove.error_sweep.faults import Do, Failing, Fault
 from tests.prove.error_sweep.verbs import Verb, do, fill
+from tests.prove.save_ids import ACTING, PREPARING, in_folders_from
 from tests.prove.states import (
     entries,
     is_right,
@@ -74,7 +75,7 @@ class Place:
         self.template = folder / "template"
         self.work = folder / "work"
         self._without: dict[str, tuple[list[Call], Without]] = {}
-        with quietly(), unsynced(), opened(self.template) as store:
+        with quietly(), unsynced(), in_folders_from(PREPARING), opened(self.template) as store:
             fill(store)
 
     def fresh(self, verb: Verb) -> Path:
@@ -94,7 +95,7 @@ class Place:
                 seen.append(call)
                 return make()
 
-            with quietly(), unsynced(), opened(folder) as store:
+            with quietly(), unsynced(), in_folders_from(ACTING), opened(folder) as store:
                 verb.before(store)
                 with Calls(self.work, around):
                     answer = do(verb, store)
@@ -121,7 +122,7 @@ def case(
         AssertionError: It says what does not hold.
     """
     folder, failing = place.fresh(verb), Failing(fault, at, always=always)
-    with quietly(), unsynced(), opened(folder) as store:
+    with quietly(), unsynced(), in_folders_from(ACTING), opened(folder) as store:
         verb.before(store)
         known = _known(folder)
         error, got = None, None

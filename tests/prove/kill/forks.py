@@ -119,9 +119,12 @@ def work(request: Mapping[str, Any], tell: Tell) -> None:
             into ckptstore first.
         tell: Sends a line to whoever asked.
     """
+    from tests.prove import save_ids
     from tests.prove.kill import faults, operations, recovery
     from tests.prove.kill.points import Points
 
+    phases = {"prepare": save_ids.PREPARING, "recover": save_ids.RECOVERING}
+    ids = save_ids.in_folders_from(phases.get(request["do"], save_ids.ACTING))
     world = operations.World(
         **request["world"], acknowledge=lambda fact: tell({"facts": [list(fact)]})
     )
@@ -129,10 +132,13 @@ def work(request: Mapping[str, Any], tell: Tell) -> None:
     if request.get("fault") and request["do"] != "recover":
         faults.FAULTS[request["fault"]]()
     if request["do"] == "prepare":
-        operation.prepare(world)
+        with ids:
+            operation.prepare(world)
     elif request["do"] == "recover":
-        recovery.recover(operation, world)
+        with ids:
+            recovery.recover(operation, world)
     else:
+        ids.__enter__()  # for as long as this process lives
         at, when = request.get("kill") or (None, "")
         points = Points(at, when)
         if operation.in_months:
