@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, TypeVar, Unpack
 
+from ckptstore.audit import Audit
 from ckptstore.errors import RetiredError
 from ckptstore.format.facts import Retired, VersionFacts
 from ckptstore.format.fields import format_time
@@ -80,30 +81,6 @@ class LoadOptions(TypedDict, total=False):
     is the same. ``"auto"``, the default, skips that work where it makes no difference."""
 
 
-@dataclass(frozen=True)
-class Overridden:
-    """A hyperparameter of the script that the checkpoint replaced."""
-
-    name: str
-    """E.g. ``optimizer/param_groups/0/lr``."""
-    script: Any
-    checkpoint: Any
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What a restore did and did not do."""
-
-    restored: tuple[str, ...] = ()
-    """Parts that were put back, the generators of the process (``rng``) included."""
-    not_asked_for: tuple[str, ...] = ()
-    """Parts that were saved and that nobody asked for."""
-    overridden: tuple[Overridden, ...] = ()
-    """Hyperparameters of optimizers that the checkpoint replaced."""
-    environment: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-    """What differs between then and now: name -> (then, now)."""
-
-
 class Source(Protocol):
     """What an entry reaches its bytes through."""
 
@@ -115,7 +92,7 @@ class Source(Protocol):
     def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:
         """Return the state of one of an entry's parts."""
 
-    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Audit:
+    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool, strict: bool) -> Audit:
         """Put an entry's state into live objects."""
 
     def log(
@@ -384,7 +361,13 @@ class Checkpoint(Entry):
         return self.state("extra") if "extra" in self.parts else None
 
     def restore(
-        self, model: Any = None, optimizer: Any = None, *, rng: bool = False, **parts: Any
+        self,
+        model: Any = None,
+        optimizer: Any = None,
+        *,
+        rng: bool = False,
+        strict: bool = True,
+        **parts: Any,
     ) -> Audit:
         """Put this version's state into live objects, in place.
 
@@ -395,19 +378,21 @@ class Checkpoint(Entry):
             model: The module, or None to leave it.
             optimizer: The optimizer, or None to leave it.
             rng: Also put the process's random generators back, last.
+            strict: False leaves a part that was not saved as it is, with a warning, instead of
+                raising; the answer lists it.
             **parts: Further objects by the names they were saved under.
 
         Returns:
             What was done, and what was not.
 
         Raises:
-            VersionNotFoundError: A part was not saved.
+            VersionNotFoundError: A part was not saved, and *strict* is true.
             RetiredError: The version is retired.
             MismatchError: Something does not fit; it lists every mismatch.
             IntegrityError: Some bytes are not what was saved.
         """
         given = {"model": model, "optimizer": optimizer, **parts}
-        return self._source.restore(self, given, rng=rng)
+        return self._source.restore(self, given, rng=rng, strict=strict)
 
 
 class Package(Entry):

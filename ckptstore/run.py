@@ -79,10 +79,16 @@ class Run:
         )
 
     def resume(
-        self, model: Any = None, optimizer: Any = None, *, rng: bool = True, **parts: Any
+        self,
+        model: Any = None,
+        optimizer: Any = None,
+        *,
+        rng: bool = True,
+        strict: bool = True,
+        **parts: Any,
     ) -> Resumed:
         """Restore the newest intact checkpoint. See :meth:`ckptstore.Store.resume`."""
-        return self._store.resume(model, optimizer, run=self.name, rng=rng, **parts)
+        return self._store.resume(model, optimizer, run=self.name, rng=rng, strict=strict, **parts)
 
     def best(
         self, *, metric: str | None = None, mode: Literal["min", "max"] | None = None

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
+from ckptstore.audit import Audit
 from ckptstore.catalog.index import Catalog
-from ckptstore.entry import Audit, Entry, LoadOptions, Model, check_live
+from ckptstore.entry import Entry, LoadOptions, Model, check_live
 from ckptstore.errors import ArgumentError, CkptStoreError, IntegrityError
 from ckptstore.format.facts import VersionFacts
 from ckptstore.format.layout import run_path
@@ -65,13 +66,13 @@ class Source:
         with self._opened(entry) as opened:
             return load_state(opened, part, device=device)
 
-    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool) -> Audit:
+    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool, strict: bool) -> Audit:
         """Put an entry's state into live objects; :meth:`Checkpoint.restore` calls this."""
         from ckptstore.format.manifest import parent_of
         from ckptstore.loading.resume import restore
 
         with self._opened(entry) as opened:
-            audit = restore(opened, parts, with_rng=rng)
+            audit = restore(opened, parts, with_rng=rng, strict=strict)
         self._writer(entry.run).resumed(parent_of(opened.head))
         return audit
 

@@ -395,6 +395,7 @@ class Store(LaterFacts, Keeping):
         *,
         run: str | None = None,
         rng: bool = True,
+        strict: bool = True,
         **parts: Any,
     ) -> Resumed:
         """Restore the newest intact checkpoint into live objects; do nothing if there is none.
@@ -411,6 +412,8 @@ class Store(LaterFacts, Keeping):
             optimizer: The optimizer; matched by its parameters' names.
             run: The run; the store's default run if None.
             rng: Put the random generators back too, last.
+            strict: False leaves a part that was not saved as it is, with a warning, instead of
+                raising; ``audit.not_saved`` lists it.
             **parts: Further objects by the names they were saved under.
 
         Returns:
@@ -419,7 +422,7 @@ class Store(LaterFacts, Keeping):
         Raises:
             IntegrityError: There are checkpoints, and none is intact.
             MismatchError: The objects don't fit; it lists every mismatch.
-            VersionNotFoundError: A part was not saved.
+            VersionNotFoundError: A part was not saved, and *strict* is true.
             StorageError: The storage failed.
         """
         from ckptstore.format.manifest import parent_of
@@ -432,6 +435,7 @@ class Store(LaterFacts, Keeping):
             writer.run,
             {"model": model, "optimizer": optimizer, **parts},
             with_rng=rng,
+            strict=strict,
             on_damage=self._catalog.pass_over,
         )
         if done is None:

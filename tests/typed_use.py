@@ -88,7 +88,9 @@ def train(folder: Path) -> None:
             assert_type(saved, Checkpoint)
             store.save(None, val_loss=None, extra={}, run="notes", parent=saved)
 
-        again = store.resume(model, optimizer, scheduler=scheduler, run="default", rng=False)
+        again = store.resume(
+            model, optimizer, scheduler=scheduler, run="default", rng=False, strict=True
+        )
         checkpoint: Checkpoint | None = again.checkpoint
         assert checkpoint == store.latest(run="default")
         step: int | None = again.step
@@ -206,6 +208,8 @@ def load(store: Store, folder: Path) -> None:
     audit = checkpoint.restore(net, torch.optim.SGD(net.parameters(), lr=0.1), rng=False)
     restored: tuple[str, ...] = audit.restored
     assert restored == ("model", "optimizer")
+    not_saved: tuple[str, ...] = audit.not_saved
+    assert not not_saved
     assert checkpoint.extra["shape"] == (1, 2)
     assert "state" in checkpoint.state("optimizer", device="cpu")
     checkpoint.write_metadata(str(folder / "metadata.json"))

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from ckptstore.entry import NOTHING_LATER, Audit, Overridden
-from ckptstore.errors import MismatchError
+from ckptstore.audit import Audit, Overridden
+from ckptstore.entry import NOTHING_LATER
+from ckptstore.errors import MismatchError, VersionNotFoundError
 from ckptstore.format.facts import VersionFacts
 from ckptstore.loading.fit import Fit, mismatch, overrides, passed_over, prefixes
 from ckptstore.loading.load import load_state
@@ -20,6 +21,7 @@ from ckptstore.manifest import OpenManifest
 from ckptstore.state import rng
 from ckptstore.state.modules import raw_state
 from ckptstore.state.optimizers import Groups, given_names, match, parameter_names, place, reorder
+from ckptstore.text import plain
 
 RNG_PART = "rng"
 EXTRA_PART = "extra"
@@ -33,27 +35,43 @@ class Loaded:
     states: Mapping[str, Any]
     parameters: Mapping[str, Groups | None]
     """Parameters of each optimizer by name, as they were saved."""
+    not_saved: tuple[str, ...] = ()
+    """Parts asked for that the version does not have: their objects stay as they are."""
     facts: VersionFacts = NOTHING_LATER
     """What was recorded about the version later, as of when it was looked up."""
 
 
 def fetch_states(
-    opened: OpenManifest, names: Sequence[str], *, if_saved: Sequence[str] = ()
+    opened: OpenManifest, names: Sequence[str], *, if_saved: Sequence[str] = (), strict: bool = True
 ) -> Loaded:
     """Read and check the parts asked for, and those of *if_saved* that the version has.
 
+    Args:
+        opened: The version.
+        names: The parts asked for.
+        if_saved: Parts that a version may well lack.
+        strict: Whether a version must have all of *names*.
+
     Raises:
-        VersionNotFoundError: The version has no such part.
+        VersionNotFoundError: The version lacks a part, and *strict* is true.
         IntegrityError: Some bytes are not what was saved.
     """
     kinds = {info.name: info.kind for info in opened.head.parts}
-    wanted = [*names, *(name for name in if_saved if name in kinds)]
+    not_saved = tuple(name for name in (*names, *if_saved) if name not in kinds)
+    missing = [name for name in not_saved if name in names]
+    if missing and strict:
+        there = ", ".join(repr(plain(name)) for name in kinds) or "none"
+        raise VersionNotFoundError(
+            f"{opened.head.ref} has no part {', '.join(map(repr, missing))}; it has {there}. "
+            "strict=False goes on without, and leaves the objects of parts it lacks as they are"
+        )
+    wanted = [name for name in (*names, *if_saved) if name in kinds]
     # Mapped memory may be unaligned for some kernels, so training never gets any.
     states = {name: load_state(opened, name, map_files=False) for name in wanted}
     parameters = {
-        name: opened.part(name).parameters for name in names if kinds[name] == "optimizer"
+        name: opened.part(name).parameters for name in names if kinds.get(name) == "optimizer"
     }
-    return Loaded(opened, states, parameters)
+    return Loaded(opened, states, parameters, not_saved)
 
 
 @dataclass(frozen=True)
@@ -62,6 +80,7 @@ class Plan:
 
     loaded: Loaded
     parts: Mapping[str, Any]
+    """The objects whose state was saved, by part."""
     numbers: Mapping[str, list[list[int]]]
     """For each optimizer, which saved parameter each of its own is."""
     fits: Mapping[str, Fit]
@@ -91,7 +110,8 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
     numbers: dict[str, list[list[int]]] = {}
     fits: dict[str, Fit] = {}
     overridden: list[Overridden] = []
-    for name, part in parts.items():
+    saved_parts = {name: part for name, part in parts.items() if name not in loaded.not_saved}
+    for name, part in saved_parts.items():
         state = loaded.states[name]
         mismatches = kind_problems(part, infos[name], state)
         if not mismatches and isinstance(part, torch.nn.Module):
@@ -109,7 +129,7 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
         problems += [f"{name}: {problem}" for problem in mismatches]
     if problems:
         raise _mismatch(loaded, problems)
-    return Plan(loaded, parts, numbers, fits, tuple(overridden))
+    return Plan(loaded, saved_parts, numbers, fits, tuple(overridden))
 
 
 def _mismatch(loaded: Loaded, problems: Sequence[str]) -> MismatchError:
@@ -159,6 +179,7 @@ def apply(plan: Plan, agree: Callable[[bool], object] = bool) -> Audit:
     return Audit(
         restored=restored,
         not_asked_for=tuple(sorted(saved - set(restored) - {EXTRA_PART, RNG_PART})),
+        not_saved=tuple(name for name in loaded.not_saved if name != EXTRA_PART),
         overridden=plan.overridden,
     )
 

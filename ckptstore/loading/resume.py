@@ -9,7 +9,8 @@ from uuid import UUID
 
 import torch
 
-from ckptstore.entry import Audit, Checkpoint, Record
+from ckptstore.audit import Audit
+from ckptstore.entry import Checkpoint, Record
 from ckptstore.errors import (
     ArgumentError,
     CkptStoreError,
@@ -106,6 +107,7 @@ def resume(
     parts: Mapping[str, Any],
     *,
     with_rng: bool,
+    strict: bool = True,
     on_damage: OnDamage = NOBODY,
 ) -> Done | None:
     """Restore the newest intact checkpoint.
@@ -119,6 +121,7 @@ def resume(
         run: The run's name.
         parts: The objects to restore into, by part.
         with_rng: Whether to put the process's random generators back, last.
+        strict: Whether a part that was not saved is an error; else its object stays as it is.
         on_damage: Is told each version that turned out to be damaged.
 
     Returns:
@@ -132,13 +135,21 @@ def resume(
     parts = only_parts(parts, "resume")
     if _several_ranks():
         done = _resume_together(
-            storage, newest_first, run, parts, with_rng=with_rng, on_damage=on_damage
+            storage, newest_first, run, parts, with_rng=with_rng, strict=strict, on_damage=on_damage
         )
     else:
         loaded = _newest_intact(
-            storage, newest_first(), list(parts), with_rng=with_rng, on_damage=on_damage
+            storage,
+            newest_first(),
+            list(parts),
+            with_rng=with_rng,
+            strict=strict,
+            on_damage=on_damage,
         )
         done = None if loaded is None else _finish(make_plan(loaded, parts))
+    if done is not None:
+        # Generators that nobody recorded were left out on purpose; the audit has them.
+        _tell_not_saved("resumed", done, parts)
     if done is not None and _is_training(parts) and done.audit.not_asked_for:
         left = ", ".join(repr(plain(name)) for name in done.audit.not_asked_for)
         warn(
@@ -154,11 +165,25 @@ def _is_training(parts: Mapping[str, Any]) -> bool:
     return any(isinstance(part, torch.optim.Optimizer) for part in parts.values())
 
 
-def restore(opened: OpenManifest, parts: Mapping[str, Any], *, with_rng: bool) -> Audit:
+def restore(
+    opened: OpenManifest, parts: Mapping[str, Any], *, with_rng: bool, strict: bool = True
+) -> Audit:
     """Put one version's state into live objects; nothing is touched unless all of it fits."""
     parts = only_parts(parts, "restore")
     names = [*parts, *([RNG_PART] if with_rng else [])]
-    return _finish(make_plan(fetch_states(opened, names), parts)).audit
+    done = _finish(make_plan(fetch_states(opened, names, strict=strict), parts))
+    _tell_not_saved("restored", done, names)
+    return done.audit
+
+
+def _tell_not_saved(verb: str, done: Done, asked: Iterable[str]) -> None:
+    left = [repr(plain(name)) for name in asked if name in done.audit.not_saved]
+    if left:
+        warn(
+            f"{verb} {done.opened.head.ref} without {', '.join(left)}, which it does not have: "
+            "they are as they were (strict=False)",
+            StateWarning,
+        )
 
 
 def _finish(plan: Plan, agree: Callable[[bool], object] = bool) -> Done:
@@ -167,9 +192,10 @@ def _finish(plan: Plan, agree: Callable[[bool], object] = bool) -> Done:
     return Done(opened, audit, plan.loaded.states.get(EXTRA_PART), plan.loaded.facts)
 
 
-def _everything(opened: OpenManifest, names: list[str], *, with_rng: bool) -> Loaded:
+def _everything(opened: OpenManifest, names: list[str], *, with_rng: bool, strict: bool) -> Loaded:
     # What was saved as extra= is checked with the rest: a training that goes on will ask for it.
-    return fetch_states(opened, names, if_saved=[EXTRA_PART, *([RNG_PART] if with_rng else [])])
+    also = [EXTRA_PART, *([RNG_PART] if with_rng else [])]
+    return fetch_states(opened, names, if_saved=also, strict=strict)
 
 
 def _newest_intact(
@@ -178,6 +204,7 @@ def _newest_intact(
     names: list[str],
     *,
     with_rng: bool,
+    strict: bool,
     on_damage: OnDamage,
 ) -> Loaded | None:
     """Return the newest version whose parts all hold, with a warning for each one passed over."""
@@ -191,7 +218,7 @@ def _newest_intact(
             opened = open_manifest(
                 storage, record.head.run, record.version, save_id=record.head.save_id
             )
-            loaded = _everything(opened, names, with_rng=with_rng)
+            loaded = _everything(opened, names, with_rng=with_rng, strict=strict)
         except IntegrityError as error:
             damaged.append(f"{ref}: {error}")
             on_damage(record.head.save_id)
@@ -216,6 +243,7 @@ def _resume_together(
     parts: Mapping[str, Any],
     *,
     with_rng: bool,
+    strict: bool,
     on_damage: OnDamage,
 ) -> Done | None:
     error: CkptStoreError | None = None
@@ -227,7 +255,12 @@ def _resume_together(
     try:
         if torch.distributed.get_rank() == 0:
             loaded = _newest_intact(
-                storage, newest_first(), list(parts), with_rng=with_rng, on_damage=on_damage
+                storage,
+                newest_first(),
+                list(parts),
+                with_rng=with_rng,
+                strict=strict,
+                on_damage=on_damage,
             )
             choice = loaded.opened.head.version if loaded else NOTHING
     except CkptStoreError as caught:
@@ -245,7 +278,7 @@ def _resume_together(
     try:
         if loaded is None:
             opened = open_manifest(storage, run, choice)
-            loaded = _everything(opened, list(parts), with_rng=with_rng)
+            loaded = _everything(opened, list(parts), with_rng=with_rng, strict=strict)
         plan = make_plan(loaded, parts)
     except CkptStoreError as caught:
         error = caught

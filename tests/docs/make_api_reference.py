@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ckptstore import Checkpoint, History, Keep, Package, Resumed, Run, Store, errors, remember_init
+from ckptstore.audit import Audit, Overridden
 from ckptstore.catalog.later import TagMove
-from ckptstore.entry import Audit, Entry, LoadOptions, Overridden
+from ckptstore.entry import Entry, LoadOptions
 from ckptstore.format.facts import Retired
 from ckptstore.history import Logged
 from ckptstore.opened import Opened

@@ -134,6 +134,22 @@ def a_warning_is_an_error(folder: Path, rank: int) -> str:
     return "restored"
 
 
+def one_asks_for_what_was_not_saved(folder: Path, rank: int) -> str:
+    store = _saved(folder, rank)
+    training = Training(seed=rank + 5)
+    more = {"ema": Plain()} if rank == 1 else {}
+    before = _digest(training)
+    try:
+        training.resume(store, **more)
+    except Exception as error:  # noqa: BLE001 - compared by its name
+        raised = f"{type(error).__name__} {_digest(training) == before}"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        resumed = training.resume(store, strict=False, **more)
+    said = sum("without 'ema'" in str(warning.message) for warning in caught)
+    return f"{raised} {resumed.checkpoint.ref} {said} {resumed.audit.not_saved} {_digest(training)}"
+
+
 def save_everywhere(folder: Path, _rank: int) -> str:
     return Store(folder / "store").save(Training().model).ref
 
@@ -146,5 +162,6 @@ WORKS = [
     loading_code_of_one_refuses,
     rank_zero_fails,
     a_warning_is_an_error,
+    one_asks_for_what_was_not_saved,
     save_everywhere,
 ]

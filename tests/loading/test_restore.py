@@ -11,7 +11,13 @@ import torch
 from torch import nn
 
 from ckptstore import Store
-from ckptstore.errors import ArgumentError, IntegrityError, MismatchError, VersionNotFoundError
+from ckptstore.errors import (
+    ArgumentError,
+    IntegrityError,
+    MismatchError,
+    StateWarning,
+    VersionNotFoundError,
+)
 from tests.loading.forging import packs_of
 from tests.loading.trainings import Net, Training, everything, frozen, generators, same
 
@@ -549,6 +555,19 @@ def test_a_part_that_was_not_saved_lists_those_that_were(store, trained):
     with pytest.raises(VersionNotFoundError, match=r"no part 'optimizer'; it has 'model', 'rng'"):
         checkpoint.restore(trained.model, trained.optimizer)
     assert everything(trained) == before
+
+
+def test_parts_that_were_not_saved_are_left_as_they_are_where_one_is_not_strict(store, trained):
+    checkpoint = store.save(trained.model, rng=False)
+    other = Training(seed=5)
+    before = frozen(other.optimizer.state_dict())
+    told = r"restored \S+ without 'optimizer', 'rng', which it does not have"
+    with pytest.warns(StateWarning, match=told):
+        audit = checkpoint.restore(other.model, other.optimizer, rng=True, strict=False)
+
+    assert (audit.restored, audit.not_saved) == (("model",), ("optimizer", "rng"))
+    assert same(other.model, trained.model)
+    assert frozen(other.optimizer.state_dict()) == before
 
 
 def test_damage_anywhere_in_what_is_asked_for_touches_nothing(store, trained):

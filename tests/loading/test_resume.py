@@ -383,3 +383,48 @@ def test_a_scheduler_left_out_of_a_training_is_warned_of(folder):
 
     with pytest.warns(StateWarning, match=r"default@3 without 'scheduler', saved with it"):
         Store(folder).resume(training.model, training.optimizer)
+
+
+# ------------------------------------------------------------ parts that were not saved
+
+
+def test_a_part_that_was_not_saved_is_left_as_it_is_where_one_is_not_strict(folder):
+    trained(folder)
+    training = Training(seed=1)
+    ema = Net()
+    before = frozen(ema.state_dict())
+    told = r"^resumed default@3 without 'ema', which it does not have: they are as they were"
+    with pytest.warns(StateWarning, match=told) as caught:
+        resumed = training.resume(Store(folder), ema=ema, strict=False)
+
+    assert len(caught) == 1
+    assert resumed.audit.not_saved == ("ema",)
+    assert resumed.audit.restored == ("model", "optimizer", "scheduler", "rng")
+    assert frozen(ema.state_dict()) == before
+    assert "not saved, left as they are: ema" in str(resumed.audit)
+
+
+def test_where_one_is_strict_the_error_says_how_not_to_be(folder):
+    trained(folder, 1)
+    training, ema = Training(seed=1), Net()
+    before = everything(training)
+    with pytest.raises(VersionNotFoundError) as caught:
+        training.resume(Store(folder), ema=ema, other=ema)
+
+    assert str(caught.value) == (
+        "default@1 has no part 'ema', 'other'; it has 'model', 'optimizer', 'scheduler', 'rng'. "
+        "strict=False goes on without, and leaves the objects of parts it lacks as they are"
+    )
+    assert everything(training) == before
+
+
+def test_generators_that_were_not_saved_are_in_the_audit_without_a_warning(folder):
+    trained(folder, 1, rng=False)
+    training = Training(seed=1)
+    before = generators()
+    resumed = training.resume(Store(folder))
+
+    assert resumed.audit.not_saved == ("rng",)
+    assert "rng" not in resumed.audit.restored
+    assert generators() == before
+    assert training.resume(Store(folder), rng=False).audit.not_saved == ()

@@ -62,6 +62,14 @@ def test_no_rank_waits_for_one_that_raised_something_unforeseen(answers):
     assert answers["a_warning_is_an_error"] == ["FallbackWarning True", "StorageError True"]
 
 
+def test_a_part_that_was_not_saved_is_left_on_the_rank_that_asked_or_stops_all(answers):
+    first, second = answers["one_asks_for_what_was_not_saved"]
+
+    assert first.startswith("StorageError True default@2 0 () ")
+    assert second.startswith("VersionNotFoundError True default@2 1 ('ema',) ")
+    assert first.split()[-1] == second.split()[-1]
+
+
 def test_a_save_off_rank_zero_shows_the_guard(answers):
     first, second = answers["save_everywhere"]
 
