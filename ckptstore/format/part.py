@@ -48,6 +48,8 @@ class Tensor:
     """The dimensions from the slowest to the fastest in memory; None for row-major."""
     requires_grad: bool
     chunks: tuple[Chunk, ...]
+    was: str | None = None
+    """The dtype it had in the training, where it was stored in another one; torch's name."""
 
     @property
     def size_bytes(self) -> int:
@@ -63,6 +65,9 @@ class Part:
     tensors: tuple[Tensor, ...]
     parameters: tuple[tuple[str | None, ...], ...] | None = None
     """An optimizer's parameters by name, one list a group, e.g. ``model/fc.weight``."""
+    left_out: tuple[str, ...] = ()
+    """Names of a module's state that nobody saved: they come from the class, or from the object
+    that the rest is put into."""
 
 
 def encode_part(part: Part) -> bytes:
@@ -70,6 +75,8 @@ def encode_part(part: Part) -> bytes:
     value: dict[str, Any] = {"tree": part.tree, "tensors": [_tensor_json(t) for t in part.tensors]}
     if part.parameters is not None:
         value["parameters"] = [list(group) for group in part.parameters]
+    if part.left_out:
+        value["left_out"] = list(part.left_out)
     return dump_line(value)
 
 
@@ -89,7 +96,7 @@ def decode_part(line: bytes, head: Head, info: PartInfo, where: str) -> Part:
         _decode_tensor(Fields(item, f"{fields.where}, tensor {index}"), head.packs)
         for index, item in enumerate(fields.items("tensors"))
     )
-    return Part(fields.get("tree"), tensors, _decode_parameters(fields))
+    return Part(fields.get("tree"), tensors, _decode_parameters(fields), _decode_left_out(fields))
 
 
 def _decode_parameters(fields: Fields) -> tuple[tuple[str | None, ...], ...] | None:
@@ -102,6 +109,15 @@ def _decode_parameters(fields: Fields) -> tuple[tuple[str | None, ...], ...] | N
     return tuple(tuple(group) for group in groups)
 
 
+def _decode_left_out(fields: Fields) -> tuple[str, ...]:
+    if fields.get("left_out") is None:
+        return ()
+    names = fields.items("left_out")
+    if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+        raise fields.bad("left_out", "different names")
+    return tuple(names)
+
+
 def _tensor_json(tensor: Tensor) -> dict[str, Any]:
     value: dict[str, Any] = {
         "dtype": tensor.dtype,
@@ -112,6 +128,8 @@ def _tensor_json(tensor: Tensor) -> dict[str, Any]:
         value["order"] = list(tensor.order)
     if tensor.requires_grad:
         value["requires_grad"] = True
+    if tensor.was is not None:
+        value["was"] = tensor.was
     chunks = []
     for chunk in tensor.chunks:
         item: dict[str, Any] = {"pack": chunk.pack, "start": chunk.start, "length": chunk.length}
@@ -138,7 +156,13 @@ def _decode_tensor(fields: Fields, packs: Sequence[Pack]) -> Tensor:
     if not _cover(shape, chunks):
         raise fields.bad("chunks", "chunks that cover the tensor once")
     return Tensor(
-        fields.text("dtype"), itemsize, shape, order, fields.flag("requires_grad"), chunks
+        fields.text("dtype"),
+        itemsize,
+        shape,
+        order,
+        fields.flag("requires_grad"),
+        chunks,
+        fields.text_or_none("was"),
     )
 
 

@@ -70,12 +70,21 @@ def test_a_whole_tensor_takes_few_words():
         in_chunks((2, 2), ((0, 0), (1, 1)), ((1, 1), (1, 1)), ((0, 1), (1, 1)), ((1, 0), (1, 1))),
         in_chunks((2,), ((0,), (0,)), ((0,), (2,))),
         in_chunks((0,)),
+        whole((5,), was="float64"),
     ],
     ids=repr,
 )
 def test_every_tensor_comes_back(tensor):
     part = Part(None, (tensor,), (("model/a", None), ()))
     assert decode(encode_part(part)) == part
+
+
+def test_what_nobody_saved_is_named():
+    part = Part({}, (), left_out=("backbone.weight", "backbone.bias"))
+    line = encode_part(part)
+
+    assert json.loads(line)["left_out"] == ["backbone.weight", "backbone.bias"]
+    assert decode(line) == part
 
 
 @pytest.mark.parametrize(
@@ -118,6 +127,10 @@ def one(chunk=None, **fields):
         {"tree": None, "tensors": [], "parameters": [7]},
         {"tree": None, "tensors": [], "parameters": [[7]]},
         {"tree": None, "tensors": [], "parameters": {}},
+        {"tree": None, "tensors": [], "left_out": "a"},
+        {"tree": None, "tensors": [], "left_out": [7]},
+        {"tree": None, "tensors": [], "left_out": ["a", "a"]},
+        one(was=7),
         one(shape=[2**40, 2**40]),
         one(shape=[2, -3]),
         one(shape=[1] * 65),
