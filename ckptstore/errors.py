@@ -16,6 +16,7 @@
     │   ├── RunNotFoundError       no such run, or several and none was named
     │   ├── VersionNotFoundError   no such version, tag or part
     │   │   └── RetiredError       the version was retired: undelete it or take another
+    │   ├── TensorNotFoundError    a part has no tensor of that name (KeyError)
     │   └── MetricNotFoundError    no version has a usable value of that metric
     ├── IntegrityError             bytes are not what was saved: load another version
     │   └── JournalDamagedError    a run's later facts are unknown from some entry on: repair it
@@ -34,10 +35,13 @@
     ├── CatalogWarning             the index is behind; it catches up at the next sync
     ├── CopyWarning                the other store's own tag, note or settings were left there
     ├── FallbackWarning            a damaged version was passed over
+    ├── GuardWarning               a save on a signal left something out, as time was short
     ├── RetentionWarning           a run could not be pruned after a save
+    ├── RoomWarning                the disk is full, or will be before long
     ├── RunWarning                 a save went into a run this process did not start
     ├── SettingsWarning            a run's recorded settings were changed
     └── StateWarning               what was handed over cannot be restored as one might expect
+        └── KeysWarning            part of a module stayed as its class made it; it has a report
 """
 
 from __future__ import annotations
@@ -45,6 +49,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ckptstore.text import plain_lines
@@ -161,6 +166,14 @@ class RetiredError(VersionNotFoundError):
         self.ref = ref
 
 
+class TensorNotFoundError(NotFoundError, KeyError):
+    """A part has no tensor of that name."""
+
+    def __str__(self) -> str:
+        """Show the message as it is; KeyError would show it quoted."""
+        return plain_lines(str(self.args[0]))
+
+
 class MetricNotFoundError(NotFoundError):
     """No version has a usable value of that metric."""
 
@@ -199,7 +212,13 @@ class StorageError(CkptStoreError, OSError):
     """The storage failed.
 
     ``errno`` is that of the underlying error where there was one.
+
+    Attributes:
+        needed_bytes: Where a save found no room: how many bytes it had to write. Then nothing of it
+            is left, and it may be made again.
     """
+
+    needed_bytes: int | None = None
 
 
 class DurabilityError(StorageError):
@@ -275,8 +294,16 @@ class FallbackWarning(CkptStoreWarning):
     """A damaged version was passed over."""
 
 
+class GuardWarning(CkptStoreWarning):
+    """A save on a signal left something out, or was left out, as time was short."""
+
+
 class RetentionWarning(CkptStoreWarning):
     """A run could not be pruned after a save; the version is saved, and the next save tries."""
+
+
+class RoomWarning(CkptStoreWarning):
+    """The disk is full and a save waits for room, or it will be full before long."""
 
 
 class RunWarning(CkptStoreWarning):
@@ -291,9 +318,51 @@ class StateWarning(CkptStoreWarning):
     """What was handed over cannot be restored as one might expect."""
 
 
-def warn(message: str, category: type[CkptStoreWarning]) -> None:
-    """Warn at the line of the user's code that called ckptstore, from however deep."""
+@dataclass(frozen=True)
+class KeyReport:
+    """What of a module and its saved state did not come together. Empty: all of it did.
+
+    Names are those of the module's state dict, without wrappers' prefixes.
+    """
+
+    missing: tuple[str, ...] = ()
+    """In the module, and not in the version: as the class made them, or as they were."""
+    unexpected: tuple[str, ...] = ()
+    """In the version, and not in the module: not used."""
+    mismatched: tuple[str, ...] = ()
+    """In both, in different shapes: as the class made them, or as they were."""
+    left_out: tuple[str, ...] = ()
+    """Left out on purpose when the version was saved: as the class made them, or as they were."""
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.mismatched or self.left_out)
+
+
+class KeysWarning(StateWarning):
+    """Part of a module stayed as its class made it.
+
+    Attributes:
+        report: Which keys, and why.
+    """
+
+    def __init__(self, message: str, report: KeyReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel to another process with its report."""
+        return type(self), (self.args[0], self.report)
+
+
+def warn(message: str | CkptStoreWarning, category: type[CkptStoreWarning] | None = None) -> None:
+    """Warn at the line of the user's code that called ckptstore, from however deep.
+
+    Args:
+        message: What to say, or a warning that says it.
+        category: What kind of warning it is; that of *message* if it is one.
+    """
     level, frame = 1, sys._getframe()  # noqa: SLF001 - warnings.warn() counts frames, so must we
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
         level, frame = level + 1, frame.f_back
-    warnings.warn(plain_lines(message), category, stacklevel=level)
+    told = plain_lines(message) if isinstance(message, str) else message
+    warnings.warn(told, category, stacklevel=level)

@@ -52,6 +52,15 @@ def storage_error(doing: str, where: str | os.PathLike[str], error: OSError) -> 
     return failure
 
 
+# EDQUOT is not everywhere: Windows has no quotas of that kind.
+_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+
+
+def is_full(error: OSError) -> bool:
+    """Say whether there was no room: the disk or bucket is full, or a quota is used up."""
+    return error.errno in _FULL
+
+
 def durability_error(where: str | os.PathLike[str], error: OSError) -> DurabilityError:
     """Say that an fsync failed. Never try again: a second one may succeed with the data lost."""
     said = error.strerror or str(error) or type(error).__name__

@@ -55,6 +55,9 @@ _BATCH_REFUSED = frozenset(
         "MissingContentMD5",
     }
 )
+# MinIO's (507, or 400 for a bucket's quota) and Ceph's (403). S3 itself never runs out of room.
+_FULL = frozenset({"XMinioStorageFull", "InsufficientStorage", "507"})
+_QUOTA_USED_UP = frozenset({"QuotaExceeded", "XMinioAdminBucketQuotaExceeded"})
 _FOR_GOOD = (botocore_errors.SSLError, aiohttp.InvalidURL)
 
 FAILURES = (botocore_errors.BotoCoreError, botocore_errors.ClientError, *_CONNECTION_ERRORS)
@@ -85,11 +88,18 @@ _EXPLAINED: dict[str, tuple[int, str, str]] = {
         "check the endpoint (AWS_ENDPOINT_URL, or endpoint_url in storage_options) and the network",
     ),
     "InvalidBucketName": (errno.EINVAL, "that is no bucket name", "mend the address"),
+    "XMinioStorageFull": (errno.ENOSPC, "the storage is full", "make room there, then try again"),
+    "QuotaExceeded": (
+        getattr(errno, "EDQUOT", errno.ENOSPC),
+        "the quota is used up",
+        "make room there or have the quota raised, then try again",
+    ),
 }
 _SAME = {"403": "AccessDenied", "Forbidden": "AccessDenied", "AllAccessDisabled": "AccessDenied"}
 _SAME |= {"TokenRefreshRequired": "ExpiredToken", "InvalidToken": "ExpiredToken"}
 _SAME |= {"301": "PermanentRedirect", "PartialCredentialsError": "NoCredentialsError"}
 _SAME |= {"ConnectTimeoutError": "EndpointConnectionError"}
+_SAME |= dict.fromkeys(_FULL, "XMinioStorageFull") | dict.fromkeys(_QUOTA_USED_UP, "QuotaExceeded")
 
 
 def code_of(error: BaseException) -> str:
@@ -140,9 +150,15 @@ def is_batch_refused(error: BaseException) -> bool:
     return is_unknown_method(error) or code_of(error) in _BATCH_REFUSED
 
 
+def is_full(error: BaseException) -> bool:
+    """Say whether the service has no room, or none for this account; it stored nothing."""
+    return code_of(error) in _FULL | _QUOTA_USED_UP or status_of(error) == 507  # noqa: PLR2004 - HTTP's number
+
+
 def is_transient(error: BaseException) -> bool:
     """Say whether the same request may succeed a little later."""
-    if isinstance(error, _FOR_GOOD):
+    # Room is waited for elsewhere, and for longer.
+    if isinstance(error, _FOR_GOOD) or is_full(error):
         return False
     if isinstance(error, _CONNECTION_ERRORS):
         return True
@@ -155,6 +171,8 @@ def is_transient(error: BaseException) -> bool:
 def may_have_landed(error: BaseException) -> bool:
     """Say whether a request that failed like this may have had its effect all the same."""
     status = status_of(error)
+    if is_full(error):
+        return False
     if status:
         return status == 408 or status >= 500  # noqa: PLR2004 - HTTP's number
     return not isinstance(error, _NEVER_SENT)
@@ -180,8 +198,9 @@ def explain(
 ) -> StorageError:
     """Say what failed, where, why and what to do, without endpoint or credentials."""
     code = code_of(error)
+    known = "XMinioStorageFull" if status_of(error) == 507 else code  # noqa: PLR2004 - HTTP's number
     number, cause, advice = _EXPLAINED.get(
-        _SAME.get(code, code),
+        _SAME.get(known, known),
         (
             errno.EIO,
             _said(error, options),

@@ -13,6 +13,7 @@ from ckptstore.storage.failures import (
     check_key,
     check_keys,
     durability_error,
+    is_full,
     not_found,
     storage_error,
     translated,
@@ -28,6 +29,13 @@ def test_a_failure_names_the_place_the_cause_and_the_way_out(name):
     assert failure.errno == code
     assert str(failure).startswith("cannot write /store/x: ")
     assert f"({name}); " in str(failure)
+
+
+def test_no_room_is_told_from_other_failures():
+    assert is_full(storage_error("write", "/x", OSError(errno.ENOSPC, "no")))
+    assert is_full(durability_error("/x", OSError(errno.EDQUOT, "no")))
+    assert not is_full(storage_error("write", "/x", OSError(errno.EIO, "no")))
+    assert not is_full(StorageError("the connection broke"))
 
 
 def test_a_failure_nobody_foresaw_keeps_what_the_system_said():

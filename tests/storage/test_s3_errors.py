@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import NoCredentialsError, SSLError
 
 from ckptstore.storage import s3_errors
+from ckptstore.storage.failures import is_full
 from tests.storage.s3_faults import answer, taken, timeout, unreachable
 
 
@@ -24,6 +25,9 @@ from tests.storage.s3_faults import answer, taken, timeout, unreachable
         (answer(409, "OperationAborted"), True, False),
         (answer(429, "TooManyRequests"), True, False),
         (answer(501, "NotImplemented"), False, True),
+        (answer(507, "XMinioStorageFull"), False, False),
+        (answer(507), False, False),
+        (answer(403, "QuotaExceeded"), False, False),
         (answer(403, "AccessDenied"), False, False),
         (answer(404, "NoSuchKey"), False, False),
         (taken(), False, False),
@@ -101,3 +105,22 @@ def test_a_batch_is_refused_where_another_checksum_is_wanted():
     assert s3_errors.is_batch_refused(answer(400, "MissingContentMD5"))
     assert s3_errors.is_batch_refused(answer(400))
     assert not s3_errors.is_unknown_method(answer(400, "MissingContentMD5"))
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (answer(507, "XMinioStorageFull"), errno.ENOSPC, "the storage is full"),
+        (answer(507, "Insufficient"), errno.ENOSPC, "the storage is full"),
+        (answer(403, "QuotaExceeded"), errno.EDQUOT, "the quota is used up"),
+        (answer(400, "XMinioAdminBucketQuotaExceeded"), errno.EDQUOT, "the quota is used up"),
+    ],
+)
+def test_no_room_is_told_from_every_other_failure(error, code, said):
+    failure = s3_errors.explain("write", "s3://bucket/key", error, {})
+
+    assert s3_errors.is_full(error)
+    assert is_full(failure)
+    assert failure.errno == code
+    assert said in str(failure)
+    assert not s3_errors.is_full(answer(503, "SlowDown"))
