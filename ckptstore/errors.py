@@ -49,9 +49,9 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from ckptstore.key_report import KeyReport
 from ckptstore.text import plain_lines
 
 _HERE = str(Path(__file__).parent)
@@ -316,26 +316,6 @@ class SettingsWarning(CkptStoreWarning):
 
 class StateWarning(CkptStoreWarning):
     """What was handed over cannot be restored as one might expect."""
-
-
-@dataclass(frozen=True)
-class KeyReport:
-    """What of a module and its saved state did not come together. Empty: all of it did.
-
-    Names are those of the module's state dict, without wrappers' prefixes.
-    """
-
-    missing: tuple[str, ...] = ()
-    """In the module, and not in the version: as the class made them, or as they were."""
-    unexpected: tuple[str, ...] = ()
-    """In the version, and not in the module: not used."""
-    mismatched: tuple[str, ...] = ()
-    """In both, in different shapes: as the class made them, or as they were."""
-    left_out: tuple[str, ...] = ()
-    """Left out on purpose when the version was saved: as the class made them, or as they were."""
-
-    def __bool__(self) -> bool:
-        return bool(self.missing or self.unexpected or self.mismatched or self.left_out)
 
 
 class KeysWarning(StateWarning):

@@ -1,0 +1,43 @@
+"""What is said of keys that did not come together."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+
+from ckptstore.errors import KeysWarning, warn
+from ckptstore.key_report import KeyReport
+
+
+def test_a_report_of_nothing_is_false():
+    assert not KeyReport()
+    for kind in ("missing", "unexpected", "mismatched", "left_out"):
+        assert KeyReport(**{kind: ("head.weight",)})
+
+
+def test_a_report_reads_as_lines():
+    report = KeyReport(("a", "b"), ("c",), ("d",), ("e",))
+
+    assert str(report).splitlines() == [
+        "left out when it was saved: e",
+        "not saved: a, b",
+        "not in the module: c",
+        "of another shape: d",
+    ]
+
+
+def test_a_warning_carries_its_report_to_another_process():
+    warning = KeysWarning("some keys", KeyReport(missing=("a",)))
+    other = pickle.loads(pickle.dumps(warning))  # noqa: S301 - what a pool of workers does
+
+    assert (str(other), other.report) == ("some keys", warning.report)
+
+
+def test_a_warning_is_given_as_it_is():
+    given = KeysWarning("some keys", KeyReport(missing=("a",)))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn(given)
+
+    assert caught[0].message is given
+    assert caught[0].filename == __file__
