@@ -35,12 +35,17 @@ class Pack:
 
 @dataclass(frozen=True)
 class File:
-    """An opaque file (an export) as the head names it."""
+    """An opaque file (a program, an export) as the head names it."""
 
     save_id: UUID
     number: int
     size_bytes: int
     digest: str
+    role: str | None = None
+    """What it is to its version, e.g. ``program``; never a path. No two of a version are the same
+    to the same part."""
+    part: str | None = None
+    """The part that it belongs to, None where it belongs to none."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,8 @@ def encode_head(head: Head) -> bytes:
                     "number": file.number,
                     "size_bytes": file.size_bytes,
                     "blake3": file.digest,
+                    **({"role": file.role} if file.role is not None else {}),
+                    **({"part": file.part} if file.part is not None else {}),
                 }
                 for file in head.files
             ],
@@ -234,6 +241,10 @@ def decode_head(line: bytes, where: str) -> Head:
     parts = tuple(_decode_part_info(item, where) for item in fields.items("parts"))
     if len({part.name for part in parts}) != len(parts):
         raise fields.bad("parts", "parts of different names")
+    files = tuple(_decode_file(item, where) for item in fields.items("files"))
+    roles = [(file.role, file.part) for file in files if file.role is not None]
+    if len(set(roles)) != len(roles):
+        raise fields.bad("files", "files of which no two have one role for one part")
     return Head(
         save_id=fields.uuid("save"),
         run=run,
@@ -249,7 +260,7 @@ def decode_head(line: bytes, where: str) -> Head:
         package=fields.mapping("package") if fields.get("package") is not None else None,
         environment=fields.mapping("environment"),
         packs=tuple(_decode_pack(item, where) for item in fields.items("packs")),
-        files=tuple(_decode_file(item, where) for item in fields.items("files")),
+        files=files,
         parts=parts,
         copied_from=_decode_copied(fields),
     )
@@ -293,6 +304,8 @@ def _decode_file(item: object, where: str) -> File:
         fields.number("number"),
         fields.number("size_bytes"),
         fields.digest("blake3"),
+        fields.text_or_none("role"),
+        fields.text_or_none("part"),
     )
 
 

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.errors import IntegrityError, NewerFormatError, NotFoundError
-from ckptstore.format.layout import run_path
-from ckptstore.format.manifest import Parent
+from ckptstore.format.layout import file_key, pack_key, run_path
+from ckptstore.format.manifest import Head, Parent
 from ckptstore.manifest import open_manifest
 from ckptstore.saving.basis import Basis, basis_of
 from ckptstore.saving.moment import Moment
@@ -37,8 +37,8 @@ class Bases:
         self._known: dict[UUID, tuple[Basis, Moment]] = {}
         self._asked: dict[str, tuple[Moment, int]] = {}
         """When each run was last asked for damage, and how much this process knew of by then."""
-        self._damaged: dict[str, set[tuple[UUID, int]]] = {}
-        """The packs of versions that are known to be damaged, by run."""
+        self._damaged: dict[str, set[str]] = {}
+        """The keys of packs and files of versions that are known to be damaged, by run."""
 
     def remember(self, basis: Basis, looked: Moment) -> None:
         """Remember a version that was live at that moment, or not there yet."""
@@ -64,7 +64,7 @@ class Bases:
         """Return those versions that may be built upon, each with when it was seen to be live.
 
         What is retired, damaged or gone is left out: then its tensors are written again. So is
-        every pack that a damaged version names, whatever other version names it too: damage that
+        every pack and file that a damaged version names, whatever other version names it too: damage that
         was found must not be handed on.
 
         Args:
@@ -117,11 +117,11 @@ class Bases:
         now, known = Moment.now(), self._catalog.passed_over_count
         self._catalog.sync(path)
         self._damaged[path] = {
-            (pack.save_id, pack.number)
+            key
             for damaged in self._catalog.damaged([path])
             if (record := self._catalog.version(path, damaged.version)) is not None
             and record.head is not None
-            for pack in record.head.packs
+            for key in _keys(record.head)
         }
         self._asked[path] = (now, known)
 
@@ -132,11 +132,27 @@ class Bases:
         sound = {
             digest: place
             for digest, place in basis.places.items()
-            if (place.pack.save_id, place.pack.number) not in damaged
+            if pack_key(place.pack.save_id, place.pack.number) not in damaged
         }
-        return basis if len(sound) == len(basis.places) else replace(basis, places=sound)
+        files = {
+            digest: file
+            for digest, file in basis.files.items()
+            if file_key(file.save_id, file.number) not in damaged
+        }
+        if (len(sound), len(files)) == (len(basis.places), len(basis.files)):
+            return basis
+        return replace(basis, places=sound, files=files)
 
     def _read(self, version: Parent) -> Basis:
         opened = open_manifest(self._storage, version.run, version.version, save_id=version.save_id)
         head = opened.head
-        return basis_of(version, head.packs, [opened.part(info.name) for info in head.parts])
+        parts = [opened.part(info.name) for info in head.parts]
+        return basis_of(version, head.packs, parts, files=head.files)
+
+
+def _keys(head: Head) -> list[str]:
+    """Return the keys of all packs and files that a version names."""
+    return [
+        *(pack_key(pack.save_id, pack.number) for pack in head.packs),
+        *(file_key(file.save_id, file.number) for file in head.files),
+    ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ckptstore.format.manifest import Pack, Parent
+from ckptstore.format.manifest import File, Pack, Parent
 from ckptstore.format.part import Part
 
 
@@ -28,6 +28,8 @@ class Basis:
     """By BLAKE3 of the bytes."""
     samples: frozenset[object] | None = None
     """The samples of its tensors, None where nobody in this process has seen them."""
+    files: Mapping[str, File] = field(default_factory=dict)
+    """Its opaque files by BLAKE3 of their bytes."""
     lengths: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -40,8 +42,10 @@ def basis_of(
     packs: Sequence[Pack],
     parts: Iterable[Part],
     samples: frozenset[object] | None = None,
+    *,
+    files: Sequence[File] = (),
 ) -> Basis:
-    """Return a version, whose head names *packs* and that has these parts, as a basis."""
+    """Return a version, whose head names *packs* and *files* and has these parts, as a basis."""
     return Basis(
         version,
         {
@@ -52,4 +56,5 @@ def basis_of(
             if chunk.length
         },
         samples,
+        {file.digest: file for file in files},
     )

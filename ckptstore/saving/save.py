@@ -16,6 +16,7 @@ from ckptstore.format.manifest import Head, Parent, encode_head, parent_of
 from ckptstore.format.tree import encode
 from ckptstore.saving.basis import basis_of
 from ckptstore.saving.capture import CapturedPart
+from ckptstore.saving.files import NewFile, write_files
 from ckptstore.saving.journaling import noting
 from ckptstore.saving.moment import Moment, earliest
 from ckptstore.saving.packing import pack_parts
@@ -40,7 +41,13 @@ class Facts:
     """Further versions whose bytes it may have, beside its parent."""
 
 
-def save(storage: Storage, writer: RunWriter, parts: Sequence[CapturedPart], facts: Facts) -> Head:
+def save(
+    storage: Storage,
+    writer: RunWriter,
+    parts: Sequence[CapturedPart],
+    facts: Facts,
+    files: Sequence[NewFile] = (),
+) -> Head:
     """Write a version and commit it.
 
     When this returns the version is durable, whole and indexed; if it raises, no reader sees any of
@@ -52,6 +59,7 @@ def save(storage: Storage, writer: RunWriter, parts: Sequence[CapturedPart], fac
         parts: As captured; their tensors are read while they are written, so nothing may change
             them.
         facts: What to record beside them.
+        files: Opaque files to store with them.
 
     Raises:
         StorageError: The storage failed.
@@ -66,6 +74,7 @@ def save(storage: Storage, writer: RunWriter, parts: Sequence[CapturedPart], fac
     sources = [each for each in (*facts.sources, parent) if each is not None]
     bases = writer.bases(facts.kind, sources)
     packed = pack_parts(storage, save_id, parts, [basis for basis, _ in bases])
+    stored = write_files(storage, save_id, files, [basis for basis, _ in bases])
     seen_live = {basis.version: looked for basis, looked in bases}
     if parent is not None:
         writer.announce(parent, save_id, seen_live.get(parent))
@@ -88,6 +97,7 @@ def save(storage: Storage, writer: RunWriter, parts: Sequence[CapturedPart], fac
             package=facts.package,
             environment=environment,
             packs=packed.packs,
+            files=stored,
             parts=packed.infos,
         )
 
@@ -102,7 +112,7 @@ def save(storage: Storage, writer: RunWriter, parts: Sequence[CapturedPart], fac
     since = earliest([since, *(looked for _, looked in bases)])
     begun = Moment.now()
     committed, _ = writer.commit(head, packed.lines, since=since)
-    basis = basis_of(parent_of(committed), packed.packs, packed.parts, packed.samples)
+    basis = basis_of(parent_of(committed), packed.packs, packed.parts, packed.samples, files=stored)
     writer.remember(facts.kind, basis, begun)
     if facts.parent in seen_live and run_path(facts.parent.run) == writer.path:
         # Somebody may have pruned it before there was a child to know of.

@@ -23,6 +23,7 @@ from ckptstore.format.part import Chunk, Part, Tensor, encode_part
 from ckptstore.manifest import OpenManifest, path_of
 from ckptstore.saving.background import Hasher
 from ckptstore.saving.basis import Basis
+from ckptstore.saving.files import shared_file
 from ckptstore.saving.reuse import Known, share
 from ckptstore.storage.base import Storage, Writer
 from ckptstore.upkeep.version_bytes import VersionBytes
@@ -77,7 +78,7 @@ class Carried:
     written_bytes: int
     """Of packs and files, as they lie in the storage."""
     shared_bytes: int
-    """Of tensors that were there already."""
+    """Of tensors and files that were there already."""
 
 
 @dataclass
@@ -139,16 +140,22 @@ def carry(
         for number, some in enumerate(_packs(wants, places, max_pack_bytes)):
             pack = through.write_pack(some, save_id, number, places)
             written += pack.size_bytes
-        files = [
-            through.write_file(file, save_id, number) for number, file in enumerate(head.files)
-        ]
+        files = []
+        for number, file in enumerate(head.files):
+            known = shared_file(target, bases, file.digest, file.size_bytes)
+            if known is None:
+                files.append(through.write_file(file, save_id, number))
+                written += file.size_bytes
+            else:
+                files.append(replace(known, role=file.role, part=file.part))
+                shared += file.size_bytes
+                told(file.size_bytes)
     moved = [_moved(part, places) for part in parts]
     lines = [_line(opened, info, part) for info, part in zip(head.parts, moved, strict=True)]
     infos = [
         replace(info, length=len(line), digest=digest(line))
         for info, line in zip(head.parts, lines, strict=True)
     ]
-    written += sum(file.size_bytes for file in files)
     return Carried(places.packs, files, infos, lines, moved, written, shared)
 
 
@@ -243,7 +250,7 @@ class _Through:
             found = self._pass(key, 0, file.size_bytes, what, writer)
             if found != file.digest:
                 raise self._source.damaged(file, what, "does not hold the bytes that were saved")
-        return File(save_id, number, file.size_bytes, file.digest)
+        return replace(file, save_id=save_id, number=number)
 
     def _pass_on(self, wants: Sequence[Want], writer: Writer) -> None:
         """Pass on what lies close together in one pack."""

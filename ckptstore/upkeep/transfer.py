@@ -311,7 +311,7 @@ class _Copying:
         since = earliest([since, *(moment for _, moment in bases)])
         committed, _ = writer.commit(head, carried.lines, since=since)
         arrivals.add(committed)
-        basis = basis_of(parent_of(committed), carried.packs, carried.parts)
+        basis = basis_of(parent_of(committed), carried.packs, carried.parts, files=carried.files)
         writer.remember(committed.kind, basis, looked)
         return CopiedVersion(
             item.ref,

@@ -78,8 +78,17 @@ def versions(draw: st.DrawFn) -> tuple[Head, list[bytes], list[Part]]:
         files=tuple(
             draw(
                 st.lists(
-                    st.builds(File, st.uuids(), st.integers(0, 9), st.integers(0, 9), digests),
+                    st.builds(
+                        File,
+                        st.uuids(),
+                        st.integers(0, 9),
+                        st.integers(0, 9),
+                        digests,
+                        st.none() | texts,
+                        st.none() | texts,
+                    ),
                     max_size=2,
+                    unique_by=lambda file: (file.role, file.part),
                 )
             )
         ),
