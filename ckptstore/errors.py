@@ -11,6 +11,8 @@
     │   ├── DeviceError            the device asked for is not there (RuntimeError)
     │   ├── NotRankZeroError       ``save`` off rank 0 of a process group (RuntimeError)
     │   └── MissingPackageError    an optional package is not installed (ImportError)
+    ├── ImportRefusedError         a file is no checkpoint that can be brought in (ValueError)
+    │   └── UntrustedPickleError   to read it is to run what it says: trust it, or let it be
     ├── NotFoundError              nothing there by that name: name another (LookupError)
     │   ├── NotAStoreError         the place holds no store
     │   ├── RunNotFoundError       no such run, or several and none was named
@@ -35,6 +37,7 @@
     ├── CatalogWarning             the index is behind; it catches up at the next sync
     ├── CopyWarning                the other store's own tag, note or settings were left there
     ├── FallbackWarning            a damaged version was passed over
+    ├── ImportingWarning           an import changed something on its way, or left it out
     ├── GuardWarning               a save on a signal left something out, as time was short
     ├── RetentionWarning           a run could not be pruned after a save
     ├── RoomWarning                the disk is full, or will be before long
@@ -136,6 +139,27 @@ class NotRankZeroError(UsageError, RuntimeError):
 
 class MissingPackageError(UsageError, ImportError):
     """An optional package is not installed; the message has the install command."""
+
+
+class ImportRefusedError(CkptStoreError, ValueError):
+    """A file is no checkpoint that can be brought in: unknown, damaged, or made to harm."""
+
+
+class UntrustedPickleError(ImportRefusedError):
+    """A pickle can't be read without running what it says.
+
+    Attributes:
+        names: Everything that it would import beside tensors and plain values, e.g.
+            ``mymodels.Net``; empty where *reason* says it all.
+    """
+
+    def __init__(self, where: str, names: Sequence[str], reason: str | None = None) -> None:
+        why = reason or f"it needs {', '.join(names)}"
+        super().__init__(
+            f"{where} can't be read without running what it says: {why}. If you trust whoever made "
+            "it, pass trust_pickle=True, which reads it in a process of its own"
+        )
+        self.names = tuple(names)
 
 
 class NotFoundError(CkptStoreError, LookupError):
@@ -296,6 +320,10 @@ class FallbackWarning(CkptStoreWarning):
 
 class GuardWarning(CkptStoreWarning):
     """A save on a signal left something out, or was left out, as time was short."""
+
+
+class ImportingWarning(CkptStoreWarning):
+    """An import changed something on its way, left something out, or found it there already."""
 
 
 class RetentionWarning(CkptStoreWarning):
