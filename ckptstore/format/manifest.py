@@ -6,7 +6,7 @@ the head's order. Indexing and collection read the head alone. Every line ends i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from uuid import UUID
 from ckptstore.errors import IntegrityError, InvalidNameError
 from ckptstore.format.digest import MAX_LINE_BYTES, digest, dump_line, parse_line
 from ckptstore.format.fields import FORMAT, Fields, format_time
+from ckptstore.format.imported import ImportedFrom, decode_imported, imported_json
 from ckptstore.format.layout import check_run
 
 KINDS = ("checkpoint", "package")
@@ -119,6 +120,10 @@ class Head:
     parts: Sequence[PartInfo] = ()
     copied_from: CopiedFrom | None = None
     """None where it was saved into this store itself."""
+    imported_from: ImportedFrom | None = None
+    """The file of another tool that it, or what it is a copy of, was brought in from."""
+    left_out: Sequence[str] = ()
+    """Parts that the training has and this version lacks, as there was no time to save them."""
 
     @property
     def ref(self) -> str:
@@ -154,6 +159,7 @@ def encode_head(head: Head) -> bytes:
             "kind": head.kind,
             "parent": _parent_json(head.parent),
             **_copied_json(head.copied_from),
+            **imported_json(head.imported_from),
             "started_at": format_time(head.started_at),
             "created_at": format_time(head.created_at),
             "epoch": head.epoch,
@@ -183,6 +189,7 @@ def encode_head(head: Head) -> bytes:
                 }
                 for file in head.files
             ],
+            **({"left_out": list(head.left_out)} if head.left_out else {}),
             "parts": [
                 {
                     "name": part.name,
@@ -263,6 +270,8 @@ def decode_head(line: bytes, where: str) -> Head:
         files=files,
         parts=parts,
         copied_from=_decode_copied(fields),
+        imported_from=decode_imported(fields),
+        left_out=_decode_left_out(fields, {part.name for part in parts}),
     )
 
 
@@ -326,6 +335,16 @@ def _decode_part_info(item: object, where: str) -> PartInfo:
         class_name=fields.text_or_none("class"),
         model_config=fields.get("model_config"),
     )
+
+
+def _decode_left_out(fields: Fields, parts: Collection[str]) -> tuple[str, ...]:
+    if fields.get("left_out") is None:
+        return ()
+    names = fields.items("left_out")
+    is_text = all(isinstance(name, str) for name in names)
+    if not is_text or len(set(names)) != len(names) or not set(names).isdisjoint(parts):
+        raise fields.bad("left_out", "different names of parts that are not there")
+    return tuple(names)
 
 
 def _parent_json(parent: Parent | None) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
@@ -39,6 +40,8 @@ class Facts:
     package: Mapping[str, Any] | None = None
     sources: tuple[Parent, ...] = ()
     """Further versions whose bytes it may have, beside its parent."""
+    left_out: tuple[str, ...] = ()
+    """Parts that a save on a signal left out, as time was short."""
 
 
 def save(
@@ -47,6 +50,8 @@ def save(
     parts: Sequence[CapturedPart],
     facts: Facts,
     files: Sequence[NewFile] = (),
+    *,
+    save_id: UUID | None = None,
 ) -> Head:
     """Write a version and commit it.
 
@@ -60,6 +65,7 @@ def save(
             them.
         facts: What to record beside them.
         files: Opaque files to store with them.
+        save_id: One that names nothing yet; by default a new one.
 
     Raises:
         StorageError: The storage failed.
@@ -69,7 +75,7 @@ def save(
     started, since = datetime.now(UTC), Moment.now()
     environment = describe()
     writer.prepare(goes_on=facts.kind == "checkpoint")
-    save_id = uuid7()
+    save_id = save_id or uuid7()
     parent = facts.parent or writer.parent
     sources = [each for each in (*facts.sources, parent) if each is not None]
     bases = writer.bases(facts.kind, sources)
@@ -99,6 +105,7 @@ def save(
             packs=packed.packs,
             files=stored,
             parts=packed.infos,
+            left_out=facts.left_out,
         )
 
     created = datetime.now(UTC)

@@ -299,6 +299,8 @@ class _Copying:
                 files=carried.files,
                 parts=carried.infos,
                 copied_from=copied_from,
+                imported_from=original.imported_from,
+                left_out=original.left_out,
             )
 
         length = len(encode_head(head(1)))
