@@ -94,6 +94,7 @@ def versions(draw: st.DrawFn) -> tuple[Head, list[bytes], list[Part]]:
         ),
         parts=tuple(infos),
         copied_from=draw(st.none() | copies),
+        left_out=draw(st.sampled_from([(), ("left out",)])),
     )
     return head, lines, parts
 

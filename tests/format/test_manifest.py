@@ -171,6 +171,10 @@ def pack(**fields):
         {"parts": None},
         {"files": [{}]},
         {"package": []},
+        {"left_out": "optimizer"},
+        {"left_out": ["a", "a"]},
+        {"left_out": [7]},
+        {"left_out": ["model"]},  # and there it is
         pack(save="x"),
         pack(number=-1),
         pack(size_bytes=4095),
@@ -292,3 +296,11 @@ def test_what_is_copied_from_must_be_an_object():
     said["copied_from"] = "elsewhere"
     with pytest.raises(IntegrityError, match=r"'copied_from' should be an object"):
         decode_head(dump_line(said), "x")
+
+
+def test_parts_that_were_left_out_are_named_and_none_are_by_default():
+    line = encode_head(replace(HEAD, left_out=("optimizer", "ema")))
+
+    assert decode_head(line, "manifest").left_out == ("optimizer", "ema")
+    assert b"left_out" not in encode_head(HEAD)
+    assert decode_head(encode_head(HEAD), "manifest").left_out == ()
