@@ -36,7 +36,7 @@
     CkptStoreWarning (UserWarning)
     ├── CatalogWarning             the index is behind; it catches up at the next sync
     ├── CopyWarning                the other store's own tag, note or settings were left there
-    ├── FallbackWarning            a damaged version was passed over
+    ├── FallbackWarning            a damaged or incomplete version was passed over
     ├── ImportingWarning           an import changed something on its way, or left it out
     ├── GuardWarning               a save on a signal left something out, as time was short
     ├── RetentionWarning           a run could not be pruned after a save
@@ -315,7 +315,7 @@ class CopyWarning(CkptStoreWarning):
 
 
 class FallbackWarning(CkptStoreWarning):
-    """A damaged version was passed over."""
+    """A damaged version was passed over, or one that lacks a part."""
 
 
 class GuardWarning(CkptStoreWarning):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,7 @@ from ckptstore.errors import (
     IntegrityError,
     StateWarning,
     StorageError,
+    VersionNotFoundError,
     warn,
 )
 from ckptstore.format.facts import VersionFacts
@@ -209,10 +210,15 @@ def _newest_intact(
 ) -> Loaded | None:
     """Return the newest version whose parts all hold, with a warning for each one passed over."""
     damaged: list[str] = []
+    lean: list[str] = []
     for record in records:
         ref = record.head.ref if record.head else f"{record.path}@{record.version}"
         if record.head is None:
             damaged.append(f"{ref}: {record.damage}")
+            continue
+        lacking = [repr(plain(name)) for name in names if name in record.head.left_out]
+        if lacking and strict:
+            lean.append(f"{ref}: without {', '.join(lacking)}")
             continue
         try:
             opened = open_manifest(
@@ -223,17 +229,36 @@ def _newest_intact(
             damaged.append(f"{ref}: {error}")
             on_damage(record.head.save_id)
             continue
-        if damaged:
-            listed = "".join(f"\n  - {line}" for line in damaged)
-            warn(
-                f"resuming from {ref}; newer versions are damaged and were passed over:{listed}",
-                FallbackWarning,
-            )
+        _tell_passed_over(ref, damaged, lean)
         return replace(loaded, facts=record.facts)
     if damaged:
-        listed = "".join(f"\n  - {line}" for line in damaged)
-        raise IntegrityError(f"no checkpoint to resume from is intact:{listed}")
+        raise IntegrityError(f"no checkpoint to resume from is intact:{_listed(damaged + lean)}")
+    if lean:
+        raise VersionNotFoundError(
+            f"no checkpoint has all parts; these were left out when a signal came:{_listed(lean)}\n"
+            "strict=False takes the newest, and leaves the missing parts as they are"
+        )
     return None
+
+
+def _tell_passed_over(ref: str, damaged: Sequence[str], lean: Sequence[str]) -> None:
+    if damaged:
+        warn(
+            f"resuming from {ref}; newer versions are damaged and were passed over:"
+            f"{_listed(damaged)}",
+            FallbackWarning,
+        )
+    if lean:
+        warn(
+            f"resuming from {ref}; newer versions were saved on a signal, without all parts, and "
+            f"were passed over:{_listed(lean)}\nstrict=False takes the newest of all, and leaves "
+            "the missing parts as they are",
+            FallbackWarning,
+        )
+
+
+def _listed(lines: Iterable[str]) -> str:
+    return "".join(f"\n  - {line}" for line in lines)
 
 
 def _resume_together(
