@@ -16,6 +16,7 @@ from ckptstore.audit import Audit
 from ckptstore.errors import RetiredError
 from ckptstore.format.facts import Retired, VersionFacts
 from ckptstore.format.fields import format_time
+from ckptstore.format.imported import ImportedFrom, imported_json
 from ckptstore.format.manifest import File, Head, Pack, Parent
 from ckptstore.format.untree import decode
 from ckptstore.text import number, plain
@@ -232,6 +233,11 @@ class Entry:
         return None if parent is None else f"{parent.run}@{parent.version}"
 
     @property
+    def imported_from(self) -> ImportedFrom | None:
+        """The file of another tool that it was brought in from: its name, format and digest."""
+        return self.head.imported_from
+
+    @property
     def size_bytes(self) -> int:
         """The bytes of its tensors."""
         return sum(info.size_bytes for info in self.head.parts)
@@ -269,6 +275,7 @@ class Entry:
             else {"at": format_time(self.retired.time), "reason": self.retired.reason},
             "damage": self.damage,
             "config": head.config,
+            **imported_json(head.imported_from),
             "size_bytes": self.size_bytes,
             "parts": {
                 info.name: {

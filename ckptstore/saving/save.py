@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 
 from ckptstore.errors import NotRankZeroError, UnsupportedValueError
 from ckptstore.format.digest import MAX_LINE_BYTES
+from ckptstore.format.imported import ImportedFrom
 from ckptstore.format.layout import run_path
 from ckptstore.format.manifest import Head, Parent, encode_head, parent_of
 from ckptstore.format.tree import encode
@@ -40,6 +41,8 @@ class Facts:
     package: Mapping[str, Any] | None = None
     sources: tuple[Parent, ...] = ()
     """Further versions whose bytes it may have, beside its parent."""
+    imported_from: ImportedFrom | None = None
+    """The file of another tool that it is brought in from."""
     left_out: tuple[str, ...] = ()
     """Parts that a save on a signal left out, as time was short."""
 
@@ -74,7 +77,8 @@ def save(
     """
     started, since = datetime.now(UTC), Moment.now()
     environment = describe()
-    writer.prepare(goes_on=facts.kind == "checkpoint")
+    # What is brought in goes on with nothing, so nobody has to be warned.
+    writer.prepare(goes_on=facts.kind == "checkpoint" and facts.imported_from is None)
     save_id = save_id or uuid7()
     parent = facts.parent or writer.parent
     sources = [each for each in (*facts.sources, parent) if each is not None]
@@ -105,6 +109,7 @@ def save(
             packs=packed.packs,
             files=stored,
             parts=packed.infos,
+            imported_from=facts.imported_from,
             left_out=facts.left_out,
         )
 
