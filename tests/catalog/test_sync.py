@@ -150,6 +150,16 @@ def test_a_hole_in_the_journal_is_damage(storage, catalog):
         catalog.sync("digits")
 
 
+def test_a_hole_that_comes_to_be_is_noticed_by_who_has_looked_for_one(storage, catalog):
+    note(storage, "digits", 1, tag_entry("prod", 1))
+    catalog.sync("digits")
+    for number in (*range(2, 9), 10):
+        note(storage, "digits", number, tag_entry("prod", number))
+
+    with pytest.raises(IntegrityError, match=journal_key("digits", 9)):
+        catalog.sync("digits")
+
+
 def test_storage_that_fails_halfway_keeps_what_came_before(storage):
     for version in range(1, 4):
         commit(storage, make_head("digits", version))

@@ -39,6 +39,8 @@ class Verb:
     """Whether it begins where there is no store."""
     in_months: bool = False
     """Whether all that is there is older than the grace period when it is done."""
+    tells: Callable[[Any], bool] = lambda _: False
+    """Says of another answer than ever whether it tells of what failed."""
     after: Callable[[Store], Any] = lambda _: None
     """Done when nothing fails any more: it raises where the verb left what it must not leave."""
 
@@ -141,6 +143,11 @@ def _verify(store: Store) -> Any:
     return [str(each) for each in store.verify(deep=False).findings]
 
 
+def _of_a_failing_disk(findings: Any) -> bool:
+    """Say whether a check found only what a sector that can't be read looks like."""
+    return all("(EIO)" in each or "is cut short" in each for each in findings)
+
+
 def _history(store: Store) -> Any:
     found = store.history()
     return [(each.ref, each.epoch, sorted(each.tags)) for each in found], found.damaged
@@ -169,7 +176,7 @@ VERBS: Sequence[Verb] = (
     Verb("collect, too early", lambda s: s.collect().deleted, _prune, writes=True),
     Verb("copy_to", _copy, after=_rerun_of_copy_completes),
     Verb("reindex", lambda s: s.reindex(), after=_index_is_right),
-    Verb("verify", _verify),
+    Verb("verify", _verify, tells=_of_a_failing_disk),
     Verb("load", _load),
     Verb("load_best", _load_best),
     Verb("load without mapping", _load_read),

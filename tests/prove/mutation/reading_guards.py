@@ -261,7 +261,7 @@ CATALOG = [
         "            if start is None and number < self._last(numbers, starts):\n"
         "                start = self._storage.read_many([key]",
         "            if False:\n                start = self._storage.read_many([key]",
-        by="tests/catalog/test_sync.py::test_a_hole_in_the_journal_is_damage",
+        by="tests/catalog/test_sync.py::test_a_hole_that_comes_to_be_is_noticed_by_who_has_looked_for_one",
     ),
     Mutant(
         "a hole in a journal is noticed by every process",
