@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.utils import parametrize
 
 ASSIGN = "assign_to_params_buffers"
+CHECKPOINTED = "_checkpoint_wrapped_module"
 
 
 def inner_name(module: torch.nn.Module) -> str | None:
@@ -20,6 +23,10 @@ def inner_name(module: torch.nn.Module) -> str | None:
     dynamo = sys.modules.get("torch._dynamo.eval_frame")
     if dynamo is not None and isinstance(module, dynamo.OptimizedModule):
         return "_orig_mod"
+    # One that recomputes its activations (checkpoint_wrapper), or keeps them on the CPU.
+    recompute = sys.modules.get("torch.distributed.algorithms._checkpoint.checkpoint_wrapper")
+    if recompute is not None and isinstance(module, recompute.ActivationWrapper):
+        return CHECKPOINTED
     return None
 
 
@@ -32,34 +39,80 @@ def unwrap(module: torch.nn.Module) -> torch.nn.Module:
 
 def class_name(thing: object) -> str:
     """Return module and qualified name of a thing's class, for people; it is never imported."""
-    kind = type(unwrap(thing) if isinstance(thing, torch.nn.Module) else thing)
+    if isinstance(thing, torch.nn.Module):
+        # A parametrization puts a class of its own in front of a module's.
+        kind = parametrize.type_before_parametrizations(unwrap(thing))
+    else:
+        kind = type(thing)
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A module in a tree of modules, and how its path is spelled."""
+
+    module: torch.nn.Module
+    path: str
+    """With every wrapper's own component, as ``named_modules()`` has it."""
+    saved: str
+    """As its state dict spells it: wrappers that recompute activations leave theirs out."""
+    plain: str
+    """Without any wrapper's."""
 
 
 def plain_names(module: torch.nn.Module) -> PlainNames:
     """Return the mapping from a module's own names to plain ones."""
-    wrappers = [
-        (f"{prefix}.{inner}." if prefix else f"{inner}.", f"{prefix}." if prefix else "")
-        for prefix, child in _named_modules(module, "")
-        if (inner := inner_name(child)) is not None
-    ]
-    # Longest first: an inner wrapper's prefix is spelled with the outer ones still in it.
-    return PlainNames(sorted(wrappers, key=lambda pair: -len(pair[0])))
+    return PlainNames(_places(module))
 
 
 class PlainNames:
-    """Takes the wrappers' own path components out of names."""
+    """Takes the wrappers' own path components out of names, or puts them in.
 
-    def __init__(self, wrappers: list[tuple[str, str]]) -> None:
-        self._wrappers = wrappers
+    Args:
+        places: Every module of a tree, its wrappers included.
+    """
+
+    def __init__(self, places: Iterable[_Place]) -> None:
+        places = list(places)
+        spelled = {
+            _dotted(path): _dotted(place.plain)
+            for place in places
+            for path in (place.path, place.saved)
+            if path != place.plain
+        }
+        # Longest first: an inner wrapper's path has the outer ones' components in it.
+        self._wrapped = sorted(spelled.items(), key=lambda pair: -len(pair[0]))
+        # A wrapper comes before what it holds, so the last of a plain path is the module itself.
+        inside = {_dotted(place.plain): _dotted(place.saved) for place in places}
+        self._plain = sorted(inside.items(), key=lambda pair: -len(pair[0]))
+        self._paths = {place.plain: place.path for place in places}
+
+    def __bool__(self) -> bool:
+        """Say whether there is any wrapper."""
+        return bool(self._wrapped)
 
     def __call__(self, name: str) -> str:
         """Return the plain name of a parameter, buffer or module."""
-        path = name + "."
-        for wrapped, plain in self._wrappers:
-            if path.startswith(wrapped):
-                path = plain + path[len(wrapped) :]
-        return path[:-1]
+        return _respelled(f"{name}.", self._wrapped)[:-1]
+
+    def saved(self, name: str) -> str:
+        """Return the name that a plain one has in the module's own state dict."""
+        return _respelled(name, self._plain)
+
+    def path(self, plain: str) -> str:
+        """Return the path of the module with a plain path, wrappers included."""
+        return self._paths.get(plain, plain)
+
+
+def _dotted(path: str) -> str:
+    return f"{path}." if path else ""
+
+
+def _respelled(name: str, spellings: list[tuple[str, str]]) -> str:
+    for start, other in spellings:
+        if name.startswith(start):
+            return other + name[len(start) :]
+    return name
 
 
 def plain_state(module: torch.nn.Module) -> Mapping[str, Any]:
@@ -96,19 +149,28 @@ def raw_state(
 ) -> OrderedDict[str, Any]:
     """Return a state dict under plain names as one under the names *module* itself uses."""
     names = plain_names(module)
-    own = {names(key): key for key in module.state_dict()}
+    # What hooks call a thing is theirs to say, so the module's own keys come first.
+    own = {names(key): key for key in module.state_dict()} if names else {}
     raw: OrderedDict[str, Any] = OrderedDict(
-        (own.get(key, key), value) for key, value in state.items()
+        (own.get(key) or names.saved(key), value) for key, value in state.items()
     )
-    modules = {names(key): key for key, _ in _named_modules(module, "")}
     raw._metadata = OrderedDict(  # type: ignore[attr-defined] # noqa: SLF001 - where torch keeps it
-        (modules.get(key, key), dict(value)) for key, value in metadata.items()
+        (names.path(key), dict(value)) for key, value in metadata.items()
     )
     return raw
 
 
-def _named_modules(module: torch.nn.Module, prefix: str) -> Iterator[tuple[str, torch.nn.Module]]:
-    yield prefix, module
+def _places(
+    module: torch.nn.Module, path: str = "", saved: str = "", plain: str = ""
+) -> Iterator[_Place]:
+    yield _Place(module, path, saved, plain)
+    inner = inner_name(module)
     for name, child in module._modules.items():  # noqa: SLF001 - named_children() skips shared modules
-        if child is not None:
-            yield from _named_modules(child, f"{prefix}.{name}" if prefix else name)
+        if child is None:
+            continue
+        yield from _places(
+            child,
+            _dotted(path) + name,
+            saved if inner == name == CHECKPOINTED else _dotted(saved) + name,
+            plain if inner == name else _dotted(plain) + name,
+        )
