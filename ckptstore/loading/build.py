@@ -12,20 +12,24 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from ckptstore.errors import IntegrityError
+from ckptstore.key_report import KeyReport
 from ckptstore.loading.construct import Make, construct_plainly, construct_skipping
 from ckptstore.loading.fit import (
+    NOTHING_LEFT,
     Fit,
+    Leave,
     fit,
     memory,
     mismatch,
     overrides,
-    passed_over,
     place,
     prefixes,
     same_bits,
     unwritable,
 )
+from ckptstore.loading.loading_code import run_loading_code
 from ckptstore.loading.unsaved import unsaved_tensors
+from ckptstore.state.modules import raw_state
 from ckptstore.state.rng import forked
 
 # Where a parameter or buffer sits: its module, its name there, its name in the whole, itself.
@@ -39,10 +43,12 @@ class Built:
     Attributes:
         module: In eval mode, on the device asked for.
         plainly: Why its random initialisation was not skipped; None where it was.
+        report: What of it stayed as the class made it, though a value was asked for.
     """
 
     module: torch.nn.Module
     plainly: str | None
+    report: KeyReport = NOTHING_LEFT
 
 
 def build(
@@ -53,6 +59,7 @@ def build(
     metadata: Mapping[str, object] | None = None,
     what: str,
     mode: Literal["auto", "plain"] = "auto",
+    leave: Leave | None = None,
 ) -> Built:
     """Build a module and give it its saved state.
 
@@ -68,6 +75,7 @@ def build(
         metadata: The saved state dict's ``_metadata``.
         what: Names the state in errors, e.g. ``part 'model' of digits@7``.
         mode: ``"plain"`` builds the module as its class does it, without skipping anything.
+        leave: What may stay as the class makes it; None for nothing that was saved.
 
     Raises:
         MismatchError: The module does not fit; it lists every mismatch.
@@ -81,13 +89,16 @@ def build(
         if mode == "auto":
             module, reason = construct_skipping(make)
             if module is not None:
-                reason = _load(module, state, metadata or {}, device, what, skipped=True)
-                if reason is None:
-                    return Built(module, None)
+                found = _load(
+                    module, state, metadata or {}, device, what, leave=leave, skipped=True
+                )
+                if isinstance(found, KeyReport):
+                    return Built(module, None, found)
+                reason = found
             del module
         module = construct_plainly(make, what)
-        _load(module, state, metadata or {}, device, what, skipped=False)
-        return Built(module, reason)
+        found = _load(module, state, metadata or {}, device, what, leave=leave, skipped=False)
+        return Built(module, reason, found if isinstance(found, KeyReport) else NOTHING_LEFT)
 
 
 def _load(
@@ -97,25 +108,29 @@ def _load(
     device: torch.device,
     what: str,
     *,
+    leave: Leave | None,
     skipped: bool,
-) -> str | None:
+) -> KeyReport | str:
     """Give a new module its state.
 
     Returns:
-        None, or why a module whose random initialisation was *skipped* must be built plainly; it
-        is then unusable.
+        What was left, or why a module whose random initialisation was *skipped* must be built
+        plainly; it is then unusable.
     """
-    found = fit(module, state, what)
+    # Wrappers inside of it (torch.compile) have names of their own.
+    state = raw_state(module, state, metadata)
+    metadata = getattr(state, "_metadata", {})
+    found = fit(module, state, what, leave)
     if skipped and found.unsettled:
         return f"{found.unsettled[0]!r} is left to the module's own loading code"
     alone = _left_alone(found)
     if skipped and alone:
-        return f"{alone[0]!r} is not saved by the class, so it stays as the class makes it"
+        return f"{alone[0]!r} is not loaded, so it stays as the class makes it"
     given = _apart(found, state)
     overlapping = _overlapping(module, found)
     _adopt(found, given, overlapping)
     slots = list(_slots(module))
-    _run_loading_code(module, found, given, metadata, what)
+    report = _run_loading_code(module, found, given, metadata, what)
     kept = _put_back(found, slots, overlapping)
     if skipped and kept:
         return f"{kept[0]!r} keeps what the class made it"
@@ -124,7 +139,7 @@ def _load(
     module.to(device)
     module.eval()
     _check(module, found, given, writes, what)
-    return None
+    return report
 
 
 def _apart(found: Fit, state: Mapping[str, object]) -> dict[str, object]:
@@ -207,7 +222,7 @@ def _run_loading_code(
     given: Mapping[str, Any],
     metadata: Mapping[str, Any],
     what: str,
-) -> None:
+) -> KeyReport:
     """Run ``load_state_dict`` with everything it calls: overrides, hooks, extra state.
 
     Adopted tensors are handed in as the module's own objects, which assigns each to itself.
@@ -218,16 +233,10 @@ def _run_loading_code(
     )
     # A copy: torch writes assign_to_params_buffers into it.
     handed._metadata = copy.deepcopy(OrderedDict(metadata))  # type: ignore[attr-defined] # noqa: SLF001 - where torch keeps it
-    problems: list[str] = []
     try:
-        if overrides(module, "load_state_dict"):
-            module.load_state_dict(handed)  # how strict it is, is for it to say
-        else:
-            problems = passed_over(module.load_state_dict(handed, strict=False, assign=True), found)
+        return run_loading_code(module, handed, found, what, assign=True)
     except RuntimeError as error:  # how torch reports shapes, and an overridden load its keys
         raise mismatch(module, what, [str(error)]) from error
-    if problems:
-        raise mismatch(module, what, problems)
 
 
 def _slots(module: torch.nn.Module) -> Iterator[Slot]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from ckptstore.errors import MismatchError
+from ckptstore.key_report import KeyReport
+from ckptstore.state.modules import plain_names
 
 ADVICE = (
     "Were other constructor arguments used in training? Pass them: model_config={...}, by "
@@ -17,6 +19,24 @@ ADVICE = (
 )
 _LOAD_HOOKS = ("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
 _EXTRA_STATE = "_extra_state"
+
+
+NOTHING_LEFT = KeyReport()
+
+
+@dataclass(frozen=True)
+class Leave:
+    """What of a module may stay as it is, because it was not asked for or nobody saved it.
+
+    Attributes:
+        wants: Says whether a value was asked for of a name of the module's (a plain one).
+        left_out: Plain names that nobody saved, on purpose.
+        strict: Whether anything else that does not fit is refused; else it is left and reported.
+    """
+
+    wants: Callable[[str], bool]
+    left_out: Container[str] = ()
+    strict: bool = True
 
 
 @dataclass(frozen=True)
@@ -28,9 +48,13 @@ class Fit:
         adopted: Names whose saved tensors the module can take as they are.
         unsettled: Names that only the module's own loading code can bring together: missing,
             unexpected or of another shape, in the reach of such code.
-        left_out: Names that were not saved because the module itself leaves them out of its state
-            dict: what they name stays as it is.
+        left_out: Names that get no saved value: the module itself leaves them out of its state
+            dict, or they may be left (:class:`Leave`). What they name stays as it is.
         custom: Prefixes of the modules that load in their own way (``""`` is the whole).
+        dropped: Names of saved values that are not used.
+        report: What was left, as far as it is known before the module's own loading code ran.
+        is_partial: Whether more may be left than the module itself leaves out.
+        is_strict: Whether what does not fit is refused.
     """
 
     own: Mapping[str, object]
@@ -38,19 +62,26 @@ class Fit:
     unsettled: tuple[str, ...]
     left_out: tuple[str, ...]
     custom: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
+    report: KeyReport = NOTHING_LEFT
+    is_partial: bool = False
+    is_strict: bool = True
 
     def is_custom(self, name: str) -> bool:
         """Say whether a module's own loading code decides about that name."""
         return name.startswith(self.custom)
 
 
-def fit(module: torch.nn.Module, state: Mapping[str, object], what: str) -> Fit:
+def fit(
+    module: torch.nn.Module, state: Mapping[str, object], what: str, leave: Leave | None = None
+) -> Fit:
     """Compare a module with saved state, by names and shapes.
 
     Args:
         module: On the CPU.
         state: As saved, by state-dict name.
         what: Names the saved state in errors.
+        leave: What may stay as it is; None for nothing but what the module leaves out itself.
 
     Raises:
         MismatchError: They don't fit; it lists every mismatch.
@@ -61,15 +92,12 @@ def fit(module: torch.nn.Module, state: Mapping[str, object], what: str) -> Fit:
     if overrides(module, "load_state_dict") and "" not in custom:
         custom = ("", *custom)  # torch calls the whole's only, never a submodule's
     own = _own(module, custom)
-    missing = [name for name in own if name not in state]
-    # What is in neither state dict is meant to be in none.
-    meant = set(module.state_dict()) if missing else set()
-    left_out = dict.fromkeys(name for name in missing if name not in meant)
+    left = _Left(module, own, state, leave)
     problems: list[str] = []
     unsettled: list[str] = []
     adopted: list[str] = []
     for name in [*own, *(name for name in state if name not in own)]:
-        if name in left_out:
+        if name in left.names:
             continue
         problem = _problem(name, own, state)
         if problem is None:
@@ -79,34 +107,89 @@ def fit(module: torch.nn.Module, state: Mapping[str, object], what: str) -> Fit:
                 adopted.append(name)
         elif name.startswith(custom):
             unsettled.append(name)
-        else:
+        elif leave is None or leave.strict:
             problems.append(problem)
+        else:
+            left.drop(name)
     problems += _broken_ties(own, state, adopted)
     if problems:
         raise mismatch(module, what, problems)
-    return Fit(own, tuple(adopted), tuple(unsettled), tuple(left_out), custom)
+    return Fit(
+        own,
+        tuple(adopted),
+        tuple(unsettled),
+        tuple(left.names),
+        custom,
+        tuple(left.dropped),
+        left.report(adopted),
+        leave is not None,
+        leave is None or leave.strict,
+    )
+
+
+class _Left:
+    """What of a module gets no saved value, and what of the saved values is not used."""
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        own: Mapping[str, Any],
+        state: Mapping[str, object],
+        leave: Leave | None,
+    ) -> None:
+        missing = [name for name in own if name not in state]
+        # What is in neither state dict is meant to be in none.
+        meant = set(module.state_dict()) if missing else set()
+        self.names = dict.fromkeys(name for name in missing if name not in meant)
+        self.dropped: list[str] = []
+        self._own = own
+        self._plain = plain_names(module)
+        self._missing: list[str] = []
+        self._not_saved: list[str] = []
+        self._unexpected: list[str] = []
+        self._mismatched: list[str] = []
+        for name in missing:
+            if leave is None or name in self.names:
+                continue
+            plain = self._plain(name)
+            if leave.wants(plain):
+                if plain not in leave.left_out and leave.strict:
+                    continue
+                (self._not_saved if plain in leave.left_out else self._missing).append(name)
+            self.names[name] = None
+
+    def drop(self, name: str) -> None:
+        """Leave a saved value unused that does not fit."""
+        self.dropped.append(name)
+        if name in self._own:
+            self.names[name] = None
+            self._mismatched.append(name)
+        else:
+            self._unexpected.append(name)
+
+    def report(self, adopted: list[str]) -> KeyReport:
+        """Return what was left, without what gets its value by another name."""
+        own = self._own
+        taken = {place(own[name]) for name in adopted}
+
+        def said(names: list[str]) -> tuple[str, ...]:
+            return tuple(
+                self._plain(name)
+                for name in names
+                if not (isinstance(own.get(name), torch.Tensor) and place(own[name]) in taken)
+            )
+
+        return KeyReport(
+            said(self._missing),
+            said(self._unexpected),
+            said(self._mismatched),
+            said(self._not_saved),
+        )
 
 
 def mismatch(module: torch.nn.Module, what: str, problems: list[str]) -> MismatchError:
     """Return the error that lists what keeps a module from taking saved state."""
     return MismatchError(f"{type(module).__qualname__} does not fit {what}", problems, ADVICE)
-
-
-def passed_over(loaded: object, found: Fit) -> list[str]:
-    """Return what ``load_state_dict(strict=False)`` passed over and should not have.
-
-    Args:
-        loaded: What it returned.
-        found: Of the module, before it.
-    """
-    return [
-        f"{name!r} is in the module, and loading did not find it"
-        for name in getattr(loaded, "missing_keys", ())
-        if name not in found.left_out
-    ] + [
-        f"{name!r} was saved, and loading did not use it"
-        for name in getattr(loaded, "unexpected_keys", ())
-    ]
 
 
 def place(tensor: torch.Tensor) -> tuple[object, ...]:

@@ -13,9 +13,16 @@ from ckptstore.audit import Audit, Overridden
 from ckptstore.entry import NOTHING_LATER
 from ckptstore.errors import MismatchError, VersionNotFoundError
 from ckptstore.format.facts import VersionFacts
-from ckptstore.loading.fit import Fit, mismatch, overrides, passed_over, prefixes
+from ckptstore.loading.fit import Fit, overrides, prefixes
 from ckptstore.loading.load import load_state
-from ckptstore.loading.mismatches import fit_module, kind_problems, optimizer_problems
+from ckptstore.loading.loading_code import run_loading_code
+from ckptstore.loading.mismatches import (
+    fit_module,
+    kind_problems,
+    object_problems,
+    optimizer_problems,
+)
+from ckptstore.loading.overridden import of_object, of_optimizer
 from ckptstore.loading.undo import Before
 from ckptstore.manifest import OpenManifest
 from ckptstore.state import rng
@@ -125,7 +132,12 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
             numbers[name], mismatches = match(saved, present, given)
             mismatches += optimizer_problems(part, state, numbers[name], saved)
             if not mismatches:
-                overridden += _overridden(name, part, reorder(state, numbers[name]))
+                ordered = reorder(state, numbers[name])
+                overridden += of_optimizer(name, part, ordered, saved_parts)
+        elif not mismatches:
+            mismatches = object_problems(part, state)
+            if not mismatches:
+                overridden += of_object(name, part, state, saved_parts)
         problems += [f"{name}: {problem}" for problem in mismatches]
     if problems:
         raise _mismatch(loaded, problems)
@@ -231,32 +243,6 @@ def _rank(part: object) -> int:
     return 1 if isinstance(part, torch.optim.Optimizer) else 2
 
 
-def _overridden(
-    name: str, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
-) -> list[Overridden]:
-    found = []
-    for index, (mine, saved) in enumerate(
-        zip(optimizer.param_groups, state["param_groups"], strict=True)
-    ):
-        for key, value in mine.items():
-            if key in ("params", "param_names", "initial_lr") or key not in saved:
-                continue
-            if not _same(value, saved[key]):
-                found.append(Overridden(f"{name}/param_groups/{index}/{key}", value, saved[key]))
-    return found
-
-
-def _same(one: object, other: object) -> bool:
-    return bool(_plain(one) == _plain(other))
-
-
-def _plain(value: Any) -> Any:
-    """Return a hyperparameter so that it can be compared: tensors and arrays as numbers."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
 def _unnamed(state: Mapping[str, Any]) -> Groups:
     return tuple((None,) * len(group["params"]) for group in state["param_groups"])
 
@@ -274,12 +260,7 @@ def _try_module(module: torch.nn.Module, state: Mapping[str, Any], found: Fit) -
 def _load_module(module: torch.nn.Module, state: Mapping[str, Any], found: Fit) -> None:
     # In place, on the module's own device and in its own memory; hooks and extra state run too.
     raw = raw_state(module, state, getattr(state, "_metadata", {}))
-    if overrides(module, "load_state_dict"):
-        module.load_state_dict(raw)  # how strict it is, is for it to say
-        return
-    problems = passed_over(module.load_state_dict(raw, strict=False), found)
-    if problems:
-        raise mismatch(module, "its saved state", problems)
+    run_loading_code(module, raw, found, "its saved state", assign=False)
 
 
 def _load_object(part: Any, state: Any) -> None:

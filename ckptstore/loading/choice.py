@@ -1,0 +1,285 @@
+"""Which keys of a module's saved state are loaded, and under which names."""
+
+from __future__ import annotations
+
+import difflib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ckptstore.errors import ArgumentError
+
+# How many names an error lists.
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What ``only=``, ``skip=``, ``rename=``, ``strict=`` and ``dtype=`` say, checked.
+
+    Attributes:
+        only: Patterns of saved keys of which alone something is wanted; None for all.
+        skip: Patterns of saved keys that are not wanted.
+        rename: Pairs of a prefix in the saved keys and what it is in the module's, longest first.
+        strict: Whether what does not fit is refused; else it is left out and reported.
+        dtype: What floating tensors are converted to; ``"own"`` means to each one's own in the
+            module; None for no conversion.
+    """
+
+    only: tuple[str, ...] | None = None
+    skip: tuple[str, ...] = ()
+    rename: tuple[tuple[str, str], ...] = ()
+    strict: bool = True
+    dtype: Any = None
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether keys may be passed over on purpose."""
+        return self.only is not None or bool(self.skip) or not self.strict
+
+    def chooses(self, key: str) -> bool:
+        """Say whether a saved key is wanted."""
+        if self.only is not None and not any(matches(pattern, key) for pattern in self.only):
+            return False
+        return not any(matches(pattern, key) for pattern in self.skip)
+
+    def renamed(self, key: str) -> str:
+        """Return the name in the module of a saved key, or of a module that was saved."""
+        for old, new in self.rename:
+            if _begins(key, old):
+                return new + key[len(old) :]
+        return key
+
+    def wants(self, name: str) -> bool:
+        """Say whether a value was asked for of what the module has under that name."""
+        if self.only is None and not self.skip:
+            return True
+        return any(self.chooses(key) for key in self._could_be(name))
+
+    def pick(self, keys: Sequence[str], what: str, left_out: Iterable[str] = ()) -> dict[str, str]:
+        """Return the saved keys that are wanted, each with its name in the module.
+
+        Args:
+            keys: All that were saved.
+            what: Names the state in errors.
+            left_out: Keys that nobody saved.
+
+        Raises:
+            ArgumentError: A pattern or prefix fits no key, nothing is left to load, or two keys
+                would have one name.
+        """
+        known = [*keys, *left_out]
+        if self.strict:
+            self._check_patterns(known, what)
+        picked = {key: self.renamed(key) for key in keys if self.chooses(key)}
+        if keys and not picked:
+            raise ArgumentError(
+                f"{what}: only= and skip= leave nothing to load; it has {_listed(keys)}"
+            )
+        owner: dict[str, str] = {}
+        for key, name in picked.items():
+            other = owner.setdefault(name, key)
+            if other != key:
+                raise ArgumentError(
+                    f"rename=: {other!r} and {key!r} of {what} would both be {name!r}; "
+                    "skip= one of them"
+                )
+        return picked
+
+    def _check_patterns(self, known: Sequence[str], what: str) -> None:
+        for option, patterns in (("only", self.only or ()), ("skip", self.skip)):
+            for pattern in patterns:
+                if not any(matches(pattern, key) for key in known):
+                    raise ArgumentError(
+                        f"{option}={pattern!r} fits no key of {what}{_meant(pattern, known)}; it "
+                        f"has {_listed(known)}"
+                    )
+        for old, _ in self.rename:
+            if not any(_begins(key, old) for key in known):
+                raise ArgumentError(
+                    f"rename=: no key of {what} begins with {old!r}{_meant(old, known)}; it has "
+                    f"{_listed(known)}"
+                )
+
+    def _could_be(self, name: str) -> list[str]:
+        """Return the saved keys that would have that name in the module."""
+        keys = [name] + [old + name[len(new) :] for old, new in self.rename if _begins(name, new)]
+        return [key for key in keys if self.renamed(key) == name]
+
+
+EVERYTHING = Choice()
+
+
+def choice_of(
+    *,
+    only: str | Iterable[str] | None = None,
+    skip: str | Iterable[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    strict: bool = True,
+    dtype: Any = None,
+) -> Choice:
+    """Return what was asked for, checked; *dtype* as it is.
+
+    Raises:
+        ArgumentError: A pattern is no text, there are none, or a prefix ends in a dot and what it
+            becomes does not.
+    """
+    chosen = None if only is None else patterns_of("only", only)
+    if chosen == ():
+        raise ArgumentError("only=[] would load nothing: name keys, such as only='encoder.*'")
+    if type(strict) is not bool:
+        raise ArgumentError(f"strict= takes True or False, not {strict!r:.80}")
+    return Choice(
+        chosen, () if skip is None else patterns_of("skip", skip), _pairs(rename), strict, dtype
+    )
+
+
+def per_part(
+    option: str, value: Any, parts: Iterable[str], empty: Any = None
+) -> Callable[[str], Any]:
+    """Return what an option says of each module part: of all alike, or by a dict of parts.
+
+    Args:
+        option: Its name, for errors.
+        value: As given: a dict has values of some parts.
+        parts: The module parts there are.
+        empty: What it says of a part that a dict does not name.
+
+    Raises:
+        ArgumentError: A dict names something that is no module part.
+    """
+    if not isinstance(value, Mapping):
+        return lambda _: value
+    given, known = dict(value), list(parts)
+    for name in given:
+        if name not in known:
+            raise ArgumentError(
+                f"{option}= names {name!r}, and the module parts are "
+                f"{', '.join(map(repr, known)) or 'none'}"
+            )
+    return lambda name: given.get(name, empty)
+
+
+def patterns_of(option: str, given: object) -> tuple[str, ...]:
+    """Return one pattern or several as a tuple.
+
+    Raises:
+        ArgumentError: They are no texts.
+    """
+    if isinstance(given, str):
+        return (given,)
+    listed = None if isinstance(given, Mapping) or not isinstance(given, Iterable) else tuple(given)
+    if listed is None or not all(isinstance(pattern, str) for pattern in listed):
+        raise ArgumentError(
+            f"{option}= takes a pattern of keys such as 'encoder.*', or a list of them, not "
+            f"{given!r:.80}"
+        )
+    return listed
+
+
+def matches(pattern: str, key: str) -> bool:
+    """Say whether a pattern fits a key, or a module that the key lies below.
+
+    ``*`` stands for any characters, dots too; ``?`` for one; ``[ab]`` for one of those.
+    """
+    end = len(key)
+    while end > 0:
+        if fnmatchcase(key[:end], pattern):
+            return True
+        end = key.rfind(".", 0, end)
+    return False
+
+
+def keys_of(tree: object) -> list[str] | None:
+    """Return the keys of the state dict that a tree stands for; None where it is no dict."""
+    pairs = _pairs_of(tree)
+    if pairs is None:
+        return None
+    return [pair[0] for pair in pairs if _is_entry(pair)]
+
+
+def narrowed(tree: Any, keys: Iterable[str]) -> Any:
+    """Return a state dict's tree with those keys alone. What is no entry stays, to be refused."""
+    kept = set(keys)
+    name = next(iter(tree), "")
+    if not name.startswith("$"):
+        return {key: node for key, node in tree.items() if key in kept}
+    return {**tree, name: [pair for pair in tree[name] if not _is_entry(pair) or pair[0] in kept]}
+
+
+def named_anew(state: Mapping[Any, Any], names: Mapping[str, str], choice: Choice) -> Any:
+    """Return a state dict under the module's names, its metadata too."""
+    if not choice.rename:
+        return state
+    renamed: OrderedDict[Any, Any] = OrderedDict(
+        (names.get(key, key), value) for key, value in state.items()
+    )
+    metadata = getattr(state, "_metadata", None)
+    if isinstance(metadata, Mapping):
+        # Metadata stand under modules' names, which are prefixes without their dot.
+        renamed._metadata = OrderedDict(  # type: ignore[attr-defined] # noqa: SLF001 - where torch keeps it
+            (choice.renamed(f"{key}." if key else key).removesuffix("."), value)
+            for key, value in metadata.items()
+        )
+    return renamed
+
+
+def _pairs_of(tree: object) -> list[Any] | None:
+    if not isinstance(tree, dict):
+        return None
+    name = next(iter(tree), "")
+    if not name.startswith("$"):
+        return [list(item) for item in tree.items()]
+    content = tree[name]
+    return content if name in ("$OrderedDict", "$dict") and isinstance(content, list) else None
+
+
+def _is_entry(pair: object) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)  # noqa: PLR2004 - key and value
+
+
+def _begins(key: str, prefix: str) -> bool:
+    """Say whether a key is a prefix, or begins with it where a name begins."""
+    return key.startswith(prefix) and (
+        len(key) == len(prefix) or not prefix or prefix.endswith(".") or key[len(prefix)] == "."
+    )
+
+
+def _pairs(rename: object) -> tuple[tuple[str, str], ...]:
+    if rename is None:
+        return ()
+    if not isinstance(rename, Mapping) or not all(
+        isinstance(each, str) for pair in rename.items() for each in pair
+    ):
+        raise ArgumentError(
+            "rename= takes a dict of prefixes as saved to prefixes in the module, such as "
+            f"{{'backbone.': 'encoder.'}}, not {rename!r:.80}"
+        )
+    for old, new in rename.items():
+        if _ends_a_name(old) != _ends_a_name(new):
+            raise ArgumentError(
+                f"rename={{{old!r}: {new!r}}}: one ends with a dot (or is empty) and the other "
+                "does not, so the names would run together"
+            )
+    return tuple(sorted(rename.items(), key=lambda pair: -len(pair[0])))
+
+
+def _ends_a_name(prefix: str) -> bool:
+    return not prefix or prefix.endswith(".")
+
+
+def _meant(pattern: str, keys: Sequence[str]) -> str:
+    modules = {key[:end] for key in keys for end in _ends(key)}
+    close = difflib.get_close_matches(pattern.rstrip(".*"), sorted(modules), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _ends(key: str) -> list[int]:
+    return [place for place, letter in enumerate(key) if letter == "."] + [len(key)]
+
+
+def _listed(keys: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, keys[:SHOWN]))
+    return f"{shown} and {len(keys) - SHOWN} more" if len(keys) > SHOWN else shown or "none"
