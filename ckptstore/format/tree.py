@@ -23,6 +23,13 @@ node                    value
 ``$array``              a NumPy array's place in that list, with ``dtype``, ``shape``, ``fortran``
 ``$scalar``             a NumPy scalar's bytes in base64, with ``dtype``
 ``$numpy.dtype``        a NumPy dtype, e.g. ``<f8``
+``$sparse``             a sparse tensor: its layout (``coo``), with ``shape``, ``coalesced`` and the
+                        ``$tensor`` nodes that it is made of, by name, in ``tensors``
+``$quantized``          a quantised tensor of torch's own: its scheme, with ``dtype``, scale and
+                        zero point, ``tensors``
+``$subclass``           a tensor of a class in :mod:`ckptstore.format.subclasses`: the class, with
+                        ``shape``, ``context``, ``tensors``
+``$enum $record``       what a context is made of: a class listed there, with ``member``; ``fields``
 ======================= =======================================================================
 
 Decoding builds these types and no others, so reading a tree runs no code but ckptstore's own.
@@ -36,9 +43,10 @@ import struct
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from ckptstore.errors import UnsupportedValueError
+from ckptstore.format.subclasses import take_apart_value
 
 # A tree level takes up to three levels of JSON, of which a line may have 200.
 MAX_TREE_DEPTH = 60
@@ -62,8 +70,18 @@ PAIRED = frozenset({dict, OrderedDict, Counter, defaultdict})
 LISTED = frozenset({tuple, set, frozenset, deque})
 TORCH_NAMES = ("dtype", "layout", "memory_format")
 
-Put = Callable[[Any, str], int]
-"""Takes a tensor or array out of the tree: (value, path) -> its place in the part's list."""
+
+class Put(Protocol):
+    """Takes a tensor or array out of the tree."""
+
+    def __call__(self, value: Any, path: str, *, alone: bool = False) -> int:
+        """Return its place in the part's list.
+
+        Args:
+            value: The tensor or array.
+            path: Where it sits.
+            alone: Whether it gets a place of its own though another has the same memory.
+        """
 
 
 def encode(value: object, path: str, put: Put | None = None) -> Any:
@@ -85,6 +103,8 @@ class _Encoder:
         self._put = put
         self._torch = sys.modules.get("torch")
         self._numpy = sys.modules.get("numpy")
+        # Nodes of tensors that are made of others, by what makes two of them one.
+        self._composites: dict[object, dict[str, Any]] = {}
 
     def encode(self, value: object, path: str, depth: int) -> Any:
         if depth > MAX_TREE_DEPTH:
@@ -105,7 +125,11 @@ class _Encoder:
         container = self._encode_container(value, kind, path, depth)
         if container is not None:
             return container
-        node = self._encode_torch(value, kind, path) or self._encode_numpy(value, path)
+        node = (
+            self._encode_torch(value, kind, path, depth)
+            or self._encode_numpy(value, path)
+            or self._encode_listed(value, path, depth)
+        )
         if node is None:
             raise UnsupportedValueError(path, f"a {kind.__module__}.{kind.__qualname__}")
         return node
@@ -145,15 +169,12 @@ class _Encoder:
             for key, item in value.items()
         ]
 
-    def _encode_torch(self, value: Any, kind: type, path: str) -> dict[str, Any] | None:
+    def _encode_torch(self, value: Any, kind: type, path: str, depth: int) -> dict[str, Any] | None:
         torch = self._torch
         if torch is None:
             return None
         if isinstance(value, torch.Tensor):
-            node: dict[str, Any] = {"$tensor": self._take_out(value, path)}
-            if kind is torch.nn.Parameter:
-                node["parameter"] = True
-            return node
+            return self._encode_composite(value, path, depth) or self._encode_plain(value, path)
         if kind is torch.Size:
             return {"$torch.Size": list(value)}
         if kind is torch.device:
@@ -162,6 +183,51 @@ class _Encoder:
             if kind is getattr(torch, name):
                 return {f"$torch.{name}": str(value).removeprefix("torch.")}
         return None
+
+    def _encode_composite(self, value: Any, path: str, depth: int) -> dict[str, Any] | None:
+        """Return the node of a tensor that is made of others, the same for the same tensor."""
+        if self._put is None:
+            return None
+        from ckptstore.format.composite import checked_apart, tie
+
+        apart = checked_apart(value, path)
+        if apart is None:
+            return None
+        key = tie(value, apart)
+        if key is not None and key in self._composites:
+            return self._composites[key]
+        node: dict[str, Any] = {apart.node: apart.content}
+        for name, fact in apart.facts.items():
+            node[name] = self.encode(fact, f"{path}/{name}", depth + 1)
+        # Each has a place of its own: who changes a tensor of theirs must not change the indices of
+        # another that torch has checked.
+        node["tensors"] = {
+            name: {"$tensor": self._take_out(part, f"{path}/{name}", alone=True)}
+            for name, part in apart.tensors.items()
+        }
+        if value.requires_grad:
+            node["requires_grad"] = True
+        if isinstance(value, sys.modules["torch"].nn.Parameter):
+            node["parameter"] = True
+        if key is not None:
+            self._composites[key] = node
+        return node
+
+    def _encode_plain(self, value: Any, path: str) -> dict[str, Any]:
+        node: dict[str, Any] = {"$tensor": self._take_out(value, path)}
+        if type(value) is sys.modules["torch"].nn.Parameter:
+            node["parameter"] = True
+        return node
+
+    def _encode_listed(self, value: Any, path: str, depth: int) -> dict[str, Any] | None:
+        """Return the node of what a subclass's context may hold beside plain values."""
+        found = None if self._put is None else take_apart_value(value)
+        if found is None:
+            return None
+        name, kind, beside = found
+        if name == "$enum":
+            return {name: kind, **beside}
+        return {name: kind, "fields": self.encode(beside, path, depth + 1)}
 
     def _encode_numpy(self, value: Any, path: str) -> dict[str, Any] | None:
         np = self._numpy
@@ -189,14 +255,14 @@ class _Encoder:
             return {"$numpy.dtype": _dtype_name(value, path)}
         return None
 
-    def _take_out(self, value: object, path: str) -> int:
+    def _take_out(self, value: object, path: str, *, alone: bool = False) -> int:
         if self._put is None:
             raise UnsupportedValueError(
                 path,
                 f"a {type(value).__qualname__}",
                 "tensors and arrays go into extra= or a part of their own",
             )
-        return self._put(value, path)
+        return self._put(value, path, alone=True) if alone else self._put(value, path)
 
 
 def _encode_scalar(value: Any, kind: type) -> dict[str, Any] | None:

@@ -12,13 +12,14 @@ from math import prod
 from typing import Any
 
 from ckptstore.errors import IntegrityError
+from ckptstore.format.subclasses import put_together_value
 from ckptstore.format.tree import FACTORIES, TORCH_NAMES
 
 Get = Callable[[int], Any]
 """Gives back the tensor at a place in the part's list."""
 
 
-def decode(node: object, where: str, get: Get | None = None) -> Any:
+def decode(node: object, where: str, get: Get | None = None, *, whole: bool = True) -> Any:
     """Return the state that *node* stands for.
 
     Args:
@@ -26,13 +27,19 @@ def decode(node: object, where: str, get: Get | None = None) -> Any:
         where: Names it in errors.
         get: Gives the tensor at a place: for ``$tensor`` the tensor itself, for ``$array`` a
             one-dimensional uint8 tensor of the array's bytes.
+        whole: Whether what is made of several tensors is put together, and what a package defines
+            is made. Otherwise their nodes are checked as far as that goes without data and without
+            the package, and stand for None.
 
     Raises:
         IntegrityError: A node is none that the format has.
+        MissingPackageError: A tensor in it is of a package that is not installed.
     """
     try:
-        return _Decoder(get).decode(node)
+        return _Decoder(get, whole=whole).decode(node)
     except (
+        ArithmeticError,  # a subclass that divides by the size of what it is made of
+        AssertionError,  # a subclass's word for what it can't be made of
         TypeError,
         ValueError,
         KeyError,
@@ -63,8 +70,20 @@ def tensor_places(node: object, kinds: Sequence[str] = ("$tensor", "$array")) ->
 
 
 class _Decoder:
-    def __init__(self, get: Get | None) -> None:
+    def __init__(self, get: Get | None, *, whole: bool) -> None:
         self._get = get
+        self._whole = whole
+        self._composites: dict[str, Any] = {}
+        self._owners: dict[int, str] = {}
+        self._special = {
+            "$tensor": self._tensor,
+            "$array": self._tensor,
+            "$sparse": self._composite,
+            "$quantized": self._composite,
+            "$subclass": self._composite,
+            "$enum": self._listed,
+            "$record": self._listed,
+        }
 
     def decode(self, node: Any) -> Any:
         if isinstance(node, list):
@@ -77,8 +96,9 @@ class _Decoder:
         return self._typed(name, node[name], node)
 
     def _typed(self, name: str, content: Any, node: dict[str, Any]) -> Any:
-        if name in {"$tensor", "$array"}:
-            return self._tensor(name, content, node)
+        special = self._special.get(name)
+        if special is not None:
+            return special(name, content, node)
         if name in PAIRED:
             return self._paired(name, content, node)
         if name in LISTED:
@@ -102,9 +122,7 @@ class _Decoder:
         return ordered
 
     def _tensor(self, name: str, place: object, node: dict[str, Any]) -> Any:
-        if self._get is None or not isinstance(place, int) or isinstance(place, bool) or place < 0:
-            raise ValueError(f"tensor {place!r} where there can be none")
-        tensor = self._get(place)
+        tensor = self._taken(place, "")
         if name == "$array":
             return _array(tensor, node)
         if node.get("parameter"):
@@ -112,6 +130,58 @@ class _Decoder:
 
             return torch.nn.Parameter(tensor.detach(), requires_grad=tensor.requires_grad)
         return tensor
+
+    def _taken(self, place: object, owner: str) -> Any:
+        """Return the tensor at a place, which belongs to one composite or to none."""
+        if self._get is None or not isinstance(place, int) or isinstance(place, bool) or place < 0:
+            raise ValueError(f"tensor {place!r} where there can be none")
+        if self._owners.setdefault(place, owner) != owner:
+            # Who writes to the one would change the other, whose indices were checked.
+            raise ValueError(f"tensor {place} is part of another one too")
+        return self._get(place)
+
+    def _composite(self, name: str, content: Any, node: dict[str, Any]) -> Any:
+        from ckptstore.format.composite import check_form, put_together
+
+        key = repr(node)
+        if key not in self._composites:
+            places = {inner: _place(item) for inner, item in node["tensors"].items()}
+            facts = {
+                beside: self.decode(item) for beside, item in node.items() if beside not in FLAGS
+            }
+            del facts[name]
+            check_form(name, content, facts, places)
+            tensors = {inner: self._taken(place, key) for inner, place in places.items()}
+            self._composites[key] = (
+                _as_given(put_together(name, content, facts, tensors), node)
+                if self._whole
+                else None
+            )
+        return self._composites[key]
+
+    def _listed(self, name: str, content: Any, node: dict[str, Any]) -> Any:
+        if self._get is None:
+            raise ValueError(f"a {name} where there can be none")
+        if name == "$record":
+            beside = {key: self.decode(item) for key, item in node["fields"].items()}
+        else:
+            beside = {"member": node["member"]}
+        return put_together_value(name, content, beside) if self._whole else None
+
+
+def _place(item: Any) -> object:
+    if not isinstance(item, dict) or list(item) != ["$tensor"]:
+        raise ValueError("a tensor is made of something else than plain tensors")
+    return item["$tensor"]
+
+
+def _as_given(tensor: Any, node: dict[str, Any]) -> Any:
+    import torch
+
+    needs_gradient = node.get("requires_grad") is True
+    if node.get("parameter"):
+        return torch.nn.Parameter(tensor, requires_grad=needs_gradient)
+    return tensor.requires_grad_() if needs_gradient else tensor
 
 
 def _array(tensor: Any, node: dict[str, Any]) -> Any:
@@ -193,6 +263,7 @@ def _complex(content: list[Any]) -> complex:
     return complex(real, imaginary)
 
 
+FLAGS = frozenset({"tensors", "requires_grad", "parameter"})
 PAIRED = frozenset({"$dict", "$OrderedDict", "$Counter", "$defaultdict"})
 LISTED: dict[str, Callable[[list[Any]], Any]] = {
     "$tuple": tuple,

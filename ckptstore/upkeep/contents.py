@@ -339,7 +339,7 @@ def _check_tree(part: Part, name: str, opened: OpenManifest) -> None:
         # An array's node says how many bytes it takes. Memory that nobody touches costs nothing.
         return torch.empty(part.tensors[place].size_bytes, dtype=torch.uint8)
 
-    decode(part.tree, where, stand_in)
+    decode(part.tree, where, stand_in, whole=False)
 
 
 def _about_one_file(error: EOFError | OSError) -> str:
