@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 
 from ckptstore.errors import MismatchError
 from ckptstore.format.manifest import PartInfo
@@ -13,6 +14,7 @@ from ckptstore.loading.fit import Fit, fit, unwritable
 from ckptstore.state.keywords import is_generator
 from ckptstore.state.modules import class_name, raw_state
 from ckptstore.state.optimizers import Groups
+from ckptstore.state.schedulers import scheduler_problems
 from ckptstore.text import plain
 
 # State of torch's own optimizers that has its parameter's shape (torch/optim/*.py).
@@ -26,6 +28,11 @@ SHAPED_LIKE_PARAMETER = frozenset(
         "square_avg",
         "grad_avg",
         "acc_delta",
+        "ax",
+        "prev",
+        "step_size",
+        "sum",
+        "variance",
     }
 )
 
@@ -125,6 +132,8 @@ def optimizer_problems(
     """
     if not type(optimizer).__module__.startswith("torch.optim"):
         return []  # a class of one's own may keep anything under those keys
+    if isinstance(optimizer, torch.optim.LBFGS):
+        return _lbfgs_problems(optimizer, state, numbers)
     names = [name for group in saved for name in group]
     problems = []
     for group, wanted in zip(optimizer.param_groups, numbers, strict=False):
@@ -140,3 +149,36 @@ def optimizer_problems(
                 and value.shape != parameter.shape
             ]
     return problems
+
+
+def _lbfgs_problems(
+    optimizer: torch.optim.LBFGS, state: Mapping[str, Any], numbers: list[list[int]]
+) -> list[str]:
+    """Say what keeps L-BFGS from vectors that run through all parameters, in their order."""
+    if not numbers:
+        return []
+    (wanted,) = numbers
+    if wanted != sorted(wanted):
+        return ["L-BFGS keeps one vector over all parameters, and they stand in another order here"]
+    parameters = optimizer.param_groups[0]["params"]
+    size = sum(each.numel() * (2 if each.is_complex() else 1) for each in parameters)
+    direction = state["state"].get(0, {}).get("d")
+    if isinstance(direction, torch.Tensor) and direction.numel() != size:
+        return [
+            f"its direction has {direction.numel()} numbers, and the parameters have {size} here"
+        ]
+    return []
+
+
+def object_problems(part: object, state: Any) -> list[str]:
+    """Say what keeps a saved state from a scheduler or gradient scaler that would take it anyway.
+
+    Or that would refuse it when other parts are restored already.
+    """
+    if isinstance(part, LRScheduler):
+        return scheduler_problems(part, state)
+    if isinstance(part, torch.amp.GradScaler) and part.is_enabled() and not state:
+        return [
+            "saved while it was not enabled, so there is nothing for an enabled one to go on from"
+        ]
+    return []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from ckptstore.errors import ArgumentError, StateWarning, UnsupportedValueError, warn
@@ -14,7 +15,8 @@ from ckptstore.format.tree import encode
 from ckptstore.state.init_args import remembered, required_parameters, unrecorded
 from ckptstore.state.keywords import is_generator
 from ckptstore.state.modules import class_name, plain_state, unassigned, unwrap
-from ckptstore.state.optimizers import Groups, parameter_names
+from ckptstore.state.optimizers import Groups, parameter_names, without_graph
+from ckptstore.state.schedulers import scheduler_state
 from ckptstore.state.tensors import check, identity
 
 
@@ -132,7 +134,12 @@ def _capture_part(name: str, part: Any) -> CapturedPart:
     else:
         kind = "optimizer" if isinstance(part, torch.optim.Optimizer) else "object"
         taken = CapturedPart(name, kind, class_name=class_name(part))
-        state = part.state_dict()
+        if isinstance(part, torch.optim.Optimizer):
+            state = without_graph(part.state_dict())
+        elif isinstance(part, LRScheduler):
+            state = scheduler_state(part, name)
+        else:
+            state = part.state_dict()
     taken.tree = encode(state, name, _Put(taken, name))
     return taken
 
@@ -157,12 +164,15 @@ class _Put:
         self._places: dict[object, int] = {}
         self._names: set[str] = set()
 
-    def __call__(self, value: object, path: str) -> int:
+    def __call__(self, value: object, path: str, *, alone: bool = False) -> int:
+        key: object
         if isinstance(value, torch.Tensor):
             check(value, path)
             key, tensor = identity(value), value.detach().requires_grad_(value.requires_grad)
         else:
             key, tensor = ("array", id(value)), _array_bytes(value)
+        if alone:
+            key = None
         if key is not None and key in self._places:
             return self._places[key]
         place = len(self._part.tensors)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import torch
@@ -124,13 +125,30 @@ def reorder(state: Mapping[str, Any], numbers: list[list[int]]) -> dict[str, Any
     return {**rest, "state": renumbered | others, "param_groups": groups}
 
 
+def without_graph(state: Any) -> Any:
+    """Return an optimizer's state with what autograd computed detached.
+
+    ``differentiable=True`` leaves the graph that led to a moment on it. A graph is not kept; and a
+    leaf that requires gradients, which is what would come back, can't be stepped in place.
+    """
+    if isinstance(state, torch.Tensor):
+        return state if state.is_leaf else state.detach()
+    if type(state) is dict:
+        return {key: without_graph(item) for key, item in state.items()}
+    if type(state) in (list, tuple):
+        return type(state)(map(without_graph, state))
+    return state
+
+
 def place(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Load a state dict so that each tensor keeps its dtype and lands on its parameter's device.
 
     The old state is let go first, so that the device never holds both.
-    ``Optimizer.load_state_dict``
-    runs as the class has it, hooks included; it casts state to its parameter's dtype, which would
-    round fp32 moments of bf16 parameters, so those are put back as saved afterwards.
+    ``Optimizer.load_state_dict`` runs as the class has it, hooks included. What it would not carry
+    over as it was saved is put right: it casts state to its parameter's dtype, which would round
+    fp32 moments of bf16 parameters; it makes iterables anew from their items, which ruins strings
+    and arrays; and it replaces hyperparameters that are tensors, while a compiled or captured step,
+    and the script, hold on to those that were there.
 
     Args:
         optimizer: Its parameters must be those of *state*, in that order.
@@ -145,24 +163,84 @@ def place(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         for _ in group["params"]
     ]
     optimizer.state.clear()
+    held_back: dict[int, dict[Any, Any]] = {}
     for number, parameter in enumerate(parameters):
         if number in state["state"]:
-            state["state"][number] = {
+            moved = {
                 key: _moved(value, parameter.device if key != "step" or on_device[number] else None)
                 for key, value in state["state"][number].items()
             }
+            held_back[number] = {key: item for key, item in moved.items() if not _carried(item)}
+            state["state"][number] = {
+                key: item for key, item in moved.items() if key not in held_back[number]
+            }
     defaults = dict(optimizer.defaults)  # loading adds one that is no group's
+    before = [dict(group) for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
-    for group in optimizer.param_groups:
+    for group, built in zip(optimizer.param_groups, before, strict=True):
         # What the class has learnt since that save: torch's __setstate__ fills in its own, with
-        # what older versions did; a class of one's own gets what it was built with.
-        for key, value in defaults.items():
+        # what older versions did; a class of one's own gets what it was built with. So does a
+        # scheduler that is new in this training, which keeps its bounds in the groups.
+        for key, value in (defaults | built).items():
             group.setdefault(key, value)
+    _keep_tensors(before, optimizer.param_groups)
     for number, parameter in enumerate(parameters):
+        if held_back.get(number):
+            optimizer.state[parameter].update(held_back[number])
         loaded = optimizer.state.get(parameter)
         for key, value in state["state"].get(number, {}).items():
             if isinstance(loaded, dict) and _differs(loaded.get(key), value):
                 loaded[key] = value
+
+
+def _carried(value: Any) -> bool:
+    """Say whether torch's loading carries a value of the state over as it is, dtypes apart."""
+    if type(value) is dict:
+        return all(map(_carried, value.values()))
+    if type(value) in (list, tuple):
+        return all(map(_carried, value))
+    return isinstance(value, torch.Tensor) or not isinstance(value, Iterable)
+
+
+def _keep_tensors(before: list[dict[str, Any]], groups: list[dict[str, Any]]) -> None:
+    """Write loaded hyperparameters into the tensors that the groups held, and put those back.
+
+    But not where groups shared a tensor and now have two, or the other way round.
+    """
+    pairs = [
+        pair
+        for held, group in zip(before, groups, strict=True)
+        for key, value in group.items()
+        if key != "params"
+        for pair in _tensor_pairs(held.get(key), value)
+    ]
+    alike = {
+        (id(held), id(loaded))
+        for held, loaded in pairs
+        if (held.dtype, held.shape) == (loaded.dtype, loaded.shape)
+        and all((one is held) == (other is loaded) for one, other in pairs)
+    }
+    for held, group in zip(before, groups, strict=True):
+        for key in group.keys() & held.keys() - {"params"}:
+            group[key] = _kept(held[key], group[key], alike)
+
+
+def _tensor_pairs(held: Any, loaded: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    if isinstance(held, torch.Tensor) and isinstance(loaded, torch.Tensor):
+        yield held, loaded
+    elif isinstance(held, (list, tuple)) and isinstance(loaded, (list, tuple)):
+        for pair in zip(held, loaded, strict=False):
+            yield from _tensor_pairs(*pair)
+
+
+def _kept(held: Any, loaded: Any, alike: AbstractSet[tuple[int, int]]) -> Any:
+    if isinstance(loaded, torch.Tensor) and (id(held), id(loaded)) in alike:
+        with torch.no_grad():
+            return held.copy_(loaded)
+    if type(loaded) in (list, tuple) and isinstance(held, (list, tuple)):
+        kept = [_kept(*pair, alike) for pair in zip(held, loaded, strict=False)]
+        return type(loaded)([*kept, *loaded[len(kept) :]])
+    return loaded
 
 
 def _moved(value: Any, device: torch.device | None) -> Any:

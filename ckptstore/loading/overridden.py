@@ -1,0 +1,177 @@
+"""Which hyperparameters of the script a checkpoint replaces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from ckptstore.audit import Overridden
+from ckptstore.state.schedulers import BASE, CHILDREN, FUNCTIONS, PHASES, argument_keys
+
+# Of a parameter group: who is in it.
+_MEMBERS = frozenset({"params", "param_names"})
+_MOST_REDUCTIONS = 10_000  # a learning rate that went down more often is not followed
+
+
+def of_optimizer(
+    name: str,
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    parts: Mapping[str, Any],
+) -> Iterator[Overridden]:
+    """Say which hyperparameters an optimizer is about to lose to a saved state.
+
+    A learning rate that a scheduler moves is no hyperparameter, but the one it starts from is
+    (``initial_lr``); so is no momentum that is cycled.
+
+    Args:
+        name: The part's name.
+        optimizer: As the script built it.
+        state: Saved, its groups and parameters in the optimizer's order.
+        parts: All that is restored: whether a scheduler goes on with this optimizer.
+    """
+    schedulers = [
+        part
+        for part in parts.values()
+        if isinstance(part, LRScheduler) and part.optimizer is optimizer
+    ]
+    for index, (mine, saved) in enumerate(
+        zip(optimizer.param_groups, state["param_groups"], strict=True)
+    ):
+        moved = _moved(mine, saved, schedulers, index)
+        for key, value in mine.items():
+            if key in _MEMBERS or key in moved or key not in saved:
+                continue
+            if not _same(value, saved[key]):
+                yield _found(f"{name}/param_groups/{index}/{key}", value, saved[key])
+
+
+def of_object(
+    name: str, part: object, state: Mapping[str, Any], parts: Mapping[str, Any]
+) -> Iterator[Overridden]:
+    """Say which hyperparameters a scheduler or gradient scaler is about to lose.
+
+    Of other objects nobody knows what of their state is one.
+
+    Args:
+        name: The part's name.
+        part: As the script built it.
+        state: Saved.
+        parts: All that is restored.
+    """
+    if isinstance(part, LRScheduler):
+        yield from _of_scheduler(name, part, state, parts)
+    elif isinstance(part, torch.amp.GradScaler):
+        mine = part.state_dict()
+        yield from _differences(name, mine, state, argument_keys(type(part), mine))
+
+
+def _of_scheduler(
+    name: str, scheduler: LRScheduler, state: Any, parts: Mapping[str, Any]
+) -> Iterator[Overridden]:
+    mine: Any = scheduler.state_dict()
+    if not isinstance(mine, Mapping) or not isinstance(state, Mapping):
+        return  # a class of one's own
+    keys = argument_keys(type(scheduler), mine) - {CHILDREN, FUNCTIONS}
+    keys |= {BASE} & mine.keys()
+    if BASE in keys and _is_said_of_optimizer(scheduler, mine[BASE], parts):
+        keys -= {BASE}
+    if "total_steps" in keys and not _same(mine["total_steps"], state.get("total_steps")):
+        keys -= {PHASES}  # which are parts of them
+    yield from _differences(name, mine, state, keys)
+    for index, (own, saved) in enumerate(zip(*_lists(mine, state, FUNCTIONS), strict=False)):
+        if own and saved:
+            yield from _differences(f"{name}/{FUNCTIONS}/{index}", own, saved, set(own))
+    for index, (child, saved) in enumerate(
+        zip(*_lists(vars(scheduler), state, CHILDREN), strict=False)
+    ):
+        yield from _of_scheduler(f"{name}/{CHILDREN}/{index}", child, saved, parts)
+
+
+def _lists(mine: Mapping[str, Any], saved: Mapping[str, Any], key: str) -> tuple[Any, Any]:
+    """Return what both have under a key, nothing if either has no list there."""
+    both = mine.get(key), saved.get(key)
+    return both if all(isinstance(each, (list, tuple)) for each in both) else ((), ())
+
+
+def _is_said_of_optimizer(scheduler: LRScheduler, base: Any, parts: Mapping[str, Any]) -> bool:
+    """Say whether the optimizer is restored too and has these rates as its groups' initial ones."""
+    if not any(part is scheduler.optimizer for part in parts.values()):
+        return False
+    return _same(base, [group.get("initial_lr") for group in scheduler.optimizer.param_groups])
+
+
+def _differences(
+    name: str, mine: Mapping[str, Any], saved: Mapping[str, Any], keys: set[str]
+) -> Iterator[Overridden]:
+    for key, value in mine.items():
+        if key in keys and key in saved and not _same(value, saved[key]):
+            yield _found(f"{name}/{key}", value, saved[key])
+
+
+def _moved(
+    mine: Mapping[str, Any], saved: Mapping[str, Any], schedulers: list[LRScheduler], index: int
+) -> set[str]:
+    """Return the keys of a group that schedulers move, and that say nothing of the script."""
+    if not schedulers:
+        return set()
+    moved = set()
+    has_initial = "initial_lr" in mine and "initial_lr" in saved
+    if has_initial or any(
+        isinstance(each, ReduceLROnPlateau) and _is_reduced(mine["lr"], saved["lr"], each, index)
+        for each in schedulers
+    ):
+        moved.add("lr")
+    if "max_momentum" in mine and "max_momentum" in saved:
+        moved.add("momentum")
+        if "betas" in mine and _same(mine["betas"][1:], saved["betas"][1:]):
+            moved.add("betas")
+    return moved
+
+
+def _is_reduced(script: Any, saved: Any, plateau: ReduceLROnPlateau, index: int) -> bool:
+    """Say whether reductions lead from the script's learning rate to the saved one.
+
+    A plateau's scheduler records no initial rate; but it computes (torch/optim/lr_scheduler.py,
+    ``_reduce_lr``), so its steps can be taken again.
+    """
+    rate, goal, least = float(script), float(saved), plateau.min_lrs[index]
+    for _ in range(_MOST_REDUCTIONS):
+        if rate <= goal:
+            return rate == goal
+        lower = max(rate * plateau.factor, least)
+        if rate - lower <= plateau.eps:
+            return False
+        rate = lower
+    return False
+
+
+def _found(name: str, script: Any, checkpoint: Any) -> Overridden:
+    return Overridden(name, _kept(script), checkpoint)
+
+
+def _kept(value: Any) -> Any:
+    """Return a value whose tensors stay as they are when the script's own are written to."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    return type(value)(map(_kept, value)) if type(value) in (list, tuple) else value
+
+
+def _same(one: object, other: object) -> bool:
+    one, other = _plain(one), _plain(other)
+    return bool(one == other) or (_is_nan(one) and _is_nan(other))
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return a hyperparameter so that it can be compared: tensors and arrays as numbers."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -1,0 +1,183 @@
+"""Learning rate schedulers: their state without the functions of the script, and what it fits.
+
+A scheduler's state is its attributes. Functions among them (what ``LambdaLR`` was given) stay the
+script's; of callable objects torch keeps the attributes.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType
+from typing import Any
+
+from torch.optim import lr_scheduler, swa_utils
+from torch.optim.lr_scheduler import LRScheduler
+
+from ckptstore.errors import UnsupportedValueError
+
+# Where torch's schedulers keep what they call: a list of callables, and a single one.
+FUNCTIONS = "lr_lambdas"
+FUNCTION = "_scale_fn_custom"
+CHILDREN = "_schedulers"
+BASE = "base_lrs"
+PHASES = "_schedule_phases"
+# What torch computes from arguments and keeps instead of them: CyclicLR and OneCycleLR.
+_COMPUTED = frozenset({"total_size", "step_ratio", FUNCTION, PHASES, "_anneal_func_type"})
+# Where a scheduler is, and an argument that later versions of torch have no more.
+_NO_HYPERPARAMETERS = frozenset({"optimizer", "last_epoch", "verbose"})
+# What has no state that a training changes. torch takes the first alone for a function: it asks a
+# builtin for its __dict__, which it has not, and keeps what functools.wraps left on a cached one.
+_STATELESS = (
+    FunctionType,
+    BuiltinFunctionType,
+    MethodType,
+    MethodWrapperType,
+    functools.partial,
+    functools._lru_cache_wrapper,  # noqa: SLF001 - the type of what lru_cache returns has no other name
+    type,
+)
+
+
+def scheduler_state(scheduler: LRScheduler, path: str) -> dict[str, Any]:
+    """Return a scheduler's ``state_dict()``, functions of every kind left out.
+
+    Raises:
+        UnsupportedValueError: A callable object's state lies where torch does not look for it.
+    """
+    return dict(_without_functions(scheduler, path).state_dict())
+
+
+def scheduler_problems(scheduler: LRScheduler, state: Any) -> list[str]:
+    """Say what keeps a saved state from a scheduler, which would take anything.
+
+    torch copies attributes: those of another kind of scheduler, or for more parameter groups, are
+    noticed a step later, or never.
+    """
+    return list(_problems(scheduler, state, "")) if is_torchs(type(scheduler)) else []
+
+
+def argument_keys(kind: type, keys: Iterable[str]) -> set[str]:
+    """Return those keys of a state that hold arguments of the class: its hyperparameters.
+
+    By name: an argument ``max_lr`` may be kept as ``max_lr``, ``_max_lr`` or ``max_lrs``.
+    """
+    names = _arguments(kind)
+    return {
+        key
+        for key in keys
+        if names & {key.lstrip("_"), key.lstrip("_").removesuffix("s")}
+        or (key in _COMPUTED and is_torchs(kind))
+    }
+
+
+def is_torchs(kind: type) -> bool:
+    """Say whether a scheduler's class is one of torch's own, whose state is known."""
+    return kind.__module__.startswith("torch.optim")
+
+
+def _arguments(kind: type) -> frozenset[str]:
+    """Return the names of a class's constructor arguments, those of its bases included."""
+    return frozenset(
+        name
+        for base in inspect.getmro(kind)
+        if "__init__" in vars(base) and base is not object
+        for name in inspect.signature(base).parameters
+        if name not in _NO_HYPERPARAMETERS
+    )
+
+
+@functools.cache
+def _all_arguments() -> frozenset[str]:
+    """Return the names of the arguments of all of torch's schedulers."""
+    kinds = [*vars(lr_scheduler).values(), swa_utils.SWALR]
+    return frozenset().union(
+        *(
+            _arguments(kind)
+            for kind in kinds
+            if isinstance(kind, type) and issubclass(kind, LRScheduler)
+        )
+    )
+
+
+def _without_functions(scheduler: LRScheduler, path: str) -> LRScheduler:
+    """Return a shallow copy in which each callable without state is a plain function.
+
+    Of a plain function torch keeps nothing. A class of one's own says for itself what its state is.
+    """
+    if not is_torchs(type(scheduler)):
+        return scheduler
+    twin = copy.copy(scheduler)
+    attributes = vars(twin)
+    if FUNCTIONS in attributes:
+        attributes[FUNCTIONS] = [
+            _known(function, f"{path}/{FUNCTIONS}/{index}")
+            for index, function in enumerate(attributes[FUNCTIONS])
+        ]
+    if attributes.get(FUNCTION) is not None:
+        attributes[FUNCTION] = _known(attributes[FUNCTION], f"{path}/{FUNCTION}")
+    if CHILDREN in attributes:
+        attributes[CHILDREN] = [
+            _without_functions(child, f"{path}/{CHILDREN}/{index}")
+            for index, child in enumerate(attributes[CHILDREN])
+        ]
+    return twin
+
+
+def _known(function: Any, path: str) -> Any:
+    if isinstance(function, _STATELESS):
+        return _nothing
+    if not hasattr(function, "__dict__"):
+        raise UnsupportedValueError(
+            path,
+            f"a {type(function).__module__}.{type(function).__qualname__} whose state is in "
+            "__slots__",
+            "let its class have a __dict__, or pass a function that calls it",
+        )
+    return function
+
+
+def _nothing(_: int) -> float:
+    return 1.0
+
+
+def _problems(scheduler: LRScheduler, state: Any, path: str) -> Iterator[str]:
+    if not isinstance(state, Mapping):
+        yield f"{path}its state is a {type(state).__qualname__}, and should be a dict"
+        return
+    mine = _without_functions(scheduler, path).state_dict()
+    # Another torch may keep more or less, but no argument of another class.
+    lacking = [key for key in argument_keys(type(scheduler), mine) if key not in state]
+    foreign = [key for key in state if key not in mine and key in _all_arguments()]
+    if lacking or foreign:
+        yield (
+            f"{path}another kind of scheduler than {type(scheduler).__qualname__} was saved: "
+            f"its state has {', '.join(sorted(map(str, state)))}"
+        )
+        return
+    for key in (BASE, CHILDREN, FUNCTIONS):
+        saved, now = state.get(key), mine.get(key)
+        if isinstance(saved, list) and isinstance(now, list) and len(saved) != len(now):
+            yield f"{path}{key} had {len(saved)} entries, and has {len(now)} here"
+            return
+    yield from _function_problems(mine, state, path)
+    for index, (child, saved) in enumerate(
+        zip(getattr(scheduler, CHILDREN, ()), state.get(CHILDREN, ()), strict=False)
+    ):
+        yield from _problems(child, saved, f"{path}{CHILDREN}/{index}: ")
+
+
+def _function_problems(
+    mine: Mapping[str, Any], state: Mapping[str, Any], path: str
+) -> Iterator[str]:
+    pairs = [(FUNCTION, mine.get(FUNCTION), state.get(FUNCTION))]
+    lists: Sequence[Sequence[Any]] = [each.get(FUNCTIONS) or () for each in (mine, state)]
+    pairs += [(f"{FUNCTIONS}/{i}", *pair) for i, pair in enumerate(zip(*lists, strict=True))]
+    for name, now, saved in pairs:
+        if saved and now is None:
+            yield (
+                f"{path}{name} was an object with {', '.join(sorted(map(str, saved)))}, and is a "
+                "function here"
+            )
