@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import LRScheduler
 
 from ckptstore.errors import MismatchError
@@ -146,6 +147,7 @@ def optimizer_problems(
                 if key in SHAPED_LIKE_PARAMETER
                 and isinstance(value, torch.Tensor)
                 and value.dim()
+                and not is_lazy(parameter)  # its module gets its shape from what was saved
                 and value.shape != parameter.shape
             ]
     return problems
