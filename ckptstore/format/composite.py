@@ -227,12 +227,14 @@ def _quantized(
     integers = tensors["integers"]
     if QUANTISED_INTEGERS.get(facts["dtype"]) is not integers.dtype:
         raise ValueError(f"a {facts['dtype']!r:.80} made of {integers.dtype}")
+    dtype = getattr(torch, facts["dtype"])
     if scheme == "per_tensor_affine":
         scale, zero_point = facts["scale"], facts["zero_point"]
         if type(scale) is not float or type(zero_point) is not int:
             raise ValueError(f"scale {scale!r:.80} and zero point {zero_point!r:.80}")
-        make: Callable[..., torch.Tensor] = torch._make_per_tensor_quantized_tensor  # noqa: SLF001 - as torch's own loading does
-        return make(integers, scale, zero_point)
+        empty: Callable[..., torch.Tensor] = torch._empty_affine_quantized  # noqa: SLF001 - as torch's own loading does
+        made = empty([0], scale=scale, zero_point=zero_point, dtype=dtype, device=integers.device)
+        return _over(integers, made)
     axis, channels = facts["axis"], (tensors["scales"], tensors["zero_points"])
     if type(axis) is not int or not 0 <= axis < integers.dim():
         raise ValueError(f"axis {axis!r:.80} of a tensor of {integers.dim()} dimensions")
@@ -240,8 +242,23 @@ def _quantized(
     wanted = [(dtype, [integers.shape[axis]]) for dtype in PER_CHANNEL[scheme]]
     if found != wanted:
         raise ValueError(f"scales and zero points are {found}, and should be {wanted}")
-    make = torch._make_per_channel_quantized_tensor  # noqa: SLF001 - as torch's own loading does
-    return make(integers, *channels, axis)
+    empty = torch._empty_per_channel_affine_quantized  # noqa: SLF001 - as torch's own loading does
+    made = empty(
+        integers.shape,
+        scales=channels[0],
+        zero_points=channels[1],
+        axis=axis,
+        dtype=dtype,
+        device=integers.device,
+    )
+    return _over(integers, made)
+
+
+def _over(integers: torch.Tensor, quantized: torch.Tensor) -> torch.Tensor:
+    """Give a quantised tensor the memory, shape and strides of its integers."""
+    return quantized.set_(
+        integers.untyped_storage(), integers.storage_offset(), integers.shape, integers.stride()
+    )
 
 
 def _subclass(

@@ -24,7 +24,14 @@ from ckptstore.format.manifest import Head, Pack
 from ckptstore.format.pack import ALIGNMENT
 from ckptstore.format.part import Chunk, Part, Tensor
 from ckptstore.manifest import path_of
-from ckptstore.state.tensors import dtype_of, fresh_bytes, from_bytes, from_rows, view_bytes
+from ckptstore.state.tensors import (
+    as_integers,
+    dtype_of,
+    fresh_bytes,
+    from_bytes,
+    from_rows,
+    view_bytes,
+)
 from ckptstore.storage.base import Storage
 
 # Neighbouring small tensors are read in one request of at most this much.
@@ -266,7 +273,9 @@ def _assemble(
                 slice(offset, offset + size)
                 for offset, size in zip(want.chunk.offsets, want.chunk.shape, strict=True)
             )
-            whole[box] = from_bytes(want.out, dtype, want.chunk.shape, None)
+            piece = from_bytes(want.out, dtype, want.chunk.shape, None)
+            # torch has no copy of integers below a byte.
+            as_integers(whole)[box] = as_integers(piece)
         whole = from_rows(whole, tensor.order)
     return whole.requires_grad_(tensor.requires_grad)
 

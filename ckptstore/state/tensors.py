@@ -15,15 +15,19 @@ STAGING_BYTES = 16 * 1024 * 1024
 # How many stretches of a tensor are a sample of it, and how long each is at most.
 SAMPLES = 16
 SAMPLE_BYTES = 256
+QUANTISED = ("qint", "quint")
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def check(tensor: torch.Tensor, path: str) -> None:
     """Refuse a tensor whose bytes can't be kept as they are.
 
+    Those that are made of tensors that can be were taken apart before
+    (:mod:`ckptstore.format.composite`).
+
     Raises:
-        UnsupportedValueError: It is on meta, uninitialised, sparse, quantised, nested, distributed
-            or another subclass; the error names it and says what to do.
+        UnsupportedValueError: It is on meta, uninitialised, nested, distributed, of some other
+            layout, or of a subclass that is not known; the error names it and says what to do.
     """
     kind = type(tensor)
     what, advice = f"a {kind.__module__}.{kind.__qualname__}", None
@@ -38,13 +42,10 @@ def check(tensor: torch.Tensor, path: str) -> None:
             "it has no data: materialise the module before saving",
         )
     elif tensor.layout is not torch.strided:
-        advice = "save its dense form (.to_dense()) or its indices and values as tensors"
-        what = f"a sparse tensor ({tensor.layout})"
+        advice = "save its plain form: .to_dense(), or .unbind() of a nested tensor"
+        what = f"a tensor of layout {tensor.layout}"
     elif tensor.is_quantized:
-        what, advice = (
-            "a quantised tensor",
-            "save .dequantize() of it, or its .int_repr(), scale and zero point",
-        )
+        what, advice = f"a quantised tensor of dtype {tensor.dtype}", "save .dequantize() of it"
     elif tensor.is_nested:
         what, advice = "a nested tensor", "save .unbind() of it, a tuple of plain tensors"
     elif kind in (torch.Tensor, torch.nn.Parameter):
@@ -68,7 +69,11 @@ def dtype_of(name: str, itemsize: int, where: str) -> torch.dtype:
         IntegrityError: This torch has none of that name and item size.
     """
     dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype) or dtype.itemsize != itemsize:
+    if (
+        not isinstance(dtype, torch.dtype)
+        or dtype.itemsize != itemsize
+        or name.startswith(QUANTISED)  # torch crashes on one that has no scale
+    ):
         raise IntegrityError(
             f"{where}: torch {torch.__version__} has no dtype {name!r} of {itemsize} bytes; "
             "if a newer torch saved it, upgrade torch"
@@ -145,7 +150,7 @@ def memory_sample(tensor: torch.Tensor) -> int | None:
         memory = view_bytes(tensor)
         starts = range(0, SAMPLES * step * size, step * size)
         return hash(b"".join(memory[start : start + width * size] for start in starts))
-    taken = _as_integers(tensor.detach()).as_strided((SAMPLES, width), (step, 1))
+    taken = as_integers(tensor.detach()).as_strided((SAMPLES, width), (step, 1))
     return hash(view_bytes(taken.contiguous().cpu()).tobytes())
 
 
@@ -163,13 +168,13 @@ def pieces(tensor: torch.Tensor) -> Iterator[memoryview]:
     with torch.no_grad():
         for part in _cut(tensor.detach(), max(1, STAGING_BYTES // tensor.dtype.itemsize)):
             # One copy at most: a gather on the tensor's own device, then a plain transfer.
-            staged = _as_integers(part.resolve_conj().resolve_neg()).contiguous().cpu()
+            staged = as_integers(part.resolve_conj().resolve_neg()).contiguous().cpu()
             if sys.byteorder != "little":
                 staged = _swapped(staged.view(part.dtype))
             yield view_bytes(staged)
 
 
-def _as_integers(tensor: torch.Tensor) -> torch.Tensor:
+def as_integers(tensor: torch.Tensor) -> torch.Tensor:
     """Return the same memory as integers of the same size, which torch can copy for any dtype."""
     integers = INTEGERS.get(tensor.dtype.itemsize)
     return tensor if integers is None else tensor.view(integers)
@@ -230,7 +235,7 @@ def from_rows(tensor: torch.Tensor, order: Sequence[int] | None) -> torch.Tensor
         step *= max(1, tensor.shape[dim])
     # Not on the default device, which the caller may have set.
     empty = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=tensor.device)
-    _as_integers(empty).copy_(_as_integers(tensor))
+    as_integers(empty).copy_(as_integers(tensor))
     return empty
 
 
