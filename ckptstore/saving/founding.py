@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 
 from ckptstore.catalog.stores import missing
 from ckptstore.errors import (
+    ArgumentError,
     DurabilityError,
     IntegrityError,
     NotAStoreError,
     NotExclusiveError,
     StorageError,
 )
-from ckptstore.format.layout import RUNS_FOLDER, STORE_KEY
+from ckptstore.format.layout import (
+    CLOCK_FOLDER,
+    FILES_FOLDER,
+    PACKS_FOLDER,
+    RUNS_FOLDER,
+    STORE_KEY,
+)
 from ckptstore.format.store_facts import DEFAULT_GRACE_S, StoreFacts, decode_store, encode_store
 from ckptstore.saving.commit import create_once
 from ckptstore.storage.base import Storage
 
+OWN_FOLDERS = frozenset({CLOCK_FOLDER, FILES_FOLDER, PACKS_FOLDER, RUNS_FOLDER})
 SINGLE_WRITER_ADVICE = (
     "if no other process will ever write to it at the same time, open it with "
     "Store(…, single_writer=True)"
@@ -31,6 +40,7 @@ def found(storage: Storage, *, single_writer: bool) -> StoreFacts:
     take trust away, never give it.
 
     Raises:
+        ArgumentError: There is none, and the place is inside another store.
         NotExclusiveError: The storage can't keep two writers apart, and ``single_writer`` isn't
             set. Nothing was written where that is known beforehand.
         NewerFormatError: A newer ckptstore made the store; nothing was written.
@@ -66,6 +76,7 @@ def _make(storage: Storage, *, single_writer: bool) -> bytes:
     why = missing(storage)
     if not isinstance(why, NotAStoreError):
         raise why
+    _check_place(storage)
     storage.prepare()
     facts = StoreFacts(uuid.uuid4(), DEFAULT_GRACE_S, storage.in_place)
     data = encode_store(facts)
@@ -77,6 +88,23 @@ def _make(storage: Storage, *, single_writer: bool) -> bytes:
             raise
         is_ours = create_once(storage, STORE_KEY, data, str(facts.store_id))
     return data if is_ours else storage.read(STORE_KEY)
+
+
+def _check_place(storage: Storage) -> None:
+    """Refuse to make a store among another one's own files, which would take it for its own.
+
+    Only on a disk: in a bucket that would be a request for each level, for a mistake nobody makes.
+    """
+    if storage.local_folder is None:
+        return
+    folder = Path(storage.local_folder)
+    for outer in folder.parents:
+        if (outer / STORE_KEY).is_file() and folder.relative_to(outer).parts[0] in OWN_FOLDERS:
+            raise ArgumentError(
+                f"{storage.url} lies among the files of the store at {outer}, whose checks and "
+                "clean-up would take it for theirs: save into that one (another run, say), or "
+                "name another place"
+            )
 
 
 def _check_trust(storage: Storage, why: str, *, single_writer: bool) -> None:

@@ -8,7 +8,9 @@ import threading
 import pytest
 import torch
 
+from ckptstore import Store
 from ckptstore.errors import (
+    ArgumentError,
     CatalogWarning,
     IntegrityError,
     NewerFormatError,
@@ -225,3 +227,19 @@ def test_a_single_writer_never_writes_over_a_save_whose_outcome_it_did_not_see(t
     states = [each.state("model") for each in single(tmp_path).history()]
     assert states == ([{"a": 0}, {"a": 1}, {"a": 2}] if was_there == 2 else [{"a": 0}, {"a": 2}])
     assert (was_there == 2) is after
+
+
+@pytest.mark.parametrize("inside", ["packs/mine", "runs/digits/mine", "files", "clock/mine"])
+def test_a_store_among_the_files_of_another_is_refused(tmp_path, inside):
+    Store(tmp_path / "outer").save({"w": torch.zeros(1)}, epoch=0)
+
+    with pytest.raises(ArgumentError, match="among the files of the store at"):
+        Store(tmp_path / "outer" / inside).save({"w": torch.zeros(1)}, epoch=0)
+
+    assert not (tmp_path / "outer" / inside / "ckptstore.json").exists()
+
+
+def test_a_store_beside_the_files_of_another_is_none_of_its_business(tmp_path):
+    Store(tmp_path / "outer").save({"w": torch.zeros(1)}, epoch=0)
+
+    assert Store(tmp_path / "outer" / "notes").save({"w": torch.zeros(1)}, epoch=0).version == 1
