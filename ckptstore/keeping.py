@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ckptstore.entry import Checkpoint, Entry, Package
 from ckptstore.errors import ArgumentError, CkptStoreError, RetentionWarning, warn
 from ckptstore.opened import Monitor, Opened
+from ckptstore.saving.on_full import Retire
 from ckptstore.storage.opening import parse
+from ckptstore.text import size
 
 if TYPE_CHECKING:
     from ckptstore.saving.run_writer import RunWriter
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 # every second save, one that keeps 6,400 after every hundred-and-first: a save's share of the
 # work stays the same, and at most one in so many stays too long.
 PRUNED_AT_ONCE = 64
+DAY_S = 24 * 60 * 60
 
 
 class Keeping(Opened):
@@ -294,6 +297,33 @@ class Keeping(Opened):
                 f"tries again: {error}",
                 RetentionWarning,
             )
+
+    def _retirer(self, writer: RunWriter) -> Retire:
+        """Return how room is made for a run: what it keeps is applied, then all is collected."""
+
+        def make_room() -> str:
+            return "; ".join([self._retire_for_room(writer), self._collect_for_room()])
+
+        return make_room
+
+    def _retire_for_room(self, writer: RunWriter) -> str:
+        try:
+            if not writer.keeps:
+                return f"nothing was retired, as run {writer.run!r} has no keep="
+            retired = self._prune(writer, None, (None, None), dry_run=False).retired
+        except CkptStoreError as error:
+            return f"nothing could be retired: {error}"
+        return f"{len(retired)} version(s) were retired"
+
+    def _collect_for_room(self) -> str:
+        try:
+            done = self.collect()
+        except CkptStoreError as error:
+            return f"nothing could be collected: {error}"
+        return (
+            f"{size(done.deleted_bytes)} were collected; {size(done.retired.size_bytes)} more were "
+            f"retired, and can be once that is {done.grace_s / DAY_S:.3g} days ago"
+        )
 
     def _writer_at(self, path: str) -> RunWriter:
         return self._writer(self._catalog.run_name(path) or path)

@@ -171,7 +171,7 @@ class LaterFacts(Opened):
                 "run.log() takes epoch= or step=, of which no weights are kept; for a version "
                 "write checkpoint.log(…) or store.log(ref, …)"
             )
-        self._writer(run).append(log_epoch(epoch, step, encoded))
+        self._writer(run).append_with_room("metrics", log_epoch(epoch, step, encoded))
 
 
 def _checked_note(text: object) -> str | None:

@@ -15,6 +15,7 @@ from ckptstore.errors import FallbackWarning, IntegrityError, warn
 from ckptstore.format.facts import Mode
 from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
 from ckptstore.saving.lineage import Lineage
+from ckptstore.saving.on_full import OnFull, Retire, check_on_full
 from ckptstore.source import Source
 from ckptstore.storage.opening import open_storage
 
@@ -38,11 +39,15 @@ class Opened:
         monitor: str | None = None,
         mode: Mode | None = None,
         single_writer: bool = False,
+        on_full: OnFull = "wait",
     ) -> None:
         self._default_run = check_run(run)
         check_monitor(monitor, mode)
         self._monitor: Monitor = (monitor, mode)
         self._single_writer = single_writer
+        self._on_full = check_on_full(on_full)
+        self._on_full_of: dict[str, OnFull] = {}
+        """The policies of runs that have their own, by path."""
         self._storage = open_storage(url, storage_options)
         self._catalog = Catalog(catalog, self._storage)
         self._lookup = Lookup(self._catalog, self._storage.url)
@@ -51,7 +56,7 @@ class Opened:
         self._source = Source(self._storage, self._catalog, self._writer, storage_options)
         self._options: dict[str, Any] = {"catalog": catalog, "storage_options": storage_options}
         self._options |= {"run": run, "monitor": monitor, "mode": mode}
-        self._options |= {"single_writer": single_writer}
+        self._options |= {"single_writer": single_writer, "on_full": on_full}
 
     @property
     def url(self) -> str:
@@ -143,8 +148,15 @@ class Opened:
             self._storage, self._catalog, run, self._lineage, single_writer=self._single_writer
         )
         writer = self._writers.setdefault(run_path(run), made)
+        if writer is made:
+            made.when_full.retire = self._retirer(made)
+        writer.when_full.on_full = self._on_full_of.get(writer.path, self._on_full)
         writer.spell(run)
         return writer
+
+    def _retirer(self, writer: RunWriter) -> Retire | None:  # noqa: ARG002 - see Keeping's
+        """Return how room is made for a run; a store without upkeep makes none."""
+        return None
 
     def _given(
         self,

@@ -94,7 +94,8 @@ class Source:
 
         encoded = late_metrics(metrics, values)
         self._known(entry)
-        self._writer(entry.run).append(log_metrics(entry.version, encoded))
+        decide = log_metrics(entry.version, encoded)
+        self._writer(entry.run).append_with_room("metrics", decide)
         return self._known(entry)
 
     def note(self, entry: Entry, text: str | None) -> VersionFacts:
@@ -102,7 +103,7 @@ class Source:
         from ckptstore.saving.journaling import set_note
 
         self._known(entry)
-        self._writer(entry.run).append(set_note(entry.version, text))
+        self._writer(entry.run).append_with_room("a note", set_note(entry.version, text))
         return self._known(entry)
 
     @contextmanager

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 from ckptstore.catalog.lookup import check_monitor
 from ckptstore.entry import Checkpoint, Entry, LoadOptions, Model, Package
 from ckptstore.format.facts import Mode, VersionFacts
-from ckptstore.format.layout import Ref, check_run, parse_ref
+from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
 from ckptstore.history import History
 from ckptstore.keeping import Keeping
 from ckptstore.later_facts import LaterFacts
 from ckptstore.run import Run
+from ckptstore.saving.on_full import OnFull, check_on_full
 from ckptstore.upkeep.keep import keep_json
 
 if TYPE_CHECKING:
@@ -41,10 +42,14 @@ class Store(LaterFacts, Keeping):
         mode: ``"min"`` or ``"max"``; needed with a monitor.
         single_writer: Allow writing to storage that cannot keep two writers apart. The caller
             promises that no other process writes; each save looks for signs of one.
+        on_full: What ``save``, ``save_package``, ``log``, ``note`` and ``tag`` do on a full disk or
+            when a quota is used up. ``"wait"``: warn once a minute and go on when there is room.
+            ``"retire"``: apply first what the run keeps and collect what is collectible, then
+            wait. ``"raise"``: a StorageError. All other verbs raise.
 
     Raises:
         InvalidNameError: *run* is no name.
-        ArgumentError: *monitor* or *mode* is not usable, or the URL is none.
+        ArgumentError: *monitor*, *mode* or *on_full* is not usable, or the URL is none.
         MissingPackageError: The filesystem's package or the database's driver is not installed.
     """
 
@@ -57,6 +62,7 @@ class Store(LaterFacts, Keeping):
         monitor: str | None = None,
         mode: Mode | None = None,
         keep: Keep | None = None,
+        on_full: OnFull | None = None,
     ) -> Run:
         """Return a run: the same verbs, bound to its name and settings. Creates nothing.
 
@@ -69,12 +75,15 @@ class Store(LaterFacts, Keeping):
             mode: ``"min"`` or ``"max"``; needed with a monitor.
             keep: What to keep of the run: recorded in its settings at the first save, and applied
                 after each save, whichever process makes it.
+            on_full: As for the store, for this run as this store writes it; None: as the store.
 
         Raises:
             InvalidNameError: *name* is outside the grammar.
             ArgumentError: Another argument is not usable.
         """
         check_monitor(monitor, mode)
+        if on_full is not None:
+            self._on_full_of[run_path(check_run(name))] = check_on_full(on_full)
         return Run(
             self,
             check_run(name),

@@ -198,6 +198,9 @@ class FailingWriter:
 
 
 def store_on(storage: Storage, **options: Any) -> Store:
-    """Return a store on a storage of the test's own making, its index in memory."""
+    """Return a store on a storage of the test's own making, its index in memory.
+
+    Where there is no room it raises, unless the test says otherwise.
+    """
     with mock.patch("ckptstore.opened.open_storage", return_value=storage):
-        return Store(storage.url, **{"catalog": "sqlite://", **options})
+        return Store(storage.url, **{"catalog": "sqlite://", "on_full": "raise", **options})

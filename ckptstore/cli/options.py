@@ -75,6 +75,7 @@ def open_store(
         catalog=catalog,
         storage_options=parse_options(options or []),
         single_writer=single_writer,
+        on_full="raise",  # whoever runs a command looks at how it ends, and waits for no one
     )
 
 

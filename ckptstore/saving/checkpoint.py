@@ -8,6 +8,7 @@ from typing import Any
 from ckptstore.errors import ArgumentError, StateWarning, warn
 from ckptstore.format.layout import check_tag
 from ckptstore.format.manifest import Head, Parent
+from ckptstore.saving.attempts import save_in_attempts
 from ckptstore.saving.capture import (
     CapturedPart,
     capture,
@@ -16,7 +17,7 @@ from ckptstore.saving.capture import (
     unknown_arguments,
 )
 from ckptstore.saving.run_writer import RunWriter
-from ckptstore.saving.save import Facts, check_rank, save
+from ckptstore.saving.save import Facts, check_rank
 from ckptstore.saving.settings import GivenSettings
 from ckptstore.state import rng
 from ckptstore.state.keywords import check_model, check_optimizer, metric_dict, sort, whole
@@ -40,6 +41,7 @@ def save_checkpoint(
     tags: Sequence[str],
     with_rng: bool,
     keywords: Mapping[str, Any],
+    left_out: Sequence[str] = (),
 ) -> tuple[Head, tuple[str, ...]]:
     """Save a checkpoint.
 
@@ -61,6 +63,7 @@ def save_checkpoint(
         numbers,
         encode_config(config, "config") if config is not None else given.config,
         parent,
+        left_out=tuple(left_out),
     )
     if not parts and extra is None:
         raise ArgumentError(
@@ -70,7 +73,7 @@ def save_checkpoint(
     captured += _extras(extra, with_rng=with_rng)
     for message in writer.once(lambda: unknown_arguments(parts, captured)):
         warn(message, StateWarning)
-    head = save(storage, writer, captured, facts)
+    head = save_in_attempts(storage, writer, captured, facts, keep=given.keep)
     writer.record(given)
     writer.set_tags(names, head)
     return head, names

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from ckptstore.errors import ArgumentError, DurabilityError, RoomWarning, StorageError, warn
@@ -48,77 +50,89 @@ def check_on_full(on_full: object) -> OnFull:
     )
 
 
+# Process-wide, as signals are.
+_impatient: list[Callable[[], bool]] = []
+
+
+@contextmanager
+def impatient(over: Callable[[], bool]) -> Iterator[None]:
+    """Let nobody in this process wait any longer for room once *over* says so."""
+    _impatient.append(over)
+    try:
+        yield
+    finally:
+        _impatient.remove(over)
+
+
+@dataclass
 class WhenFull:
-    """How the writes of one store wait for room.
+    """How the writes into one run wait for room."""
 
-    Attributes:
-        gives_up: Says whether whoever waits is to wait no longer; a guard sets it.
-    """
+    storage: Storage
+    on_full: OnFull = "raise"
+    """The policy."""
+    retire: Retire | None = None
+    """For the policy of that name: what is done before waiting."""
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
-        self.gives_up: Callable[[], bool] = bool
-
-    def write(
-        self,
-        on_full: OnFull,
-        what: str,
-        work: Callable[[], Result],
-        *,
-        retire: Retire | None = None,
-    ) -> Result:
+    def write(self, what: str, work: Callable[[], Result]) -> Result:
         """Do some work, and again whenever there may be room for it.
 
         The caller's thread sleeps in between, so a training that called ``save`` is paused and
         what it saves does not change. Ctrl-C ends the waiting as it ends anything else.
 
         Args:
-            on_full: The policy.
-            what: What is written, for messages, as in "version of run 'digits'".
+            what: What is written, for messages, as in "no room for *a version of run 'digits'*".
             work: Writes all of it or leaves nothing, and does the same the next time.
-            retire: For the policy of that name: what to do before waiting.
 
         Returns:
             What *work* returned.
 
         Raises:
-            StorageError: There is no room and the policy is to raise, or :attr:`gives_up` said so;
-                and whatever else *work* raises.
+            StorageError: There is no room and the policy is to raise, or whoever is
+                :func:`impatient` waits no longer; and whatever else *work* raises.
         """
         begun, warned, collected = time.monotonic(), -WARN_S, -COLLECT_S
         while True:
             try:
                 return work()
             except StorageError as error:
-                if on_full == "raise" or not may_be_repeated(error):
+                if self.on_full == "raise" or not may_be_repeated(error):
                     raise
                 full = error
             tried, before, did = time.monotonic(), self._free(), ""
             while not is_due(full, before, self._free(), time.monotonic() - tried):
                 waited_s = time.monotonic() - begun
-                if self.gives_up():
+                if any(over() for over in _impatient):
                     full.add_note(f"ckptstore: waited {waited_s:.0f} s for room, and no longer")
                     raise full
-                if on_full == "retire" and retire is not None and waited_s - collected >= COLLECT_S:
-                    collected, did = waited_s, retire()
+                if self._retires and waited_s - collected >= COLLECT_S:
+                    collected, did = waited_s, self._retire()
                     continue
                 if waited_s - warned >= WARN_S:
                     warned = waited_s
                     minutes = f", for {waited_s / 60:.0f} min" if waited_s >= WARN_S else ""
-                    warn(f"no room for a {what}{minutes}: {self._said(full, did)}", RoomWarning)
+                    warn(f"no room for {what}{minutes}: {self._said(full, did)}", RoomWarning)
                 time.sleep(LOOK_S)
 
+    @property
+    def _retires(self) -> bool:
+        return self.on_full == "retire" and self.retire is not None
+
+    def _retire(self) -> str:
+        return "" if self.retire is None else self.retire()
+
     def _free(self) -> int | None:
-        return free_bytes(self._storage.local_folder)
+        return free_bytes(self.storage.local_folder)
 
     def _said(self, error: StorageError, did: str) -> str:
         needed = "" if error.needed_bytes is None else f", {size(error.needed_bytes)} are needed"
         free = self._free()
         room = "how much is free can't be told" if free is None else f"{size(free)} are free"
+        done = f" ({did})" if did else ""
         return (
-            f"{error}. At {self._storage.url} {room}{needed}. {did}{did and '. '}This process waits "
-            "and goes on by itself once there is room: delete something there, or have the quota "
-            "raised. To have it raise instead: on_full='raise'"
+            f"{error}. At {self.storage.url} {room}{needed}{done}. This process waits, and goes on "
+            "by itself once there is room: delete something there, or have the quota raised. To "
+            "have it raise an error instead: on_full='raise'"
         )
 
 

@@ -10,6 +10,7 @@ import torch
 from ckptstore.entry import Entry
 from ckptstore.errors import ArgumentError, StateWarning, VersionNotFoundError, warn
 from ckptstore.format.manifest import Head, Parent, PartInfo, parent_of
+from ckptstore.saving.attempts import save_in_attempts
 from ckptstore.saving.capture import (
     CapturedPart,
     capture,
@@ -19,7 +20,7 @@ from ckptstore.saving.capture import (
 )
 from ckptstore.saving.checkpoint import checked_tags
 from ckptstore.saving.run_writer import RunWriter
-from ckptstore.saving.save import Facts, check_rank, save
+from ckptstore.saving.save import Facts, check_rank
 from ckptstore.saving.settings import GivenSettings
 from ckptstore.storage.base import Storage
 
@@ -73,7 +74,7 @@ def save_package(
     captured = [model]
     if preprocessing is not None:
         captured.append(capture_tree("preprocessing", dict(preprocessing)))
-    head = save(storage, writer, captured, facts)
+    head = save_in_attempts(storage, writer, captured, facts, keep=given.keep)
     writer.record(given)
     writer.set_tags(names, head)
     return head, names

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 import torch
 from blake3 import blake3
 
-from ckptstore.errors import UnsupportedValueError
+from ckptstore.errors import StorageError, UnsupportedValueError
 from ckptstore.format.digest import MAX_LINE_BYTES, digest
 from ckptstore.format.layout import pack_key
 from ckptstore.format.manifest import Pack, PartInfo
@@ -21,6 +22,7 @@ from ckptstore.saving.capture import CapturedPart
 from ckptstore.saving.reuse import Known, look_up, share
 from ckptstore.state.tensors import dtype_name, is_plain, pieces, stride_order, view_bytes
 from ckptstore.storage.base import Storage, Writer
+from ckptstore.storage.failures import is_full
 
 # Small tensors are gathered before they are written: a write costs more than their copy does.
 GATHER_BYTES = 1024 * 1024
@@ -75,7 +77,8 @@ def pack_parts(
     infos: list[PartInfo] = []
     lines: list[bytes] = []
     described: list[Part] = []
-    with Hasher() as hasher:
+    new_bytes = sum(each.length for found in known for each in found if each.place is None)
+    with _saying_if_full(new_bytes), Hasher() as hasher:
         packs = _Packs(storage, save_id, max_pack_bytes, hasher)
         for part, found, is_same in zip(parts, known, same, strict=True):
             tensors = packs.add(part, found, is_same)
@@ -94,6 +97,17 @@ def pack_parts(
             )
     samples = frozenset(each.sample for found in known for each in found)
     return Packed(packs.listed, infos, lines, described, samples)
+
+
+@contextmanager
+def _saying_if_full(needed_bytes: int) -> Iterator[None]:
+    """Say on the error how much was to be written where there is no room for it."""
+    try:
+        yield
+    except StorageError as error:
+        if is_full(error):
+            error.needed_bytes = needed_bytes
+        raise
 
 
 class _Packs:

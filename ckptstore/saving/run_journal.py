@@ -15,6 +15,7 @@ from ckptstore.saving.bases import LOOK_S
 from ckptstore.saving.founding import found
 from ckptstore.saving.journaling import Decide, append, noting, set_settings, set_tag
 from ckptstore.saving.moment import Moment
+from ckptstore.saving.on_full import WhenFull
 from ckptstore.saving.settings import GivenSettings, shown
 from ckptstore.storage.base import Storage
 
@@ -45,6 +46,8 @@ class RunJournal:
         self._recorded: GivenSettings | None = None
         self._keeps: tuple[bool, Moment] | None = None
         self._founded = False
+        self.when_full = WhenFull(storage)
+        """What is done where there is no room; set by the store that this is a run of."""
         self.saves_until_pruned = 0
         """How many saves to let pass before the run is pruned again."""
         self._lock = threading.RLock()
@@ -108,7 +111,21 @@ class RunJournal:
             InvalidNameError: *tag* is no name for a tag. A journal that held it would be damaged.
         """
         check_tag(tag)
-        self.append(set_tag(tag, version, f"{self.run}@{version}"))
+        self.append_with_room(f"tag {tag!r}", set_tag(tag, version, f"{self.run}@{version}"))
+
+    def append_with_room(self, what: str, decide: Decide) -> Entry | None:
+        """Append as :meth:`append` does, when there is room for it.
+
+        For what trainings record: they are no more to die of a full disk here than in ``save``.
+
+        Args:
+            what: What is recorded, for messages.
+            decide: As for :meth:`append`.
+
+        Raises:
+            StorageError: As :meth:`append`; for want of room where that is the store's policy.
+        """
+        return self.when_full.write(f"{what} of run {self.run!r}", lambda: self.append(decide))
 
     def append(self, decide: Decide) -> Entry | None:
         """Append what *decide* makes of the run's journal as it stands.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from ckptstore.catalog.index import Catalog
@@ -41,11 +42,14 @@ from ckptstore.saving.journaling import (
 )
 from ckptstore.saving.lineage import Lineage
 from ckptstore.saving.moment import Moment
+from ckptstore.saving.pace import Pace
 from ckptstore.saving.run_journal import RunJournal
 from ckptstore.storage.base import Storage
 
 # As much of a manifest as tells one save from another: the save id stands near its beginning.
 START_BYTES = 256
+# Among so many versions is the one that a save made, however many others were faster.
+NEWEST = 64
 
 
 class RunWriter(RunJournal):
@@ -71,6 +75,9 @@ class RunWriter(RunJournal):
         self._grace_s = 0
         self._bases = Bases(storage, catalog)
         self._saved: dict[str, Parent] = {}
+        self.pace = Pace()
+        self.room_checked = False
+        """Whether there was a look at the room for what is kept, before the first save."""
         self.resumed_from = lineage.resumed.setdefault((storage.url, self.path), set())
         """The save ids of this run's versions that this process restored, through any store."""
 
@@ -140,6 +147,18 @@ class RunWriter(RunJournal):
                     "resume() first to continue that training, or name another run",
                     RunWarning,
                 )
+
+    def kept(self) -> tuple[Mapping[str, Any] | None, int]:
+        """Return what the run's settings say to keep, and how many live versions it has.
+
+        Nothing and none where that can't be told: the save that follows says what is wrong.
+        """
+        try:
+            self._catalog.sync(self.path)
+            settings = self._catalog.settings(self.path)
+            return None if settings is None else settings.keep, len(self._catalog.live(self.path))
+        except CkptStoreError:
+            return None, 0
 
     def bases(self, kind: str, sources: Sequence[Parent]) -> list[tuple[Basis, Moment]]:
         """Return the versions that a version of that kind may share packs with.
@@ -289,6 +308,18 @@ class RunWriter(RunJournal):
                 self._mine = True
                 self._parent = parent_of(committed)
             return committed, line
+
+    def holds(self, save_id: UUID) -> bool:
+        """Say whether a manifest of that save is there, whole or torn: one of the newest, if any.
+
+        Raises:
+            StorageError: The storage failed.
+        """
+        listing = self._storage.list_folder(versions_folder(self.path))
+        newest = numbered(listing.files, VERSION_FILE)[-NEWEST:]
+        keys = [version_key(self.path, number) for number in newest]
+        starts = self._storage.read_many(keys, START_BYTES)
+        return any(str(save_id).encode() in (start or b"") for start in starts)
 
     def _take_back(self, head: Head) -> None:
         """Retire a version that was committed too late, and raise."""

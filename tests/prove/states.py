@@ -42,8 +42,11 @@ def is_right(entry: Any) -> bool:
 
 
 def opened(folder: Path | str, **options: Any) -> Store:
-    """Return a store as a new process opens it, with an index in memory."""
-    return Store(folder, **{"catalog": "sqlite://", **options})
+    """Return a store as a new process opens it, with an index in memory.
+
+    On a full disk it raises: a proof that fills one has nobody to make room.
+    """
+    return Store(folder, **{"catalog": "sqlite://", "on_full": "raise", **options})
 
 
 def entries(store: Store) -> tuple[list[Any], list[Any]]:
