@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ckptstore.key_report import KeyReport
 from ckptstore.text import plain
 
 SHOWN_CHARACTERS = 200
@@ -35,6 +36,12 @@ class Audit:
     the generators were not recorded. Other parts only with ``strict=False``."""
     overridden: tuple[Overridden, ...] = ()
     """Hyperparameters of optimizers that the checkpoint replaced."""
+    keys: Mapping[str, KeyReport] = field(default_factory=dict)
+    """By module part, which keys stayed as they were: with ``strict=False``, and those that were
+    left out when the version was saved. What ``only=`` and ``skip=`` left is not among them."""
+    converted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By part, the dtypes in which some of its tensors were stored, ``save(dtype=…)``; they were
+    converted back to those they had."""
     environment: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     """What differs between then and now: name -> (then, now)."""
 
@@ -45,6 +52,15 @@ class Audit:
             lines.append(f"not saved, left as they are: {_listed(self.not_saved)}")
         if self.not_asked_for:
             lines.append(f"saved, not asked for: {_listed(self.not_asked_for)}")
+        lines += [
+            f"{plain(part)}, left as it is: {line}"
+            for part, report in self.keys.items()
+            for line in str(report).splitlines()
+        ]
+        lines += [
+            f"{plain(part)}: stored in {_listed(dtypes)}, and converted back"
+            for part, dtypes in self.converted.items()
+        ]
         lines += [
             f"{plain(one.name)}: the script has {_shown(one.script)}, the checkpoint had "
             f"{_shown(one.checkpoint)} and was followed"

@@ -136,16 +136,57 @@ def choice_of(
     )
 
 
-def per_part(
-    option: str, value: Any, parts: Iterable[str], empty: Any = None
-) -> Callable[[str], Any]:
+@dataclass(frozen=True)
+class KeyOptions:
+    """What ``restore`` and ``resume`` were told about the keys of modules, as it was given."""
+
+    only: Any = None
+    skip: Any = None
+    rename: Any = None
+    dtype: Any = None
+
+    def by_part(self, modules: Sequence[str], *, strict: bool) -> dict[str, Choice]:
+        """Return what is to be put back of each module part.
+
+        Args:
+            modules: Their names.
+            strict: Whether what does not fit is refused.
+
+        Raises:
+            ArgumentError: Something makes no sense, or there is no module that it is about.
+        """
+        given = {"only": self.only, "skip": self.skip, "rename": self.rename, "dtype": self.dtype}
+        asked = [name for name, value in given.items() if value is not None]
+        if asked and not modules:
+            raise ArgumentError(f"{asked[0]}= is about the keys of modules, and none was given")
+        only = per_part("only", self.only, modules)
+        skip = per_part("skip", self.skip, modules)
+        of_parts = isinstance(self.rename, Mapping) and all(
+            isinstance(value, Mapping) for value in self.rename.values()
+        )
+        rename = per_part("rename", self.rename, modules) if of_parts else lambda _: self.rename
+        return {
+            name: choice_of(
+                only=only(name),
+                skip=skip(name),
+                rename=rename(name),
+                strict=strict,
+                dtype=self.dtype,
+            )
+            for name in modules
+        }
+
+
+NO_OPTIONS = KeyOptions()
+
+
+def per_part(option: str, value: Any, parts: Iterable[str]) -> Callable[[str], Any]:
     """Return what an option says of each module part: of all alike, or by a dict of parts.
 
     Args:
         option: Its name, for errors.
         value: As given: a dict has values of some parts.
         parts: The module parts there are.
-        empty: What it says of a part that a dict does not name.
 
     Raises:
         ArgumentError: A dict names something that is no module part.
@@ -159,7 +200,7 @@ def per_part(
                 f"{option}= names {name!r}, and the module parts are "
                 f"{', '.join(map(repr, known)) or 'none'}"
             )
-    return lambda name: given.get(name, empty)
+    return given.get
 
 
 def patterns_of(option: str, given: object) -> tuple[str, ...]:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
 
-from ckptstore.errors import ArgumentError, IntegrityError, VersionNotFoundError
+from ckptstore.errors import (
+    ArgumentError,
+    IntegrityError,
+    KeysWarning,
+    VersionNotFoundError,
+    warn,
+)
 from ckptstore.format.untree import decode, tensor_places
 from ckptstore.loading.build import Built
 from ckptstore.loading.build import build as build_module
+from ckptstore.loading.choice import choice_of
+from ckptstore.loading.chosen import chosen_state
+from ckptstore.loading.dtypes import check_dtype, convert_module, in_dtype
 from ckptstore.loading.fetch import fetch
 from ckptstore.manifest import OpenManifest
 from ckptstore.state.devices import resolve
@@ -27,7 +36,7 @@ def load_state(
     device: str | int | torch.device = "cpu",
     map_files: bool = False,
 ) -> Any:
-    """Return a part's state as it was saved.
+    """Return a part's state as it was stored.
 
     Args:
         opened: The version.
@@ -64,8 +73,16 @@ def load_module(
     model_config: Mapping[str, Any] | None = None,
     mmap: bool = True,
     build: Literal["auto", "plain"] = "auto",
+    only: str | Iterable[str] | None = None,
+    skip: str | Iterable[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    strict: bool = True,
+    dtype: torch.dtype | None = None,
 ) -> Built:
     """Build a module for a part's state, in eval mode on its device.
+
+    What of it gets no saved value is as its class makes it, and warned of unless it was not asked
+    for.
 
     Args:
         opened: The version.
@@ -75,9 +92,15 @@ def load_module(
         model_config: Constructor arguments instead of the recorded ones.
         mmap: On the CPU, map what can be mapped.
         build: ``"plain"`` builds the module as its class does it.
+        only: Patterns of the saved keys to load; the bytes of others are not read.
+        skip: Patterns of saved keys not to load.
+        rename: What prefixes of saved keys are in the module.
+        strict: Whether keys that don't fit are refused; else they are left, with a warning.
+        dtype: What floating tensors are converted to.
 
     Raises:
-        ArgumentError: *factory* is no callable, or needs arguments that nobody recorded.
+        ArgumentError: *factory* is no callable, or needs arguments that nobody recorded; or a
+            choice of keys makes no sense.
         VersionNotFoundError: The version has no such part, or it is no module's.
         MismatchError: The module does not fit.
         IntegrityError: Some bytes are not what was saved.
@@ -90,6 +113,7 @@ def load_module(
         )
     if build not in ("auto", "plain"):
         raise ArgumentError(f"build={build!r}: say 'auto' or 'plain'")
+    choice = choice_of(only=only, skip=skip, rename=rename, strict=strict, dtype=check_dtype(dtype))
     target = resolve(device)
     infos = {info.name: info for info in opened.head.parts}
     if part not in infos:
@@ -100,13 +124,16 @@ def load_module(
             "saved"
         )
     arguments = _arguments(opened, factory, part, model_config)
-    state = load_state(opened, part, map_files=mmap and target.type == "cpu")
+    chosen = chosen_state(opened, part, choice, map_files=mmap and target.type == "cpu")
+    state = chosen.state
     if not isinstance(state, Mapping):
         raise IntegrityError(
             f"{opened.where}, part {part!r}: a module's state should be a dict, and is a "
             f"{type(state).__qualname__}",
             ref=opened.head.ref,
         )
+    if choice.dtype is not None:
+        state = in_dtype(state, choice.dtype)
     outer: list[Any] = []
 
     def make() -> torch.nn.Module:
@@ -119,10 +146,19 @@ def load_module(
         device=target,
         metadata=getattr(state, "_metadata", None),
         what=f"part {part!r} of {opened.head.ref}",
-        mode=build,
+        mode="plain" if chosen.is_partial else build,
+        leave=chosen.leave,
     )
     outer[0].eval()
-    return Built(outer[0], built.plainly)
+    if choice.dtype is not None:
+        convert_module(outer[0], choice.dtype)
+    if built.report:
+        said = (
+            f"{opened.head.ref}: not all of part {part!r} and {type(built.module).__qualname__} "
+            f"came together; what has no saved value is as the class made it:\n{built.report}"
+        )
+        warn(KeysWarning(said, built.report))
+    return Built(outer[0], built.plainly, built.report)
 
 
 def _arguments(

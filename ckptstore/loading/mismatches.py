@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ckptstore.errors import MismatchError
 from ckptstore.format.manifest import PartInfo
-from ckptstore.loading.fit import Fit, fit, unwritable
+from ckptstore.loading.fit import Fit, Leave, fit, unwritable
 from ckptstore.state.keywords import is_generator
 from ckptstore.state.modules import class_name, raw_state
 from ckptstore.state.optimizers import Groups
@@ -91,13 +91,28 @@ def _source_of(part: Any, state: Mapping[str, Any]) -> tuple[str, str]:
     return state["bit_generator"]["bit_generator"], type(part.bit_generator).__name__
 
 
-def fit_module(module: torch.nn.Module, state: Any, name: str) -> tuple[Fit | None, list[str]]:
-    """Return how a module and its state go together, and what keeps them from it."""
+def fit_module(
+    module: torch.nn.Module,
+    state: Any,
+    name: str,
+    leave: Leave | None = None,
+    *,
+    converts: bool = False,
+) -> tuple[Fit | None, list[str]]:
+    """Return how a module and its state go together, and what keeps them from it.
+
+    Args:
+        module: The one that is to take the state.
+        state: As it was saved.
+        name: The part's name.
+        leave: What of the module may stay as it is.
+        converts: Whether floating tensors may be of another dtype.
+    """
     if not isinstance(state, Mapping):
         return None, [f"its state is a {type(state).__qualname__}, and should be a dict"]
     raw = raw_state(module, state, getattr(state, "_metadata", {}))
     try:
-        found = fit(module, raw, f"part {name!r}")
+        found = fit(module, raw, f"part {name!r}", leave)
     except MismatchError as error:
         return None, list(error.problems)
     own: Mapping[str, Any] = found.own
@@ -113,6 +128,7 @@ def fit_module(module: torch.nn.Module, state: Any, name: str) -> tuple[Fit | No
             "first"
             for key in found.adopted
             if own[key].dtype != raw[key].dtype
+            and not (converts and own[key].is_floating_point() and raw[key].is_floating_point())
         ),
     ]
 

@@ -13,8 +13,10 @@ from ckptstore.audit import Audit, Overridden
 from ckptstore.entry import NOTHING_LATER
 from ckptstore.errors import MismatchError, VersionNotFoundError
 from ckptstore.format.facts import VersionFacts
+from ckptstore.key_report import KeyReport
+from ckptstore.loading.choice import EVERYTHING, Choice
+from ckptstore.loading.chosen import Chosen, chosen_state
 from ckptstore.loading.fit import Fit, overrides, prefixes
-from ckptstore.loading.load import load_state
 from ckptstore.loading.loading_code import run_loading_code
 from ckptstore.loading.mismatches import (
     fit_module,
@@ -39,17 +41,29 @@ class Loaded:
     """A version's state in memory, every byte of it checked, nothing touched yet."""
 
     opened: OpenManifest
-    states: Mapping[str, Any]
+    chosen: Mapping[str, Chosen]
     parameters: Mapping[str, Groups | None]
-    """Parameters of each optimizer by name, as they were saved."""
+    """Parameters of each optimizer by name, as they are called in the modules."""
+    choices: Mapping[str, Choice]
+    """What is to be put back of each module part."""
     not_saved: tuple[str, ...] = ()
     """Parts asked for that the version does not have: their objects stay as they are."""
     facts: VersionFacts = NOTHING_LATER
     """What was recorded about the version later, as of when it was looked up."""
 
+    @property
+    def states(self) -> dict[str, Any]:
+        """The state of each part."""
+        return {name: chosen.state for name, chosen in self.chosen.items()}
+
 
 def fetch_states(
-    opened: OpenManifest, names: Sequence[str], *, if_saved: Sequence[str] = (), strict: bool = True
+    opened: OpenManifest,
+    names: Sequence[str],
+    *,
+    if_saved: Sequence[str] = (),
+    strict: bool = True,
+    choices: Mapping[str, Choice] | None = None,
 ) -> Loaded:
     """Read and check the parts asked for, and those of *if_saved* that the version has.
 
@@ -58,6 +72,7 @@ def fetch_states(
         names: The parts asked for.
         if_saved: Parts that a version may well lack.
         strict: Whether a version must have all of *names*.
+        choices: What is to be read of module parts, where that is not all.
 
     Raises:
         VersionNotFoundError: The version lacks a part, and *strict* is true.
@@ -74,11 +89,30 @@ def fetch_states(
         )
     wanted = [name for name in (*names, *if_saved) if name in kinds]
     # Mapped memory may be unaligned for some kernels, so training never gets any.
-    states = {name: load_state(opened, name, map_files=False) for name in wanted}
-    parameters = {
-        name: opened.part(name).parameters for name in names if kinds.get(name) == "optimizer"
+    choices = choices or {}
+    chosen = {
+        name: chosen_state(opened, name, choices.get(name, EVERYTHING), map_files=False)
+        for name in wanted
     }
-    return Loaded(opened, states, parameters, not_saved)
+    parameters = {
+        name: _called_now(opened.part(name).parameters, choices)
+        for name in names
+        if kinds.get(name) == "optimizer"
+    }
+    return Loaded(opened, chosen, parameters, choices, not_saved)
+
+
+def _called_now(saved: Groups | None, choices: Mapping[str, Choice]) -> Groups | None:
+    """Return the names of an optimizer's parameters as they are in renamed modules."""
+    if saved is None or not any(choice.rename for choice in choices.values()):
+        return saved
+
+    def now(name: str | None) -> str | None:
+        part, slash, key = (name or "").partition("/")
+        choice = choices.get(part)
+        return f"{part}/{choice.renamed(key)}" if slash and choice is not None else name
+
+    return tuple(tuple(map(now, group)) for group in saved)
 
 
 @dataclass(frozen=True)
@@ -122,7 +156,9 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
         state = loaded.states[name]
         mismatches = kind_problems(part, infos[name], state)
         if not mismatches and isinstance(part, torch.nn.Module):
-            found, mismatches = fit_module(part, state, name)
+            converts = loaded.choices.get(name, EVERYTHING).dtype is not None
+            leave = loaded.chosen[name].leave
+            found, mismatches = fit_module(part, state, name, leave, converts=converts)
             if found is not None:
                 fits[name] = found
         elif not mismatches and isinstance(part, torch.optim.Optimizer):
@@ -171,14 +207,14 @@ def apply(plan: Plan, agree: Callable[[bool], object] = bool) -> Audit:
     loaded = plan.loaded
     states = dict(loaded.states)
     done = plan.unforeseen
-    _load_unforeseen(plan, states, agree)
+    keys = _load_unforeseen(plan, states, agree)
     for name in sorted(plan.parts, key=lambda name: _rank(plan.parts[name])):
         if name in done:
             continue
         part, state = plan.parts[name], states.pop(name)
         with _telling(loaded, name, done):
             if isinstance(part, torch.nn.Module):
-                _load_module(part, state, plan.fits[name])
+                keys[name] = _load_module(part, state, plan.fits[name])
             elif isinstance(part, torch.optim.Optimizer):
                 place(part, reorder(state, plan.numbers[name]))
             else:
@@ -193,12 +229,21 @@ def apply(plan: Plan, agree: Callable[[bool], object] = bool) -> Audit:
         not_asked_for=tuple(sorted(saved - set(restored) - {EXTRA_PART, RNG_PART})),
         not_saved=tuple(name for name in loaded.not_saved if name != EXTRA_PART),
         overridden=plan.overridden,
+        keys={name: report for name, report in keys.items() if report},
+        converted={name: each.stored for name, each in loaded.chosen.items() if each.stored},
     )
 
 
-def _load_unforeseen(plan: Plan, states: dict[str, Any], agree: Callable[[bool], object]) -> None:
-    """Load the modules whose own loading code may refuse: all of them, or none is changed."""
+def _load_unforeseen(
+    plan: Plan, states: dict[str, Any], agree: Callable[[bool], object]
+) -> dict[str, KeyReport]:
+    """Load the modules whose own loading code may refuse: all of them, or none is changed.
+
+    Returns:
+        What of each was left.
+    """
     before: list[Before] = []
+    keys: dict[str, KeyReport] = {}
     problems: list[str] = []
     all_took_it = False
     try:
@@ -207,7 +252,9 @@ def _load_unforeseen(plan: Plan, states: dict[str, Any], agree: Callable[[bool],
             before += [Before(plan.parts[name]) for name in plan.unforeseen]
             for name in plan.unforeseen:
                 with _telling(plan.loaded, name, None):
-                    found = _try_module(plan.parts[name], states.pop(name), plan.fits[name])
+                    found, keys[name] = _try_module(
+                        plan.parts[name], states.pop(name), plan.fits[name]
+                    )
                 problems += [f"{name}: {problem}" for problem in found]
             if problems:
                 raise _mismatch(plan.loaded, problems)
@@ -218,6 +265,7 @@ def _load_unforeseen(plan: Plan, states: dict[str, Any], agree: Callable[[bool],
         for each in reversed(before):
             each.put_back()
         raise
+    return keys
 
 
 @contextmanager
@@ -247,20 +295,21 @@ def _unnamed(state: Mapping[str, Any]) -> Groups:
     return tuple((None,) * len(group["params"]) for group in state["param_groups"])
 
 
-def _try_module(module: torch.nn.Module, state: Mapping[str, Any], found: Fit) -> list[str]:
+def _try_module(
+    module: torch.nn.Module, state: Mapping[str, Any], found: Fit
+) -> tuple[list[str], KeyReport]:
     try:
-        _load_module(module, state, found)
+        return [], _load_module(module, state, found)
     except MismatchError as error:
-        return list(error.problems)
+        return list(error.problems), found.report
     except RuntimeError as error:  # how torch reports keys and shapes
-        return [str(error)]
-    return []
+        return [str(error)], found.report
 
 
-def _load_module(module: torch.nn.Module, state: Mapping[str, Any], found: Fit) -> None:
+def _load_module(module: torch.nn.Module, state: Mapping[str, Any], found: Fit) -> KeyReport:
     # In place, on the module's own device and in its own memory; hooks and extra state run too.
     raw = raw_state(module, state, getattr(state, "_metadata", {}))
-    run_loading_code(module, raw, found, "its saved state", assign=False)
+    return run_loading_code(module, raw, found, "its saved state", assign=False)
 
 
 def _load_object(part: Any, state: Any) -> None:

@@ -16,12 +16,14 @@ from ckptstore.errors import (
     CkptStoreError,
     FallbackWarning,
     IntegrityError,
+    KeysWarning,
     StateWarning,
     StorageError,
     VersionNotFoundError,
     warn,
 )
 from ckptstore.format.facts import VersionFacts
+from ckptstore.loading.choice import NO_OPTIONS, Choice, KeyOptions
 from ckptstore.loading.restore import (
     EXTRA_PART,
     RNG_PART,
@@ -109,6 +111,7 @@ def resume(
     *,
     with_rng: bool,
     strict: bool = True,
+    keys: KeyOptions = NO_OPTIONS,
     on_damage: OnDamage = NOBODY,
 ) -> Done | None:
     """Restore the newest intact checkpoint.
@@ -122,7 +125,9 @@ def resume(
         run: The run's name.
         parts: The objects to restore into, by part.
         with_rng: Whether to put the process's random generators back, last.
-        strict: Whether a part that was not saved is an error; else its object stays as it is.
+        strict: Whether a part that was not saved is an error, and a key that does not fit; else
+            they stay as they are.
+        keys: What is to be put back of modules.
         on_damage: Is told each version that turned out to be damaged.
 
     Returns:
@@ -134,23 +139,18 @@ def resume(
         StorageError: The storage failed, or another rank could not restore.
     """
     parts = only_parts(parts, "resume")
+    wanted = Wanted(list(parts), with_rng, strict, keys.by_part(_modules(parts), strict=strict))
     if _several_ranks():
         done = _resume_together(
-            storage, newest_first, run, parts, with_rng=with_rng, strict=strict, on_damage=on_damage
+            storage, newest_first, run, parts, wanted=wanted, on_damage=on_damage
         )
     else:
-        loaded = _newest_intact(
-            storage,
-            newest_first(),
-            list(parts),
-            with_rng=with_rng,
-            strict=strict,
-            on_damage=on_damage,
-        )
+        loaded = _newest_intact(storage, newest_first(), wanted, on_damage)
         done = None if loaded is None else _finish(make_plan(loaded, parts))
     if done is not None:
         # Generators that nobody recorded were left out on purpose; the audit has them.
         _tell_not_saved("resumed", done, parts)
+        _tell_keys("resumed", done)
     if done is not None and _is_training(parts) and done.audit.not_asked_for:
         left = ", ".join(repr(plain(name)) for name in done.audit.not_asked_for)
         warn(
@@ -167,14 +167,35 @@ def _is_training(parts: Mapping[str, Any]) -> bool:
 
 
 def restore(
-    opened: OpenManifest, parts: Mapping[str, Any], *, with_rng: bool, strict: bool = True
+    opened: OpenManifest,
+    parts: Mapping[str, Any],
+    *,
+    with_rng: bool,
+    strict: bool = True,
+    keys: KeyOptions = NO_OPTIONS,
 ) -> Audit:
     """Put one version's state into live objects; nothing is touched unless all of it fits."""
     parts = only_parts(parts, "restore")
     names = [*parts, *([RNG_PART] if with_rng else [])]
-    done = _finish(make_plan(fetch_states(opened, names, strict=strict), parts))
+    choices = keys.by_part(_modules(parts), strict=strict)
+    loaded = fetch_states(opened, names, strict=strict, choices=choices)
+    done = _finish(make_plan(loaded, parts))
     _tell_not_saved("restored", done, names)
+    _tell_keys("restored", done)
     return done.audit
+
+
+def _modules(parts: Mapping[str, Any]) -> list[str]:
+    return [name for name, part in parts.items() if isinstance(part, torch.nn.Module)]
+
+
+def _tell_keys(verb: str, done: Done) -> None:
+    """Warn of keys that don't fit; what a save left out on purpose stands in the audit alone."""
+    for name, report in done.audit.keys.items():
+        found = replace(report, left_out=())
+        if found:
+            said = f"{verb} {done.opened.head.ref} without all of part {plain(name)!r}:\n{found}"
+            warn(KeysWarning(said, report))
 
 
 def _tell_not_saved(verb: str, done: Done, asked: Iterable[str]) -> None:
@@ -193,19 +214,30 @@ def _finish(plan: Plan, agree: Callable[[bool], object] = bool) -> Done:
     return Done(opened, audit, plan.loaded.states.get(EXTRA_PART), plan.loaded.facts)
 
 
-def _everything(opened: OpenManifest, names: list[str], *, with_rng: bool, strict: bool) -> Loaded:
-    # What was saved as extra= is checked with the rest: a training that goes on will ask for it.
-    also = [EXTRA_PART, *([RNG_PART] if with_rng else [])]
-    return fetch_states(opened, names, if_saved=also, strict=strict)
+@dataclass(frozen=True)
+class Wanted:
+    """What of a version is to be read."""
+
+    names: list[str]
+    """The parts asked for."""
+    with_rng: bool
+    strict: bool
+    choices: Mapping[str, Choice]
+    """What of each module part."""
+
+    def of(self, opened: OpenManifest) -> Loaded:
+        """Read it."""
+        # What was saved as extra= is checked with the rest: a training that goes on asks for it.
+        also = [EXTRA_PART, *([RNG_PART] if self.with_rng else [])]
+        return fetch_states(
+            opened, self.names, if_saved=also, strict=self.strict, choices=self.choices
+        )
 
 
 def _newest_intact(
     storage: Storage,
     records: Iterable[Record],
-    names: list[str],
-    *,
-    with_rng: bool,
-    strict: bool,
+    wanted: Wanted,
     on_damage: OnDamage,
 ) -> Loaded | None:
     """Return the newest version whose parts all hold, with a warning for each one passed over."""
@@ -216,15 +248,15 @@ def _newest_intact(
         if record.head is None:
             damaged.append(f"{ref}: {record.damage}")
             continue
-        lacking = [repr(plain(name)) for name in names if name in record.head.left_out]
-        if lacking and strict:
+        lacking = [repr(plain(name)) for name in wanted.names if name in record.head.left_out]
+        if lacking and wanted.strict:
             lean.append(f"{ref}: without {', '.join(lacking)}")
             continue
         try:
             opened = open_manifest(
                 storage, record.head.run, record.version, save_id=record.head.save_id
             )
-            loaded = _everything(opened, names, with_rng=with_rng, strict=strict)
+            loaded = wanted.of(opened)
         except IntegrityError as error:
             damaged.append(f"{ref}: {error}")
             on_damage(record.head.save_id)
@@ -267,8 +299,7 @@ def _resume_together(
     run: str,
     parts: Mapping[str, Any],
     *,
-    with_rng: bool,
-    strict: bool,
+    wanted: Wanted,
     on_damage: OnDamage,
 ) -> Done | None:
     error: CkptStoreError | None = None
@@ -279,14 +310,7 @@ def _resume_together(
     # they wait for this rank.
     try:
         if torch.distributed.get_rank() == 0:
-            loaded = _newest_intact(
-                storage,
-                newest_first(),
-                list(parts),
-                with_rng=with_rng,
-                strict=strict,
-                on_damage=on_damage,
-            )
+            loaded = _newest_intact(storage, newest_first(), wanted, on_damage)
             choice = loaded.opened.head.version if loaded else NOTHING
     except CkptStoreError as caught:
         error = caught
@@ -303,7 +327,7 @@ def _resume_together(
     try:
         if loaded is None:
             opened = open_manifest(storage, run, choice)
-            loaded = _everything(opened, list(parts), with_rng=with_rng, strict=strict)
+            loaded = wanted.of(opened)
         plan = make_plan(loaded, parts)
     except CkptStoreError as caught:
         error = caught
