@@ -7,7 +7,7 @@ through the store that made it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, TypeVar, Unpack
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 NOTHING_LATER = VersionFacts()
 Model = TypeVar("Model", bound="torch.nn.Module")
 """What a module's class builds: loading gives back just that."""
+Patterns = str | Iterable[str] | None
+"""One pattern of keys or several."""
+KeyPatterns = Patterns | Mapping[str, Patterns]
+"""Patterns for all module parts, or by part."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,24 @@ class LoadOptions(TypedDict, total=False):
     build: Literal["auto", "plain"]
     """``"plain"`` builds the module as its class does, random initialisation included; the result
     is the same. ``"auto"``, the default, skips that work where it makes no difference."""
+    only: str | Iterable[str] | None
+    """Load these keys alone, e.g. ``"encoder.*"``, or several patterns. Nothing of the others is
+    read, and what they are in the module is as its class makes it. A pattern is compared with the
+    saved keys: ``*`` stands for any characters, dots too, ``?`` for one, ``[ab]`` for one of
+    these. One that fits a module means all that is below it: ``"encoder"`` is ``"encoder.*"``."""
+    skip: str | Iterable[str] | None
+    """Patterns, as for ``only``, of keys not to load."""
+    rename: Mapping[str, str] | None
+    """What saved keys are called in the module: ``{"backbone.": "encoder."}`` by prefixes, of which
+    the longest that fits counts; a whole key is one too. ``""`` is the prefix of all."""
+    strict: bool
+    """True, the default, refuses a module that does not fit what is loaded. False leaves out what
+    was not saved, what the module lacks, and what has another shape, with a
+    :class:`~ckptstore.errors.KeysWarning` whose ``report`` lists the keys."""
+    dtype: torch.dtype | None
+    """Floating tensors in that dtype: weights, buffers and whatever is as the class makes it.
+    Integers, bools and complex numbers stay as they are. None, the default, means the dtypes they
+    had when they were saved."""
 
 
 class Source(Protocol):
@@ -93,7 +115,15 @@ class Source(Protocol):
     def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:
         """Return the state of one of an entry's parts."""
 
-    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool, strict: bool) -> Audit:
+    def restore(
+        self,
+        entry: Entry,
+        parts: Mapping[str, Any],
+        *,
+        rng: bool,
+        strict: bool,
+        keys: Mapping[str, Any],
+    ) -> Audit:
         """Put an entry's state into live objects."""
 
     def log(
@@ -374,6 +404,10 @@ class Checkpoint(Entry):
         *,
         rng: bool = False,
         strict: bool = True,
+        only: KeyPatterns = None,
+        skip: KeyPatterns = None,
+        rename: Mapping[str, Any] | None = None,
+        dtype: Literal["own"] | None = None,
         **parts: Any,
     ) -> Audit:
         """Put this version's state into live objects, in place.
@@ -385,8 +419,19 @@ class Checkpoint(Entry):
             model: The module, or None to leave it.
             optimizer: The optimizer, or None to leave it.
             rng: Also put the process's random generators back, last.
-            strict: False leaves a part that was not saved as it is, with a warning, instead of
-                raising; the answer lists it.
+            strict: False leaves what does not fit as it is, with a warning, instead of raising: a
+                part that was not saved; keys of a module that were not saved, that it lacks, or
+                that have another shape. The answer lists them.
+            only: Put back these keys of modules alone, e.g. ``"encoder.*"``, or several patterns;
+                of the others nothing is read, and they stay as they are. Patterns are those of
+                :class:`~ckptstore.entry.LoadOptions`. A dict says it for single parts:
+                ``{"model": "encoder.*"}``.
+            skip: Patterns of keys of modules to leave as they are; likewise.
+            rename: What prefixes of saved keys are in the modules, ``{"backbone.": "encoder."}``;
+                the optimizer's parameters are known by their new names too. A dict of such dicts
+                says it for single parts.
+            dtype: ``"own"`` converts floating tensors to the dtypes that the modules have; None
+                takes only the dtypes that were saved.
             **parts: Further objects by the names they were saved under.
 
         Returns:
@@ -399,7 +444,8 @@ class Checkpoint(Entry):
             IntegrityError: Some bytes are not what was saved.
         """
         given = {"model": model, "optimizer": optimizer, **parts}
-        return self._source.restore(self, given, rng=rng, strict=strict)
+        keys = {"only": only, "skip": skip, "rename": rename, "dtype": dtype}
+        return self._source.restore(self, given, rng=rng, strict=strict, keys=keys)
 
 
 class Package(Entry):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from ckptstore.catalog.later import TagMove
-from ckptstore.entry import Checkpoint, LoadOptions, Model, Package
+from ckptstore.entry import Checkpoint, KeyPatterns, LoadOptions, Model, Package
 from ckptstore.format.layout import Ref, parse_ref
 from ckptstore.history import History
 
@@ -85,10 +85,25 @@ class Run:
         *,
         rng: bool = True,
         strict: bool = True,
+        only: KeyPatterns = None,
+        skip: KeyPatterns = None,
+        rename: Mapping[str, Any] | None = None,
+        dtype: Literal["own"] | None = None,
         **parts: Any,
     ) -> Resumed:
         """Restore the newest intact checkpoint. See :meth:`ckptstore.Store.resume`."""
-        return self._store.resume(model, optimizer, run=self.name, rng=rng, strict=strict, **parts)
+        return self._store.resume(
+            model,
+            optimizer,
+            run=self.name,
+            rng=rng,
+            strict=strict,
+            only=only,
+            skip=skip,
+            rename=rename,
+            dtype=dtype,
+            **parts,
+        )
 
     def best(
         self, *, metric: str | None = None, mode: Literal["min", "max"] | None = None

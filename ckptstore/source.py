@@ -66,13 +66,22 @@ class Source:
         with self._opened(entry) as opened:
             return load_state(opened, part, device=device)
 
-    def restore(self, entry: Entry, parts: Mapping[str, Any], *, rng: bool, strict: bool) -> Audit:
+    def restore(
+        self,
+        entry: Entry,
+        parts: Mapping[str, Any],
+        *,
+        rng: bool,
+        strict: bool,
+        keys: Mapping[str, Any],
+    ) -> Audit:
         """Put an entry's state into live objects; :meth:`Checkpoint.restore` calls this."""
         from ckptstore.format.manifest import parent_of
+        from ckptstore.loading.choice import KeyOptions
         from ckptstore.loading.resume import restore
 
         with self._opened(entry) as opened:
-            audit = restore(opened, parts, with_rng=rng, strict=strict)
+            audit = restore(opened, parts, with_rng=rng, strict=strict, keys=KeyOptions(**keys))
         self._writer(entry.run).resumed(parent_of(opened.head))
         return audit
 

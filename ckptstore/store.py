@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from ckptstore.catalog.lookup import check_monitor
-from ckptstore.entry import Checkpoint, Entry, LoadOptions, Model, Package
+from ckptstore.entry import Checkpoint, Entry, KeyPatterns, LoadOptions, Model, Package
 from ckptstore.format.facts import Mode, VersionFacts
 from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
 from ckptstore.history import History
@@ -305,7 +305,8 @@ class Store(LaterFacts, Keeping):
             mode: ``"min"`` or ``"max"``; needed for a metric other than the monitor.
             fallback: Take the best version that is intact, with a warning that names those passed
                 over; only damage is passed over, no other failure.
-            **options: ``device``, ``part``, ``model_config``, ``mmap`` and ``build``: see
+            **options: ``device``, ``part``, ``model_config``, ``mmap``, ``build``, ``only``,
+                ``skip``, ``rename``, ``strict`` and ``dtype``: see
                 :class:`ckptstore.entry.LoadOptions`.
 
         Returns:
@@ -330,7 +331,8 @@ class Store(LaterFacts, Keeping):
         Args:
             ModelClass: The module's class, or any callable that builds it.
             run: A run, or a pattern that one run alone matches; the only run there is if None.
-            **options: ``device``, ``part``, ``model_config``, ``mmap`` and ``build``: see
+            **options: ``device``, ``part``, ``model_config``, ``mmap``, ``build``, ``only``,
+                ``skip``, ``rename``, ``strict`` and ``dtype``: see
                 :class:`ckptstore.entry.LoadOptions`.
 
         Returns:
@@ -354,7 +356,8 @@ class Store(LaterFacts, Keeping):
         Args:
             ModelClass: The module's class, or any callable that builds it.
             ref: The version, e.g. ``digits@7``.
-            **options: ``device``, ``part``, ``model_config``, ``mmap`` and ``build``: see
+            **options: ``device``, ``part``, ``model_config``, ``mmap``, ``build``, ``only``,
+                ``skip``, ``rename``, ``strict`` and ``dtype``: see
                 :class:`ckptstore.entry.LoadOptions`.
 
         Returns:
@@ -405,6 +408,10 @@ class Store(LaterFacts, Keeping):
         run: str | None = None,
         rng: bool = True,
         strict: bool = True,
+        only: KeyPatterns = None,
+        skip: KeyPatterns = None,
+        rename: Mapping[str, Any] | None = None,
+        dtype: Literal["own"] | None = None,
         **parts: Any,
     ) -> Resumed:
         """Restore the newest intact checkpoint into live objects; do nothing if there is none.
@@ -421,8 +428,19 @@ class Store(LaterFacts, Keeping):
             optimizer: The optimizer; matched by its parameters' names.
             run: The run; the store's default run if None.
             rng: Put the random generators back too, last.
-            strict: False leaves a part that was not saved as it is, with a warning, instead of
-                raising; ``audit.not_saved`` lists it.
+            strict: False leaves what does not fit as it is, with a warning, instead of raising: a
+                part that was not saved; keys of a module that were not saved, that it lacks, or
+                that have another shape. The audit lists them.
+            only: Put back these keys of modules alone, e.g. ``"encoder.*"``, or several patterns;
+                of the others nothing is read, and they stay as they are. Patterns are those of
+                :class:`~ckptstore.entry.LoadOptions`. A dict says it for single parts:
+                ``{"model": "encoder.*"}``.
+            skip: Patterns of keys of modules to leave as they are; likewise.
+            rename: What prefixes of saved keys are in the modules, ``{"backbone.": "encoder."}``;
+                the optimizer's parameters are known by their new names too. A dict of such dicts
+                says it for single parts.
+            dtype: ``"own"`` converts floating tensors to the dtypes that the modules have; None
+                takes only the dtypes that were saved.
             **parts: Further objects by the names they were saved under.
 
         Returns:
@@ -435,6 +453,7 @@ class Store(LaterFacts, Keeping):
             StorageError: The storage failed.
         """
         from ckptstore.format.manifest import parent_of
+        from ckptstore.loading.choice import KeyOptions
         from ckptstore.loading.resume import Resumed, resume
 
         writer = self._writer(self._default_run if run is None else run)
@@ -445,6 +464,7 @@ class Store(LaterFacts, Keeping):
             {"model": model, "optimizer": optimizer, **parts},
             with_rng=rng,
             strict=strict,
+            keys=KeyOptions(only, skip, rename, dtype),
             on_damage=self._catalog.pass_over,
         )
         if done is None:

@@ -171,13 +171,27 @@ class KeyOptions:
                 skip=skip(name),
                 rename=rename(name),
                 strict=strict,
-                dtype=self.dtype,
+                dtype=check_own(self.dtype),
             )
             for name in modules
         }
 
 
 NO_OPTIONS = KeyOptions()
+
+
+def check_own(dtype: object) -> str | None:
+    """Return ``dtype=`` of ``restore`` and ``resume``, checked.
+
+    Raises:
+        ArgumentError: It is neither None nor ``"own"``.
+    """
+    if dtype is None or dtype == "own":
+        return None if dtype is None else "own"
+    raise ArgumentError(
+        f"dtype={dtype!r:.80}: a module that is there keeps its dtypes. dtype='own' converts what "
+        "was saved to them; to have the module in another dtype, convert it first (module.to(…))"
+    )
 
 
 def per_part(option: str, value: Any, parts: Iterable[str]) -> Callable[[str], Any]:

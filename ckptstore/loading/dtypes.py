@@ -66,20 +66,6 @@ def as_they_were(
     return tuple(sorted(stored))
 
 
-def check_own(dtype: object) -> str | None:
-    """Return ``dtype=`` of ``restore`` and ``resume``, checked.
-
-    Raises:
-        ArgumentError: It is neither None nor ``"own"``.
-    """
-    if dtype is None or dtype == "own":
-        return None if dtype is None else "own"
-    raise ArgumentError(
-        f"dtype={dtype!r:.80}: a module that is there keeps its dtypes. dtype='own' converts what "
-        "was saved to them; to have the module in another dtype, convert it first (module.to(…))"
-    )
-
-
 def in_dtype(state: Mapping[Any, Any], dtype: torch.dtype) -> Any:
     """Return a state dict with its floating tensors in another dtype; extra state stays as it is.
 

@@ -29,8 +29,8 @@ OPTIONS = frozenset(
 PART_OPTIONS = frozenset({"model", "optimizer"})
 # What the verbs take that put state back.
 RESTORING_OPTIONS = {
-    "resume": PART_OPTIONS | {"run", "rng", "strict"},
-    "restore": PART_OPTIONS | {"rng", "strict"},
+    "resume": PART_OPTIONS | {"run", "rng", "strict", "only", "skip", "rename", "dtype"},
+    "restore": PART_OPTIONS | {"rng", "strict", "only", "skip", "rename", "dtype"},
 }
 # How alike two names must be to be taken for a slip of the keyboard; 'epochs' to 'epoch' is 0.91.
 CLOSE = 0.85
