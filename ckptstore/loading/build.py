@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -19,15 +19,23 @@ from ckptstore.loading.fit import (
     Fit,
     Leave,
     fit,
-    memory,
     mismatch,
     overrides,
-    place,
     prefixes,
-    same_bits,
-    unwritable,
 )
 from ckptstore.loading.loading_code import run_loading_code
+from ckptstore.loading.tensors import (
+    copied,
+    copies_into,
+    copy_into,
+    is_plain,
+    memory,
+    place,
+    same_bits,
+    same_memory,
+    stand_in,
+    writes,
+)
 from ckptstore.loading.unsaved import unsaved_tensors
 from ckptstore.state.modules import raw_state
 from ckptstore.state.rng import forked
@@ -128,17 +136,17 @@ def _load(
         return f"{alone[0]!r} is not loaded, so it stays as the class makes it"
     given = _apart(found, state)
     overlapping = _overlapping(module, found)
-    _adopt(found, given, overlapping)
+    found = _adopt(module, found, given, overlapping)
     slots = list(_slots(module))
     report = _run_loading_code(module, found, given, metadata, what)
     kept = _put_back(found, slots, overlapping)
     if skipped and kept:
         return f"{kept[0]!r} keeps what the class made it"
     # A tensor shares its memory with what it is compared to: only its version tells of a write.
-    writes = {name: _writes(tensor) for name, tensor in _adopted(module, found)}
+    written = {name: writes(tensor) for name, tensor in _adopted(module, found)}
     module.to(device)
     module.eval()
-    _check(module, found, given, writes, what)
+    _check(module, found, given, written, what)
     return report
 
 
@@ -157,7 +165,7 @@ def _apart(found: Fit, state: Mapping[str, object]) -> dict[str, object]:
         owner = place(mine) if isinstance(mine, torch.Tensor) else name
         shared = owners.setdefault(memory(value), owner) != owner
         # Memory written by no one outside inference mode has no version counter to watch.
-        apart[name] = value.detach().clone() if shared or value.is_inference() else value
+        apart[name] = copied(value) if shared or value.is_inference() else value
     return apart
 
 
@@ -191,29 +199,45 @@ def _overlapping(module: torch.nn.Module, found: Fit) -> set[int]:
 
 def _take(mine: torch.Tensor, value: torch.Tensor, overlapping: set[int]) -> None:
     """Give one of the module's tensors another's memory, or, where that would be wrong, values."""
-    if (
-        not is_lazy(mine)
-        and memory(mine) in overlapping
-        and unwritable(mine) is None
-        and (mine.dtype, mine.shape) == (value.dtype, value.shape)
-    ):
+    if not is_lazy(mine) and memory(mine) in overlapping and copies_into(mine, value):
         # Something else of the module looks at this memory: it is to see the saved values.
-        with torch.no_grad():
-            mine.data.copy_(value)
+        copy_into(mine, value)
         return
     if not (value.is_floating_point() or value.is_complex()):
         mine.requires_grad = False  # integers have no gradient
     mine.data = value
 
 
-def _adopt(found: Fit, given: Mapping[str, Any], overlapping: set[int]) -> None:
-    """Make the module's tensors use the memory of the given ones."""
-    own: Mapping[str, Any] = found.own
+def _adopt(
+    module: torch.nn.Module, found: Fit, given: Mapping[str, Any], overlapping: set[int]
+) -> Fit:
+    """Make the module's tensors use the memory of the given ones.
+
+    Those that can't, because one of the two is sparse, quantised or a subclass, are replaced,
+    wherever the module holds them.
+
+    Returns:
+        What was found, with the tensors that the module holds now.
+    """
+    own: dict[str, Any] = dict(found.own)
     # Places first: adopting one of two tied tensors parts them until the other follows.
     places = {name: place(own[name]) for name in found.adopted}
     taken: dict[tuple[object, ...], torch.Tensor] = {}
+    replaced: dict[int, torch.Tensor] = {}
     for name in found.adopted:
-        _take(own[name], taken.setdefault(places[name], given[name]), overlapping)
+        mine, value = own[name], taken.setdefault(places[name], given[name])
+        if is_plain(mine) and is_plain(value):
+            _take(mine, value, overlapping)
+        elif memory(mine) in overlapping and copies_into(mine, value):
+            copy_into(mine, value)
+        else:
+            replaced.setdefault(id(mine), stand_in(mine, value))
+    if not replaced:
+        return found
+    for owner, name, _, tensor in list(_slots(module)):
+        if id(tensor) in replaced:
+            setattr(owner, name, replaced[id(tensor)])
+    return replace(found, own={name: replaced.get(id(each), each) for name, each in own.items()})
 
 
 def _run_loading_code(
@@ -264,6 +288,7 @@ def _put_back(found: Fit, slots: list[Slot], overlapping: set[int]) -> list[str]
     """
     originals = {id(tensor) for *_, tensor in slots}
     owner_of: dict[int, torch.Tensor] = {}
+    instead: dict[int, torch.Tensor] = {}  # of those whose memory can't be taken
     passed = {*found.adopted, *found.left_out}
     kept: list[str] = []
     for owner, name, key, original in slots:
@@ -272,6 +297,9 @@ def _put_back(found: Fit, slots: list[Slot], overlapping: set[int]) -> list[str]
             if key in found.own and key not in passed and not is_lazy(current):
                 kept.append(key)
         elif current is not None and id(current) not in originals:
+            if not (is_plain(original) and is_plain(current)):
+                setattr(owner, name, instead.setdefault(id(original), current))
+                continue
             tensor = owner_of.setdefault(id(current), original)
             _take(tensor, current.data, overlapping)
             setattr(owner, name, tensor)
@@ -285,16 +313,11 @@ def _adopted(module: torch.nn.Module, found: Fit) -> Iterator[tuple[str, torch.T
             yield name, now[name]
 
 
-def _writes(tensor: torch.Tensor) -> int:
-    """Return the number of writes to a tensor."""
-    return tensor._version  # noqa: SLF001 - torch has no other name for it
-
-
 def _check(
     module: torch.nn.Module,
     found: Fit,
     given: Mapping[str, Any],
-    writes: Mapping[str, int],
+    written: Mapping[str, int],
     what: str,
 ) -> None:
     """Compare what the module ended with and what was saved.
@@ -308,8 +331,8 @@ def _check(
         tensor = now.get(name)
         if name.startswith(meant) or (
             tensor is not None
-            and _writes(tensor) == writes.get(name)
-            and _holds(tensor, given[name])
+            and writes(tensor) == written.get(name)
+            and (same_memory(tensor, given[name]) or same_bits(tensor, given[name]))
         ):
             continue
         raise IntegrityError(
@@ -317,10 +340,3 @@ def _check(
             "changed on the way. Load again; if it recurs, look for code of the module that writes "
             "to its weights when moved (_apply, to)"
         )
-
-
-def _holds(tensor: torch.Tensor, value: torch.Tensor) -> bool:
-    same_memory = tensor.device == value.device and tensor.data_ptr() == value.data_ptr()
-    return (same_memory and tensor.dtype == value.dtype and tensor.shape == value.shape) or (
-        same_bits(tensor, value)
-    )

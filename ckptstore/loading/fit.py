@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from ckptstore.errors import MismatchError
 from ckptstore.key_report import KeyReport
+from ckptstore.loading.tensors import form, place, same_bits
 from ckptstore.state.modules import plain_names
 
 ADVICE = (
@@ -73,7 +74,12 @@ class Fit:
 
 
 def fit(
-    module: torch.nn.Module, state: Mapping[str, object], what: str, leave: Leave | None = None
+    module: torch.nn.Module,
+    state: Mapping[str, object],
+    what: str,
+    leave: Leave | None = None,
+    *,
+    in_place: bool = False,
 ) -> Fit:
     """Compare a module with saved state, by names and shapes.
 
@@ -82,6 +88,8 @@ def fit(
         state: As saved, by state-dict name.
         what: Names the saved state in errors.
         leave: What may stay as it is; None for nothing but what the module leaves out itself.
+        in_place: Whether values are to be copied into the module's own tensors, which then have to
+            be of the same layout or class.
 
     Raises:
         MismatchError: They don't fit; it lists every mismatch.
@@ -99,7 +107,7 @@ def fit(
     for name in [*own, *(name for name in state if name not in own)]:
         if name in left.names:
             continue
-        problem = _problem(name, own, state)
+        problem = _problem(name, own, state, in_place=in_place)
         if problem is None:
             if isinstance(own[name], torch.Tensor) and not (
                 _is_extra_state(name) or name.startswith(custom)
@@ -192,51 +200,6 @@ def mismatch(module: torch.nn.Module, what: str, problems: list[str]) -> Mismatc
     return MismatchError(f"{type(module).__qualname__} does not fit {what}", problems, ADVICE)
 
 
-def place(tensor: torch.Tensor) -> tuple[object, ...]:
-    """Return what two tensors share exactly when they are the same elements of the same memory.
-
-    That is one object under two names, or a parameter made from another (``Parameter(p)``).
-    """
-    if is_lazy(tensor) or tensor.layout is not torch.strided:
-        return (id(tensor),)
-    return (memory(tensor), tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
-
-
-def memory(tensor: torch.Tensor) -> int:
-    """Return the identity of a strided tensor's storage, while it lives; its own if it has none."""
-    try:
-        return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - as torch's own serialisation does
-    except (NotImplementedError, RuntimeError):
-        return id(tensor)
-
-
-def unwritable(tensor: torch.Tensor) -> str | None:
-    """Say why no values can be copied into a tensor, or return None."""
-    if is_lazy(tensor) or tensor.layout is not torch.strided:
-        return None
-    if tensor.is_meta:
-        return "is on the meta device"
-    if tensor.is_inference() and not torch.is_inference_mode_enabled():
-        return "was made in inference mode"
-    # As torch sees it (c10/core/TensorImpl, has_internal_overlap): an expanded dimension.
-    steps = zip(tensor.shape, tensor.stride(), strict=True)
-    if tensor.numel() and any(size > 1 and not step for size, step in steps):
-        return "has elements that share memory (it was expanded)"
-    return None
-
-
-def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Say whether two tensors have equal dtype, shape and bits (so NaN equals itself)."""
-    if one is other:
-        return True
-    return (
-        one.dtype == other.dtype
-        and one.shape == other.shape
-        and one.layout == other.layout
-        and torch.equal(_bits(one), _bits(other.to(one.device)))
-    )
-
-
 def overrides(module: torch.nn.Module, *names: str) -> bool:
     """Say whether a module has its own version of any of these methods of ``torch.nn.Module``."""
     return any(
@@ -248,11 +211,6 @@ def overrides(module: torch.nn.Module, *names: str) -> bool:
 def prefixes(module: torch.nn.Module, test: Callable[[torch.nn.Module], bool]) -> tuple[str, ...]:
     """Return the prefixes of the submodules, itself included, that pass a test."""
     return tuple(prefix for prefix, child in _modules(module) if test(child))
-
-
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    plain = tensor.detach().resolve_conj().resolve_neg()
-    return plain.contiguous().reshape(-1).view(torch.uint8)
 
 
 def _modules(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
@@ -313,7 +271,9 @@ def _is_extra_state(name: str) -> bool:
     return name.rpartition(".")[2] == _EXTRA_STATE
 
 
-def _problem(name: str, own: Mapping[str, Any], state: Mapping[str, Any]) -> str | None:
+def _problem(
+    name: str, own: Mapping[str, Any], state: Mapping[str, Any], *, in_place: bool
+) -> str | None:
     if name not in state:
         return f"{name!r} ({_form(own[name])}) is in the module, and was not saved"
     if name not in own:
@@ -329,7 +289,7 @@ def _problem(name: str, own: Mapping[str, Any], state: Mapping[str, Any]) -> str
     if isinstance(expected, torch.Tensor) != isinstance(found, torch.Tensor) or (
         isinstance(expected, torch.Tensor)
         and not is_lazy(expected)
-        and (expected.shape != found.shape or expected.layout != found.layout)
+        and (expected.shape != found.shape or (in_place and form(expected) != form(found)))
     ):
         return f"{name!r} is {_form(expected)} in the module, and was saved as {_form(found)}"
     return None
@@ -355,5 +315,5 @@ def _form(value: object) -> str:
         return f"a value of type {type(value).__qualname__}"
     if is_lazy(value):
         return "lazy"
-    layout = "" if value.layout is torch.strided else f", {value.layout}"
-    return f"shape {list(value.shape)}{layout}"
+    more = form(value)
+    return f"shape {list(value.shape)}{', ' if more else ''}{more}"

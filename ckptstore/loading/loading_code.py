@@ -12,6 +12,7 @@ import torch
 
 from ckptstore.key_report import KeyReport
 from ckptstore.loading.fit import Fit, mismatch, overrides
+from ckptstore.loading.tensors import put_by_hand
 from ckptstore.state.modules import plain_names
 
 
@@ -40,6 +41,8 @@ def run_loading_code(
         (name, value) for name, value in state.items() if name not in found.dropped
     )
     handed._metadata = getattr(state, "_metadata", OrderedDict())  # noqa: SLF001 - where torch keeps it
+    if not assign:
+        put_by_hand(found.own, found.adopted, handed)
     if overrides(module, "load_state_dict"):
         lax = {"strict": False} if found.is_partial and _takes_strict(module) else {}
         module.load_state_dict(handed, **lax)

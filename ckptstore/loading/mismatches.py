@@ -11,7 +11,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ckptstore.errors import MismatchError
 from ckptstore.format.manifest import PartInfo
-from ckptstore.loading.fit import Fit, Leave, fit, unwritable
+from ckptstore.loading.fit import Fit, Leave, fit
+from ckptstore.loading.tensors import unwritable
 from ckptstore.state.keywords import is_generator
 from ckptstore.state.modules import class_name, raw_state
 from ckptstore.state.optimizers import Groups
@@ -112,7 +113,7 @@ def fit_module(
         return None, [f"its state is a {type(state).__qualname__}, and should be a dict"]
     raw = raw_state(module, state, getattr(state, "_metadata", {}))
     try:
-        found = fit(module, raw, f"part {name!r}", leave)
+        found = fit(module, raw, f"part {name!r}", leave, in_place=True)
     except MismatchError as error:
         return None, list(error.problems)
     own: Mapping[str, Any] = found.own

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from ckptstore.loading.fit import unwritable
+from ckptstore.loading.tensors import copied, copyable, is_plain, made_of, unwritable
 
 _TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
@@ -20,7 +20,9 @@ class _Values:
     memory: torch.Tensor
     """What holds its elements; of a lazy tensor nothing."""
     copy: torch.Tensor | None
-    """Its values, on the CPU; None where it has none, or none that could have changed."""
+    """Its values, of a plain one on the CPU; None where it has none, or none that could change."""
+    attributes: dict[str, Any]
+    """What Python holds of it: of a subclass, what it is made of."""
 
 
 class Before:
@@ -62,15 +64,29 @@ def _copied(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _values(tensor: torch.Tensor) -> _Values:
-    memory = tensor.data
-    changes = not is_lazy(tensor) and unwritable(tensor) is None
-    copy = tensor.detach().to("cpu", copy=True) if changes else None
-    return _Values(tensor, type(tensor), memory, copy)
+    # Under .data a subclass has lost what it is made of.
+    memory = tensor.data if _has_memory(tensor) else tensor.detach()
+    copy = None
+    if not is_lazy(tensor) and unwritable(tensor) is None:
+        plain = is_plain(tensor)
+        copy = copyable(tensor.detach()).to("cpu", copy=True) if plain else copied(tensor)
+    return _Values(tensor, type(tensor), memory, copy, dict(vars(tensor)))
+
+
+def _has_memory(tensor: torch.Tensor) -> bool:
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter) or is_plain(tensor)
 
 
 def _put_back(values: _Values) -> None:
-    values.tensor.data = values.memory
-    if type(values.tensor) is not values.kind:  # a lazy tensor that got its shape
-        values.tensor.__class__ = values.kind
-    if values.copy is not None:
-        values.memory.copy_(values.copy)
+    tensor = values.tensor
+    if _has_memory(tensor):
+        tensor.data = values.memory
+    else:
+        vars(tensor).clear()
+        vars(tensor).update(values.attributes)
+    if type(tensor) is not values.kind:  # a lazy tensor that got its shape
+        tensor.__class__ = values.kind
+    if values.copy is None:
+        return
+    for part, before in zip(made_of(values.memory), made_of(values.copy), strict=True):
+        copyable(part).copy_(before)
