@@ -50,11 +50,25 @@ def check(tensor: torch.Tensor, path: str) -> None:
         what, advice = "a nested tensor", "save .unbind() of it, a tuple of plain tensors"
     elif kind in (torch.Tensor, torch.nn.Parameter):
         return
+    elif is_sharded(tensor):
+        what, advice = (
+            "a tensor that is sharded over ranks (a DTensor)",
+            "gather it first, on every rank, with get_model_state_dict(…, options="
+            "StateDictOptions(full_state_dict=True)) of torch.distributed.checkpoint.state_dict, "
+            "and save what rank 0 gets",
+        )
     elif isinstance(tensor, torch.nn.Parameter):
         advice = "pass a state dict whose values are plain tensors (param.detach())"
     else:
-        advice = "turn it into a plain tensor first (a DTensor: .full_tensor())"
+        advice = "turn it into a plain tensor first"
     raise UnsupportedValueError(path, what, advice)
+
+
+def is_sharded(tensor: torch.Tensor) -> bool:
+    """Say whether a tensor is one rank's share of a whole (a DTensor)."""
+    # There is none before this was imported, which takes a while.
+    sharding = sys.modules.get("torch.distributed.tensor")
+    return sharding is not None and isinstance(tensor, sharding.DTensor)
 
 
 def dtype_name(dtype: torch.dtype) -> str:
