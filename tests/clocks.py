@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -82,6 +82,25 @@ class ProcessClocks:
     def pass_by(self, time: timedelta) -> None:
         self.wall_s += time.total_seconds()
         self.monotonic_s += time.total_seconds()
+
+
+class WaitingClock:
+    """The clock of a module that waits by ``time.sleep``: it passes as fast as it is slept.
+
+    Attributes:
+        passed_s: How many seconds have passed.
+        then: Is called after each sleep, with those seconds: what others do meanwhile.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+        self.passed_s = 0.0
+        self.then: Callable[[float], object] = bool
+        clock = SimpleNamespace(monotonic=lambda: 5000.0 + self.passed_s, sleep=self._sleep)
+        monkeypatch.setattr(f"{module}.time", clock)
+
+    def _sleep(self, seconds: float) -> None:
+        self.passed_s += seconds
+        self.then(self.passed_s)
 
 
 def pass_by(clocks: Sequence[Clock | ProcessClocks], time: timedelta) -> None:

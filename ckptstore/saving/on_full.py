@@ -91,7 +91,7 @@ class WhenFull:
             StorageError: There is no room and the policy is to raise, or whoever is
                 :func:`impatient` waits no longer; and whatever else *work* raises.
         """
-        begun, warned, collected = time.monotonic(), -WARN_S, -COLLECT_S
+        begun, warned, collected, did = time.monotonic(), -WARN_S, -COLLECT_S, ""
         while True:
             try:
                 return work()
@@ -99,7 +99,7 @@ class WhenFull:
                 if self.on_full == "raise" or not may_be_repeated(error):
                     raise
                 full = error
-            tried, before, did = time.monotonic(), self._free(), ""
+            tried, before = time.monotonic(), self._free()
             while not is_due(full, before, self._free(), time.monotonic() - tried):
                 waited_s = time.monotonic() - begun
                 if any(over() for over in _impatient):
