@@ -17,6 +17,7 @@ from ckptstore.state.keywords import is_generator
 from ckptstore.state.modules import class_name, raw_state
 from ckptstore.state.optimizers import Groups
 from ckptstore.state.schedulers import scheduler_problems
+from ckptstore.state.tensors import is_sharded
 from ckptstore.text import plain
 
 # State of torch's own optimizers that has its parameter's shape (torch/optim/*.py).
@@ -111,6 +112,15 @@ def fit_module(
     """
     if not isinstance(state, Mapping):
         return None, [f"its state is a {type(state).__qualname__}, and should be a dict"]
+    shares = [key for key, parameter in module.named_parameters() if is_sharded(parameter)]
+    if shares:
+        problem = (
+            f"{shares[0]!r} is sharded over ranks (a DTensor), as are {len(shares) - 1} more: "
+            "restore the module before it is sharded, or hand checkpoint.state("
+            f"{name!r}) to set_model_state_dict(…, options=StateDictOptions(full_state_dict=True)) "
+            "of torch.distributed.checkpoint.state_dict"
+        )
+        return None, [problem]
     raw = raw_state(module, state, getattr(state, "_metadata", {}))
     try:
         found = fit(module, raw, f"part {name!r}", leave, in_place=True)

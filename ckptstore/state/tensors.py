@@ -51,11 +51,11 @@ def check(tensor: torch.Tensor, path: str) -> None:
     elif kind in (torch.Tensor, torch.nn.Parameter):
         return
     elif is_sharded(tensor):
-        what, advice = (
-            "a tensor that is sharded over ranks (a DTensor)",
+        what = "a tensor that is sharded over ranks (a DTensor)"
+        advice = (
             "gather it first, on every rank, with get_model_state_dict(…, options="
             "StateDictOptions(full_state_dict=True)) of torch.distributed.checkpoint.state_dict, "
-            "and save what rank 0 gets",
+            "and save what rank 0 gets"
         )
     elif isinstance(tensor, torch.nn.Parameter):
         advice = "pass a state dict whose values are plain tensors (param.detach())"

@@ -6,10 +6,15 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ckptstore import Store
+from ckptstore.errors import MismatchError, UnsupportedValueError
 from ckptstore.state.modules import (
     class_name,
     inner_name,
@@ -130,6 +135,79 @@ def test_ddp_is_taken_off_and_saved_by_plain_names(tmp_path):
     other = Net()
     saved.restore(other, torch.optim.SGD(other.parameters()))
     assert all(map(torch.equal, other.state_dict().values(), net.state_dict().values()))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_wrappers_that_recompute_activations_are_taken_off(number):
+    block = net = Net()
+    for _ in range(number):
+        block = checkpoint_wrapper(block)
+    state = check(nn.Sequential(block), [f"0.{key}" for key in KEYS])
+
+    assert unwrap(block) is net
+    assert state._metadata == nn.Sequential(net).state_dict()._metadata
+
+
+@pytest.mark.parametrize("outer", [checkpoint_wrapper, nn.DataParallel])
+@pytest.mark.parametrize("inner", [checkpoint_wrapper, nn.DataParallel])
+def test_names_that_a_state_dict_spells_otherwise_than_its_modules_are_found(outer, inner):
+    wrapped = nn.Sequential(outer(inner(nn.Sequential(inner(nn.Linear(2, 2)), nn.Linear(1, 1)))))
+    plain = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Linear(1, 1)))
+    keys = list(plain.state_dict())
+
+    check(wrapped, keys)
+    names = plain_names(wrapped)
+    assert [names(name) for name, _ in wrapped.named_parameters()] == keys
+    assert [names.saved(key) for key in keys] == list(wrapped.state_dict())
+    assert {names(name) for name, _ in wrapped.named_modules()} == {
+        name for name, _ in plain.named_modules()
+    }
+
+
+def test_what_a_wrapped_module_leaves_out_of_its_state_dict_and_was_saved_is_found(tmp_path):
+    class Leaving(nn.Linear):
+        def _save_to_state_dict(self, *args):
+            super()._save_to_state_dict(*args)
+            del args[0][f"{args[1]}bias"]
+
+    saved = Store(tmp_path).save(nn.Sequential(nn.Linear(2, 2)))
+    target = nn.Sequential(nn.DataParallel(Leaving(2, 2)))
+    saved.restore(target)
+
+    assert torch.equal(target[0].module.bias, saved.state("model")["0.bias"])
+
+
+def test_a_parametrized_module_is_called_by_its_own_class():
+    net = Net()
+    net.scale = nn.Parameter(torch.ones(1))
+    parametrize.register_parametrization(net, "scale", nn.Identity())
+
+    assert type(net).__name__ == "ParametrizedNet"
+    assert class_name(net) == f"{__name__}.Net"
+
+
+@pytest.mark.usefixtures("process_group")
+def test_sharded_modules_and_optimizers_are_refused_with_the_way_out(tmp_path):
+    net = Net()
+    saved = Store(tmp_path / "store").save(net)
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    sharded = fully_shard(net, mesh=init_device_mesh("cpu", (1,)))
+    optimizer = torch.optim.AdamW(sharded.parameters())
+    sharded(torch.randn(3, 2)).sum().backward()
+    optimizer.step()
+    store = Store(tmp_path / "other")
+
+    with pytest.raises(UnsupportedValueError, match=r"sharded .* at 'model/module.weight': gather"):
+        store.save(sharded)
+    with pytest.raises(UnsupportedValueError, match=r"sharded .* at 'optimizer/state/0/exp_avg'"):
+        store.save(optimizer=optimizer)
+    with pytest.raises(
+        MismatchError, match=r"'module.weight' is sharded .* as are 3 more: restore"
+    ):
+        saved.restore(sharded)
+    gathered = {key: value.to_local() for key, value in sharded.named_parameters()}
+    assert not torch.equal(gathered["module.weight"], state["module.weight"])  # left as it was
+    assert not (tmp_path / "other").exists()
 
 
 def test_nobody_is_told_to_record_what_an_average_is_built_around(tmp_path):
