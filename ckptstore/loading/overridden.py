@@ -10,7 +10,16 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ckptstore.audit import Overridden
-from ckptstore.state.schedulers import BASE, CHILDREN, FUNCTIONS, PHASES, argument_keys
+from ckptstore.state.schedulers import (
+    BASE,
+    CHILDREN,
+    FUNCTIONS,
+    PHASES,
+    argument_keys,
+    function_states,
+    functions,
+    scheduler_state,
+)
 
 # Of a parameter group: who is in it.
 _MEMBERS = frozenset({"params", "param_names"})
@@ -73,7 +82,7 @@ def of_object(
 def _of_scheduler(
     name: str, scheduler: LRScheduler, state: Any, parts: Mapping[str, Any]
 ) -> Iterator[Overridden]:
-    mine: Any = scheduler.state_dict()
+    mine = scheduler_state(scheduler, name)
     if not isinstance(mine, Mapping) or not isinstance(state, Mapping):
         return  # a class of one's own
     keys = argument_keys(type(scheduler), mine) - {CHILDREN, FUNCTIONS}
@@ -83,19 +92,15 @@ def _of_scheduler(
     if "total_steps" in keys and not _same(mine["total_steps"], state.get("total_steps")):
         keys -= {PHASES}  # which are parts of them
     yield from _differences(name, mine, state, keys)
-    for index, (own, saved) in enumerate(zip(*_lists(mine, state, FUNCTIONS), strict=False)):
-        if own and saved:
-            yield from _differences(f"{name}/{FUNCTIONS}/{index}", own, saved, set(own))
-    for index, (child, saved) in enumerate(
-        zip(*_lists(vars(scheduler), state, CHILDREN), strict=False)
+    called, saved = functions(scheduler), function_states(state)
+    for place, own in function_states(mine).items():
+        if place in called and place in saved:
+            arguments = argument_keys(type(called[place]), own)
+            yield from _differences(f"{name}/{place}", own, saved[place], arguments)
+    for index, (child, its) in enumerate(
+        zip(vars(scheduler).get(CHILDREN, ()), state.get(CHILDREN, ()), strict=False)
     ):
-        yield from _of_scheduler(f"{name}/{CHILDREN}/{index}", child, saved, parts)
-
-
-def _lists(mine: Mapping[str, Any], saved: Mapping[str, Any], key: str) -> tuple[Any, Any]:
-    """Return what both have under a key, nothing if either has no list there."""
-    both = mine.get(key), saved.get(key)
-    return both if all(isinstance(each, (list, tuple)) for each in both) else ((), ())
+        yield from _of_scheduler(f"{name}/{CHILDREN}/{index}", child, its, parts)
 
 
 def _is_said_of_optimizer(scheduler: LRScheduler, base: Any, parts: Mapping[str, Any]) -> bool:

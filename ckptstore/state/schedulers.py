@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType
 from typing import Any
 
@@ -25,7 +25,7 @@ CHILDREN = "_schedulers"
 BASE = "base_lrs"
 PHASES = "_schedule_phases"
 # What torch computes from arguments and keeps instead of them: CyclicLR and OneCycleLR.
-_COMPUTED = frozenset({"total_size", "step_ratio", FUNCTION, PHASES, "_anneal_func_type"})
+_COMPUTED = frozenset({"total_size", "step_ratio", PHASES, "_anneal_func_type"})
 # Where a scheduler is, and an argument that later versions of torch have no more.
 _NO_HYPERPARAMETERS = frozenset({"optimizer", "last_epoch", "verbose"})
 # What has no state that a training changes. torch takes the first alone for a function: it asks a
@@ -41,13 +41,51 @@ _STATELESS = (
 )
 
 
-def scheduler_state(scheduler: LRScheduler, path: str) -> dict[str, Any]:
+def scheduler_state(scheduler: LRScheduler, path: str) -> Any:
     """Return a scheduler's ``state_dict()``, functions of every kind left out.
+
+    Args:
+        scheduler: torch's own, or of a class that says for itself what its state is.
+        path: Names it in errors.
 
     Raises:
         UnsupportedValueError: A callable object's state lies where torch does not look for it.
     """
-    return dict(_without_functions(scheduler, path).state_dict())
+    for name, function in _all_functions(scheduler):
+        if not isinstance(function, _STATELESS) and not hasattr(function, "__dict__"):
+            kind = type(function)
+            raise UnsupportedValueError(
+                f"{path}/{name}",
+                f"a {kind.__module__}.{kind.__qualname__} whose state is in __slots__",
+                "give its class no __slots__, or pass a function that calls it",
+            )
+    return _without_functions(scheduler).state_dict()
+
+
+def functions(scheduler: LRScheduler) -> dict[str, Any]:
+    """Return what a scheduler calls, by its place in the state; its children's not."""
+    attributes = vars(scheduler)
+    return _by_place(attributes.get(FUNCTIONS), attributes.get(FUNCTION))
+
+
+def function_states(state: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the attributes that a state has of callable objects, named as :func:`functions`."""
+    found = _by_place(state.get(FUNCTIONS), state.get(FUNCTION))
+    return {name: kept for name, kept in found.items() if isinstance(kept, Mapping)}
+
+
+def _by_place(several: Any, one: Any) -> dict[str, Any]:
+    listed = several if isinstance(several, (list, tuple)) else ()
+    found = {f"{FUNCTIONS}/{index}": each for index, each in enumerate(listed)}
+    return found if one is None else found | {FUNCTION: one}
+
+
+def _all_functions(scheduler: LRScheduler) -> Iterator[tuple[str, Any]]:
+    if is_torchs(type(scheduler)):
+        yield from functions(scheduler).items()
+        for index, child in enumerate(vars(scheduler).get(CHILDREN, ())):
+            for name, function in _all_functions(child):
+                yield f"{CHILDREN}/{index}/{name}", function
 
 
 def scheduler_problems(scheduler: LRScheduler, state: Any) -> list[str]:
@@ -102,41 +140,27 @@ def _all_arguments() -> frozenset[str]:
     )
 
 
-def _without_functions(scheduler: LRScheduler, path: str) -> LRScheduler:
+def _without_functions(scheduler: LRScheduler) -> LRScheduler:
     """Return a shallow copy in which each callable without state is a plain function.
 
-    Of a plain function torch keeps nothing. A class of one's own says for itself what its state is.
+    Of a plain function torch keeps nothing.
     """
     if not is_torchs(type(scheduler)):
         return scheduler
     twin = copy.copy(scheduler)
     attributes = vars(twin)
     if FUNCTIONS in attributes:
-        attributes[FUNCTIONS] = [
-            _known(function, f"{path}/{FUNCTIONS}/{index}")
-            for index, function in enumerate(attributes[FUNCTIONS])
-        ]
+        attributes[FUNCTIONS] = [_known(function) for function in attributes[FUNCTIONS]]
     if attributes.get(FUNCTION) is not None:
-        attributes[FUNCTION] = _known(attributes[FUNCTION], f"{path}/{FUNCTION}")
+        attributes[FUNCTION] = _known(attributes[FUNCTION])
     if CHILDREN in attributes:
-        attributes[CHILDREN] = [
-            _without_functions(child, f"{path}/{CHILDREN}/{index}")
-            for index, child in enumerate(attributes[CHILDREN])
-        ]
+        attributes[CHILDREN] = [_without_functions(child) for child in attributes[CHILDREN]]
     return twin
 
 
-def _known(function: Any, path: str) -> Any:
-    if isinstance(function, _STATELESS):
-        return _nothing
-    if not hasattr(function, "__dict__"):
-        raise UnsupportedValueError(
-            path,
-            f"a {type(function).__module__}.{type(function).__qualname__} whose state is in "
-            "__slots__",
-            "let its class have a __dict__, or pass a function that calls it",
-        )
-    return function
+def _known(function: Any) -> Any:
+    stateless = isinstance(function, _STATELESS) or not hasattr(function, "__dict__")
+    return _nothing if stateless else function
 
 
 def _nothing(_: int) -> float:
@@ -147,7 +171,7 @@ def _problems(scheduler: LRScheduler, state: Any, path: str) -> Iterator[str]:
     if not isinstance(state, Mapping):
         yield f"{path}its state is a {type(state).__qualname__}, and should be a dict"
         return
-    mine = _without_functions(scheduler, path).state_dict()
+    mine = _without_functions(scheduler).state_dict()
     # Another torch may keep more or less, but no argument of another class.
     lacking = [key for key in argument_keys(type(scheduler), mine) if key not in state]
     foreign = [key for key in state if key not in mine and key in _all_arguments()]
@@ -159,25 +183,16 @@ def _problems(scheduler: LRScheduler, state: Any, path: str) -> Iterator[str]:
         return
     for key in (BASE, CHILDREN, FUNCTIONS):
         saved, now = state.get(key), mine.get(key)
-        if isinstance(saved, list) and isinstance(now, list) and len(saved) != len(now):
-            yield f"{path}{key} had {len(saved)} entries, and has {len(now)} here"
+        if now is not None and not (isinstance(saved, list) and len(saved) == len(now)):
+            had = len(saved) if isinstance(saved, list) else "no"
+            yield f"{path}{key} had {had} entries, and has {len(now)} here"
             return
-    yield from _function_problems(mine, state, path)
-    for index, (child, saved) in enumerate(
-        zip(getattr(scheduler, CHILDREN, ()), state.get(CHILDREN, ()), strict=False)
-    ):
-        yield from _problems(child, saved, f"{path}{CHILDREN}/{index}: ")
-
-
-def _function_problems(
-    mine: Mapping[str, Any], state: Mapping[str, Any], path: str
-) -> Iterator[str]:
-    pairs = [(FUNCTION, mine.get(FUNCTION), state.get(FUNCTION))]
-    lists: Sequence[Sequence[Any]] = [each.get(FUNCTIONS) or () for each in (mine, state)]
-    pairs += [(f"{FUNCTIONS}/{i}", *pair) for i, pair in enumerate(zip(*lists, strict=True))]
-    for name, now, saved in pairs:
-        if saved and now is None:
+    present = function_states(mine)
+    for name, kept in function_states(state).items():
+        if kept and name not in present:
             yield (
-                f"{path}{name} was an object with {', '.join(sorted(map(str, saved)))}, and is a "
+                f"{path}{name} was an object with {', '.join(sorted(map(str, kept)))}, and is a "
                 "function here"
             )
+    for index, child in enumerate(getattr(scheduler, CHILDREN, ())):
+        yield from _problems(child, state[CHILDREN][index], f"{path}{CHILDREN}/{index}: ")

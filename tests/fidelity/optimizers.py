@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Rows(nn.Module):
 
 
 class OwnMoments(torch.optim.Optimizer):
-    """One's own: float32 weights and moments beside bfloat16 parameters, text and lists in state."""
+    """One's own: float32 weights and moments beside bfloat16 parameters, lists and text."""
 
     def __init__(self, params: Iterable[Any], lr: float = 0.05) -> None:
         super().__init__(params, {"lr": lr})
@@ -95,7 +96,7 @@ VALUES: dict[str, Any] = {
     "betas": (0.5, 0.7),
     "capturable": True,
     "centered": True,
-    "d": 0.5,
+    "d": 2.0,
     "dampening": 0.3,
     "decoupled_weight_decay": True,
     "differentiable": True,
@@ -140,8 +141,9 @@ BESIDE: dict[tuple[str, str], dict[str, Any]] = {
 SPARSE = frozenset({"SparseAdam"})
 MATRICES_ONLY = frozenset({"Muon"})
 ONE_GROUP = frozenset({"LBFGS"})
-# torch's own words on why: complex numbers or tensors as rates are refused.
+# torch refuses complex parameters there.
 NO_COMPLEX = frozenset({"Adafactor", "Muon", "SparseAdam"})
+CAPTURABLE = "_get_capturable_supported_devices"
 TENSOR_BETAS = frozenset({"Adam", "AdamW"})
 
 
@@ -207,18 +209,17 @@ def _check(
 def _check_options(
     kind: type[torch.optim.Optimizer], options: dict[str, Any], folder: Path
 ) -> list[str]:
-    # torch lets capturable steps run on accelerators only, as only they have graphs to capture;
-    # their arithmetic is the same on a CPU.
-    with patch.object(
-        sys.modules[kind.__module__],
-        "_get_capturable_supported_devices",
-        lambda: ["cpu"],
-        create=True,
-    ):
-        plain, chosen = _group(kind), _group(kind, **options)
+    plain, chosen = _group(kind), _group(kind, **options)
+    # torch lets capturable steps run on accelerators only, which alone have graphs to capture;
+    # their arithmetic needs none.
+    with ExitStack() as capturable:
+        for base in inspect.getmro(kind):
+            module = sys.modules[base.__module__]
+            if hasattr(module, CAPTURABLE):
+                capturable.enter_context(patch.object(module, CAPTURABLE, _cpu))
         return goes_on(
             folder,
-            partial(_plain, partial(kind, **_own(options))),
+            partial(_plain, partial(kind, **options)),
             partial(_plain, kind),
             {
                 f"optimizer/param_groups/0/{key}": (value, chosen[key])
@@ -228,8 +229,8 @@ def _check_options(
         )
 
 
-def _own(options: dict[str, Any]) -> dict[str, Any]:
-    return options
+def _cpu(**_: Any) -> list[str]:
+    return ["cpu"]
 
 
 def _group(kind: type[torch.optim.Optimizer], **options: Any) -> dict[str, Any]:
@@ -256,39 +257,48 @@ def _plain(make: Make, _: int) -> Training:
     model = Net(bias=name not in MATRICES_ONLY)
     if isinstance(make, partial) and make.keywords.get("differentiable"):
         return _differentiable(model, make(model.parameters()))
-    return _training(model, make(model.parameters()))
+    return training_of(model, make(model.parameters()))
 
 
 def _rows(make: Make, _: int) -> Training:
     model = Rows()
-    return _training(model, make(model.parameters()))
+    training = training_of(model, make(model.parameters()))
+
+    def step(number: int) -> float:
+        with torch.sparse.check_sparse_tensor_invariants(enable=True):  # silent, torch warns
+            return training.step(number)
+
+    return Training(training.parts, step)
 
 
 def _named_groups(make: Make, rate: float, _: int) -> Training:
     model = Net()
     weight, bias = model.named_parameters()
     groups = [{"params": [weight]}, {"params": [bias], "lr": rate}]
-    return _training(model, make(groups))
+    return training_of(model, make(groups))
 
 
 def _shared_rate(make: Make, _: int) -> Training:
     model = Net()
+    rate = torch.tensor(0.05)
     groups = [{"params": [parameter]} for parameter in model.parameters()]
-    optimizer = make(groups, lr=torch.tensor(0.05))  # type: ignore[call-arg] # it has one
-    training = _training(model, optimizer)
+    optimizer = make(groups, lr=rate)  # type: ignore[call-arg] # it has one
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    training = training_of(model, optimizer)
 
     def step(number: int) -> float:
+        assert all(group["lr"] is rate for group in optimizer.param_groups)
         loss = training.step(number)
-        optimizer.param_groups[0]["lr"].mul_(0.5)
+        scheduler.step()
         return loss
 
-    return Training(training.parts, step)
+    return Training({**training.parts, "scheduler": scheduler}, step)
 
 
 def _added_group(make: Make, done: int) -> Training:
     model = Net()
     optimizer = make([model.fc.weight])
-    training = _training(model, optimizer)
+    training = training_of(model, optimizer)
 
     def add() -> None:
         optimizer.add_param_group({"params": [model.fc.bias]})
@@ -307,7 +317,7 @@ def _added_group(make: Make, done: int) -> Training:
 def _thawed(make: Make, done: int) -> Training:
     model = Net()
     model.fc.bias.requires_grad_(done > 3)
-    training = _training(model, make(model.parameters()))
+    training = training_of(model, make(model.parameters()))
 
     def step(number: int) -> float:
         if number == 3:
@@ -320,15 +330,15 @@ def _thawed(make: Make, done: int) -> Training:
 def _bfloat16(make: Make, _: int) -> Training:
     bias = getattr(make, "__name__", "") not in MATRICES_ONLY
     model = Net(torch.bfloat16, bias=bias)
-    return _training(model, make(model.parameters()))
+    return training_of(model, make(model.parameters()))
 
 
 def _complex(make: Make, _: int) -> Training:
     model = Net(torch.complex64)
-    return _training(model, make(model.parameters()))
+    return training_of(model, make(model.parameters()))
 
 
-def _training(model: Any, optimizer: torch.optim.Optimizer) -> Training:
+def training_of(model: Any, optimizer: torch.optim.Optimizer) -> Training:
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         loss = model.loss()
@@ -342,7 +352,7 @@ def _training(model: Any, optimizer: torch.optim.Optimizer) -> Training:
 
 
 def _differentiable(model: Net, optimizer: torch.optim.Optimizer) -> Training:
-    """Steps that autograd may look into: their parameters can't be leaves that require gradients."""
+    """Steps that autograd could look into, whose parameters are no leaves it accumulates in."""
     model.requires_grad_(False)  # noqa: FBT003 - torch's own argument
 
     def step(_: int) -> float:
@@ -354,7 +364,7 @@ def _differentiable(model: Net, optimizer: torch.optim.Optimizer) -> Training:
         for parameter, gradient in zip(model.parameters(), gradients, strict=True):
             parameter.grad = gradient
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     return Training({"model": model, "optimizer": optimizer}, step)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fidelity import data, optimizers, wrappers
+from tests.fidelity import data, optimizers, schedulers, wrappers
 
-CASES = [*optimizers.CASES, *wrappers.CASES, *data.CASES]
+CASES = [*optimizers.CASES, *schedulers.CASES, *wrappers.CASES, *data.CASES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
