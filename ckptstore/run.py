@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from ckptstore.catalog.later import TagMove
 from ckptstore.entry import Checkpoint, KeyPatterns, LoadOptions, Model, Package
 from ckptstore.format.layout import Ref, parse_ref
+from ckptstore.guard import DEADLINE, EXIT_CODE, SIGNALS, Guard
 from ckptstore.history import History
 
 if TYPE_CHECKING:
@@ -34,12 +36,14 @@ class Run:
         *,
         model_config: Mapping[str, Any] | None,
         given: GivenSettings,
+        left_out: Sequence[str] = (),
     ) -> None:
         self.name = name
         self._store = store
         self._model_config = model_config
         self._given = given
         self._monitor = (given.monitor, given.mode)
+        self._left_out = tuple(left_out)
 
     def __repr__(self) -> str:
         return f"{self._store!r}.run({self.name!r})"
@@ -76,7 +80,42 @@ class Run:
             parent=parent,
             tags=tags,
             rng=rng,
+            left_out=self._left_out,
         )
+
+    def guard(
+        self,
+        *,
+        deadline: timedelta | None = DEADLINE,
+        exit_code: int = EXIT_CODE,
+        signals: Iterable[int] = SIGNALS,
+    ) -> Guard:
+        """Return a guard, which saves and exits when the training is told to stop.
+
+        ::
+
+            with run.guard() as guard:
+                for step, batch in enumerate(batches, start=first):
+                    ...
+                    guard.step(model, optimizer, step=step)
+
+        ``step`` does nothing until a signal came. Then it saves what it was given, as ``save`` would,
+        and raises SystemExit. If little time is left it saves what there is time for, without the
+        optimizer at the least, and warns.
+
+        Args:
+            deadline: How long the process may still run after a signal; what sends it decides that.
+                None: as long as it likes.
+            exit_code: What the process ends with then: 143, as if SIGTERM had ended it, or another
+                number from 0 to 255.
+            signals: Which; SIGTERM and SIGUSR1, where there is one.
+
+        Raises:
+            ArgumentError: An argument is not usable. Entering the guard raises it, too, in a thread
+                that is not the main one, while another guard is in place, and where a signal has
+                a handler that Python could not put back.
+        """
+        return Guard(self, deadline=deadline, exit_code=exit_code, signals=signals)
 
     def resume(
         self,
@@ -261,6 +300,16 @@ class Run:
             StorageError: The storage failed.
         """
         self._store._log_epoch(self.name, epoch, step, metrics, values)  # noqa: SLF001 - a run is part of its store
+
+    def _without(self, left_out: Sequence[str]) -> Run:
+        """Return this run for saves that leave parts out."""
+        return Run(
+            self._store,
+            self.name,
+            model_config=self._model_config,
+            given=self._given,
+            left_out=left_out,
+        )
 
     def _ref(self, ref: str | int) -> Ref:
         if isinstance(ref, str) and ref and "@" not in ref:

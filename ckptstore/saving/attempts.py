@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from ckptstore.saving.capture import CapturedPart
 from ckptstore.saving.files import NewFile
 from ckptstore.saving.moment import Moment
 from ckptstore.saving.room import check_room, tensor_bytes
-from ckptstore.saving.run_writer import RunWriter
+from ckptstore.saving.run_writer import LastSaved, RunWriter
 from ckptstore.saving.save import Facts, save
 from ckptstore.storage.base import Storage
 from ckptstore.storage.failures import is_full
@@ -61,6 +62,8 @@ def save_in_attempts(
                 _leave_nothing(storage, writer, save_id, error)
             raise
         writer.pace.add(tensor_bytes(parts), begun.elapsed_s())
+        if facts.kind == "checkpoint":
+            writer.last_saved = LastSaved(head, time.monotonic())
         return head
 
     return writer.when_full.write(f"a version of run {writer.run!r}", attempt)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from ckptstore.catalog.index import Catalog
@@ -52,6 +52,14 @@ START_BYTES = 256
 NEWEST = 64
 
 
+class LastSaved(NamedTuple):
+    """A version that this process committed."""
+
+    head: Head
+    at_s: float
+    """When, by ``time.monotonic()``."""
+
+
 class RunWriter(RunJournal):
     """One process's hold on one run, versions and journal. Safe to use from several threads."""
 
@@ -76,6 +84,8 @@ class RunWriter(RunJournal):
         self._bases = Bases(storage, catalog)
         self._saved: dict[str, Parent] = {}
         self.pace = Pace()
+        self.last_saved: LastSaved | None = None
+        """The checkpoint that this process committed last."""
         self.room_checked = False
         """Whether there was a look at the room for what is kept, before the first save."""
         self.resumed_from = lineage.resumed.setdefault((storage.url, self.path), set())

@@ -1,0 +1,51 @@
+"""What the processes of a group agree on, as numbers: nothing is pickled on the way."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from ckptstore.state.environment import world_size
+
+
+class Work(Protocol):
+    """Something on its way between the ranks."""
+
+    def wait(self) -> object: ...
+
+
+class Largest:
+    """The largest of a number over all ranks, asked for now and known later.
+
+    Every rank must ask. The asking itself waits for nobody.
+    """
+
+    def __init__(self, value: int) -> None:
+        self._wire = _wire(value)
+        self._work: Work = torch.distributed.all_reduce(
+            self._wire, op=torch.distributed.ReduceOp.MAX, async_op=True
+        )
+
+    def result(self) -> int:
+        """Return it, once every rank has asked."""
+        self._work.wait()
+        return int(self._wire.item())
+
+
+def are_several() -> bool:
+    """Say whether this process is one of several that train together."""
+    return world_size() > 1
+
+
+def from_rank_zero(value: int) -> int:
+    """Return rank 0's number; every rank must call this."""
+    wire = _wire(value)
+    torch.distributed.broadcast(wire, src=0)
+    return int(wire.item())
+
+
+def _wire(value: int) -> torch.Tensor:
+    """Return a number as a tensor on the device that the process group talks through."""
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    return torch.tensor([value], dtype=torch.int64, device=device)
