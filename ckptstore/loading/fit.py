@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from ckptstore.errors import MismatchError
 from ckptstore.key_report import KeyReport
-from ckptstore.loading.tensors import form, place, same_bits
+from ckptstore.loading.tensors import form, kind, place, same_bits
 from ckptstore.state.modules import plain_names
 
 ADVICE = (
@@ -291,7 +291,10 @@ def _problem(
         and not is_lazy(expected)
         and (expected.shape != found.shape or (in_place and form(expected) != form(found)))
     ):
-        return f"{name!r} is {_form(expected)} in the module, and was saved as {_form(found)}"
+        mine, saved = _form(expected), _form(found)
+        if mine == saved:
+            mine, saved = form(expected), form(found)
+        return f"{name!r} is {mine} in the module, and was saved as {saved}"
     return None
 
 
@@ -315,5 +318,5 @@ def _form(value: object) -> str:
         return f"a value of type {type(value).__qualname__}"
     if is_lazy(value):
         return "lazy"
-    more = form(value)
+    more = kind(value)
     return f"shape {list(value.shape)}{', ' if more else ''}{more}"

@@ -45,6 +45,11 @@ def form(tensor: torch.Tensor) -> str:
     return str(tensor.layout)
 
 
+def kind(tensor: torch.Tensor) -> str:
+    """Return the same as :func:`form` in a word: a layout, a dtype, a class."""
+    return re.split("[ ,]", form(tensor), maxsplit=1)[0]
+
+
 def is_plain(tensor: torch.Tensor) -> bool:
     """Say whether a tensor is made of no others: one of torch's own kind, dense."""
     return is_lazy(tensor) or take_apart(tensor) is None
