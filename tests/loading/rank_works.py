@@ -11,7 +11,7 @@ import torch
 
 from ckptstore import Store
 from tests.loading.forging import packs_of
-from tests.loading.trainings import Training, everything, frozen
+from tests.loading.trainings import Net, Training, everything, frozen
 
 
 def _digest(training: Training) -> str:
@@ -150,6 +150,50 @@ def one_asks_for_what_was_not_saved(folder: Path, rank: int) -> str:
     return f"{raised} {resumed.checkpoint.ref} {said} {resumed.audit.not_saved} {_digest(training)}"
 
 
+def _wrapped(seed: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(seed)
+    model = torch.nn.parallel.DistributedDataParallel(Net())
+    return model, torch.optim.AdamW(model.parameters(), lr=0.01)
+
+
+def _steps(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, rank: int, steps: range
+) -> list[float]:
+    """Train on data that every rank has of its own."""
+    losses = []
+    for step in steps:
+        data = torch.Generator().manual_seed(10 * step + rank)
+        optimizer.zero_grad()
+        loss = model(torch.randn(8, 4, generator=data)).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def wrapped_goes_on(folder: Path, rank: int) -> str:
+    model, optimizer = _wrapped(0)
+    losses = _steps(model, optimizer, rank, range(5))
+
+    store = Store(folder / "store")
+    first = _wrapped(0)
+    _steps(*first, rank, range(2))
+    if rank == 0:
+        store.save(*first, step=2)
+    torch.distributed.barrier()
+
+    second = _wrapped(7 + rank)
+    resumed = store.resume(*second)
+    again = _steps(*second, rank, range(resumed.step, 5))
+    as_it_was = frozen(
+        [second[0].state_dict(), second[1].state_dict(), torch.get_rng_state()]
+    ) == frozen([model.state_dict(), optimizer.state_dict(), torch.get_rng_state()])
+    plain = store.load_latest(Net, device="cpu")
+    return (
+        f"{again == losses[2:]} {as_it_was} {list(plain.state_dict()) == list(Net().state_dict())}"
+    )
+
+
 def save_everywhere(folder: Path, _rank: int) -> str:
     return Store(folder / "store").save(Training().model).ref
 
@@ -163,5 +207,6 @@ WORKS = [
     rank_zero_fails,
     a_warning_is_an_error,
     one_asks_for_what_was_not_saved,
+    wrapped_goes_on,
     save_everywhere,
 ]

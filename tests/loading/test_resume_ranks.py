@@ -70,6 +70,10 @@ def test_a_part_that_was_not_saved_is_left_on_the_rank_that_asked_or_stops_all(a
     assert first.split()[-1] == second.split()[-1]
 
 
+def test_a_training_of_several_ranks_goes_on_with_the_same_bits(answers):
+    assert answers["wrapped_goes_on"] == ["True True True"] * 2
+
+
 def test_a_save_off_rank_zero_shows_the_guard(answers):
     first, second = answers["save_everywhere"]
 
