@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ckptstore.format.tree import FACTORIES
+from tests.format import tensors
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 floats = st.floats() | st.integers(0, 2**64 - 1).map(
@@ -118,9 +119,7 @@ def bits(value: Any) -> Any:  # noqa: C901, PLR0911 - one return a type
     if isinstance(value, np.generic):
         return kind, value.dtype.str, value.tobytes()
     if isinstance(value, torch.Tensor):
-        flat = value.detach().contiguous().flatten()
-        data = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
-        return kind, value.dtype, tuple(value.shape), value.stride(), value.requires_grad, data
+        return tensors.bits(value)
     if isinstance(value, dict):
         extra = value.default_factory if kind is defaultdict else None
         metadata = bits(value._metadata) if hasattr(value, "_metadata") else None

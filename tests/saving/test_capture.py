@@ -14,6 +14,7 @@ from torch import nn
 from ckptstore import Store, remember_init
 from ckptstore.errors import ArgumentError, StateWarning, UnsupportedValueError
 from ckptstore.saving.capture import capture, capture_tree, encode_config, unknown_arguments
+from tests.format.tensors import quietly, tensors
 from tests.format.trees import bits, containers, leaves
 
 
@@ -122,16 +123,35 @@ def test_a_part_that_is_no_module_may_hold_that_name():
     assert capture_tree("extra", {"__metadata__": torch.ones(1)}).tensor_names == ["0"]
 
 
+def two_tensors():
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    return TwoTensor(torch.ones(2), torch.ones(2))
+
+
 @pytest.mark.parametrize(
     ("make", "what", "advice"),
     [
         (lambda: torch.ones(2, device="meta"), "meta device", "materialise"),
-        (lambda: torch.eye(2).to_sparse(), "sparse tensor", "to_dense"),
+        (lambda: torch.eye(2).to_mkldnn(), "layout torch._mkldnn", "to_dense"),
         (
-            lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
-            "quantised",
+            lambda: torch.empty(2, 2, layout=torch.sparse_coo, device="meta"),
+            "meta device",
+            "materialise",
+        ),
+        (
+            lambda: quietly(
+                torch.quantize_per_channel,
+                torch.ones(4, 4),
+                torch.ones(4),
+                torch.zeros(4),
+                0,
+                torch.quint4x2,
+            ),
+            "quantised tensor of dtype torch.quint4x2",
             "dequantize",
         ),
+        (two_tensors, "TwoTensor", "plain tensor"),
         (lambda: torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]), "nested", "unbind"),
         (
             lambda: torch.nested.nested_tensor([torch.ones(1), torch.ones(2)], layout=torch.jagged),
@@ -152,6 +172,17 @@ def test_a_tensor_that_cannot_be_kept_is_named_with_what_to_do(make, what, advic
         capture({"ema": {"layer": [make()]}})
     assert raised.value.path == "ema/layer/0"
     assert any(word in str(raised.value) for word in advice.split("|"))
+
+
+def test_a_sparse_tensor_that_would_not_be_read_is_not_written():
+    outside = torch.sparse_coo_tensor(
+        torch.tensor([[5]]), torch.ones(1), (2,), check_invariants=False
+    )
+    with pytest.raises(
+        UnsupportedValueError, match=r"size is inconsistent.*found index 5"
+    ) as raised:
+        capture({"ema": {"layer": [outside]}})
+    assert raised.value.path == "ema/layer/0"
 
 
 @pytest.mark.parametrize("thing", [lambda: 0, open, object()])
@@ -282,14 +313,9 @@ def test_an_argument_that_cannot_be_recorded_is_said_and_the_save_goes_on():
 @given(
     st.recursive(
         leaves
+        | tensors()
         | st.sampled_from(
             [
-                torch.arange(6.0).view(2, 3),
-                torch.arange(6.0).view(2, 3).t(),
-                torch.ones(2, dtype=torch.bfloat16, requires_grad=True),
-                nn.Parameter(torch.ones(3)),
-                torch.tensor(7),
-                torch.empty(0, 3),
                 np.arange(6).reshape(2, 3),
                 np.asfortranarray(np.arange(6.0).reshape(2, 3)),
                 np.array("2026-01-31", "M8[ns]"),
@@ -307,6 +333,13 @@ def test_every_extra_comes_back_with_its_types_and_bits(tmp_path_factory, extra)
     store = shared(tmp_path_factory)
     back = store.save(extra=extra, rng=False).extra
     assert bits(back) == bits(extra)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.dictionaries(st.sampled_from("abcd"), tensors(), min_size=1))
+def test_every_tensor_comes_back_with_its_kind_and_bits(tmp_path_factory, state):
+    back = shared(tmp_path_factory).save(state, rng=False).state("model")
+    assert bits(back) == bits(state)
 
 
 STORES = {}
