@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from ckptstore.catalog.later import TagMove
-from ckptstore.entry import Checkpoint, KeyPatterns, LoadOptions, Model, Package
+from ckptstore.entry import Checkpoint, Package
 from ckptstore.format.layout import Ref, parse_ref
 from ckptstore.guard import DEADLINE, EXIT_CODE, SIGNALS, Guard
 from ckptstore.history import History
+from ckptstore.importing.options import ImportOptions
+from ckptstore.reading import KeyPatterns, LoadOptions, Model
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from ckptstore.saving.settings import GivenSettings
     from ckptstore.store import Store
     from ckptstore.upkeep.keep import Keep
+    from ckptstore.upkeep.progress import Progress
     from ckptstore.upkeep.pruned import Pruned
 
 
@@ -99,9 +103,9 @@ class Run:
                     ...
                     guard.step(model, optimizer, step=step)
 
-        ``step`` does nothing until a signal came. Then it saves what it was given, as ``save`` would,
-        and raises SystemExit. If little time is left it saves what there is time for, without the
-        optimizer at the least, and warns.
+        ``step`` does nothing until a signal came. Then it saves what it was given, as ``save``
+        does, and raises SystemExit. If little time is left it saves what there is time for, at the
+        least all but the optimizer, and warns.
 
         Args:
             deadline: How long the process may still run after a signal; what sends it decides that.
@@ -230,6 +234,45 @@ class Run:
         monitor = (self._given.monitor, self._given.mode)
         return self._store._load_package(ModelClass, wanted, device, model_config, monitor)  # noqa: SLF001 - a run is part of its store
 
+    def import_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        epoch: int | None = None,
+        step: int | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+        storage_options: Mapping[str, Any] | None = None,
+        **options: Unpack[ImportOptions],
+    ) -> Checkpoint:
+        """Import a file of another tool into this run. See :meth:`ckptstore.Store.import_file`."""
+        facts = {"epoch": epoch, "step": step, "metrics": metrics}
+        return self._store._import_file(  # noqa: SLF001 - a run is part of its store
+            path, self.name, self._given, facts, self._imports(options), tags, storage_options
+        )
+
+    def import_folder(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        pattern: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+        **options: Unpack[ImportOptions],
+    ) -> History:
+        """Import a folder into this run. See :meth:`ckptstore.Store.import_folder`."""
+        store = self._store
+        done = store._import_folder(  # noqa: SLF001 - a run is part of its store
+            path,
+            self.name,
+            self._given,
+            self._imports(options),
+            pattern,
+            storage_options,
+            progress,
+        )
+        return store._told_of(done)  # noqa: SLF001 - a run is part of its store
+
     def tag(self, ref: str | int | Checkpoint | Package, name: str) -> None:
         """Point a tag at a version. See :meth:`ckptstore.Store.tag`."""
         self._store.tag(ref if isinstance(ref, (Checkpoint, Package)) else self.get(ref), name)
@@ -310,6 +353,11 @@ class Run:
             given=self._given,
             left_out=left_out,
         )
+
+    def _imports(self, options: ImportOptions) -> ImportOptions:
+        if options.get("model_config") is None and self._model_config is not None:
+            return {**options, "model_config": self._model_config}
+        return options
 
     def _ref(self, ref: str | int) -> Ref:
         if isinstance(ref, str) and ref and "@" not in ref:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
+from ckptstore.bringing_in import BringingIn
 from ckptstore.catalog.lookup import check_monitor
-from ckptstore.entry import Checkpoint, Entry, KeyPatterns, LoadOptions, Model, Package
+from ckptstore.entry import Checkpoint, Entry, Package
 from ckptstore.format.facts import Mode, VersionFacts
 from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
 from ckptstore.history import History
-from ckptstore.keeping import Keeping
 from ckptstore.later_facts import LaterFacts
+from ckptstore.reading import KeyPatterns, LoadOptions, Model
 from ckptstore.run import Run
 from ckptstore.saving.on_full import OnFull, check_on_full
 from ckptstore.upkeep.keep import keep_json
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ckptstore.upkeep.keep import Keep
 
 
-class Store(LaterFacts, Keeping):
+class Store(LaterFacts, BringingIn):
     """A root folder or prefix with all its runs, versions and their catalog.
 
     Opening creates nothing: the first save does. A store can be used from several threads, after a
@@ -307,7 +308,7 @@ class Store(LaterFacts, Keeping):
                 over; only damage is passed over, no other failure.
             **options: ``device``, ``part``, ``model_config``, ``mmap``, ``build``, ``only``,
                 ``skip``, ``rename``, ``strict`` and ``dtype``: see
-                :class:`ckptstore.entry.LoadOptions`.
+                :class:`ckptstore.reading.LoadOptions`.
 
         Returns:
             The module, in eval mode on its device.
@@ -333,7 +334,7 @@ class Store(LaterFacts, Keeping):
             run: A run, or a pattern that one run alone matches; the only run there is if None.
             **options: ``device``, ``part``, ``model_config``, ``mmap``, ``build``, ``only``,
                 ``skip``, ``rename``, ``strict`` and ``dtype``: see
-                :class:`ckptstore.entry.LoadOptions`.
+                :class:`ckptstore.reading.LoadOptions`.
 
         Returns:
             The module, in eval mode on its device.
@@ -358,7 +359,7 @@ class Store(LaterFacts, Keeping):
             ref: The version, e.g. ``digits@7``.
             **options: ``device``, ``part``, ``model_config``, ``mmap``, ``build``, ``only``,
                 ``skip``, ``rename``, ``strict`` and ``dtype``: see
-                :class:`ckptstore.entry.LoadOptions`.
+                :class:`ckptstore.reading.LoadOptions`.
 
         Returns:
             The module, in eval mode on its device.
@@ -433,7 +434,7 @@ class Store(LaterFacts, Keeping):
                 that have another shape. The audit lists them.
             only: Put back these keys of modules alone, e.g. ``"encoder.*"``, or several patterns;
                 of the others nothing is read, and they stay as they are. Patterns are those of
-                :class:`~ckptstore.entry.LoadOptions`. A dict says it for single parts:
+                :class:`~ckptstore.reading.LoadOptions`. A dict says it for single parts:
                 ``{"model": "encoder.*"}``.
             skip: Patterns of keys of modules to leave as they are; likewise.
             rename: What prefixes of saved keys are in the modules, ``{"backbone.": "encoder."}``;

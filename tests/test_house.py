@@ -25,6 +25,7 @@ MOST_LINES = 350
 
 RUNS_CODE = {"eval", "exec", "compile", "__import__"}
 UNPICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+THE_ONE_THAT_UNPICKLES = PACKAGE / "importing" / "unpickling.py"
 
 
 def named(file: Path) -> str:
@@ -139,5 +140,9 @@ def test_nothing_that_was_read_is_run(module):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
     }
     assert not called & RUNS_CODE
+    if module == THE_ONE_THAT_UNPICKLES:
+        assert imported & UNPICKLES == {"pickle"}
+        assert attributes & {"torch.load", "torch.save", "yaml.load"} == {"torch.load"}
+        return
     assert not imported & UNPICKLES
     assert not attributes & {"torch.load", "torch.save", "yaml.load"}

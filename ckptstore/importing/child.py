@@ -1,0 +1,86 @@
+"""What runs in a process of its own: a file is unpickled, and saved again as a store.
+
+Whatever the file does, it does here: without credentials in the environment, in an empty folder,
+for a limited time. The process that asked reads the store as it reads any store, so nothing that
+the file made reaches it but plain values and tensors, each byte checked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ckptstore.catalog.index import Catalog
+from ckptstore.errors import CkptStoreError
+from ckptstore.importing.dcp import read_dcp
+from ckptstore.importing.plain import Held, to_plain
+from ckptstore.importing.unpickling import load_trusted, load_trusted_piece
+from ckptstore.saving.capture import capture_tree
+from ckptstore.saving.lineage import Lineage
+from ckptstore.saving.run_writer import RunWriter
+from ckptstore.saving.save import Facts, save
+from ckptstore.state.init_args import remembered
+from ckptstore.state.modules import class_name, plain_state, unwrap
+from ckptstore.storage.opening import open_storage
+
+RUN = "read"
+VALUE, ABOUT = "value", "about"
+"""The parts that the store has."""
+REFUSED = 3
+"""The exit code after an error that says what is wrong."""
+
+
+def main(request: Mapping[str, Any]) -> int:
+    """Read a file, running whatever it says, and save what it holds.
+
+    Args:
+        request: ``path``; ``kind``: ``file``, or ``dcp`` for a folder; ``where``, its name in
+            errors; ``store``: the folder to save to; ``outcome``: where an error is written.
+
+    Returns:
+        The process's exit code.
+    """
+    try:
+        _convert(Path(request["path"]), request["kind"], request["where"], request["store"])
+    except CkptStoreError as error:
+        Path(request["outcome"]).write_text(json.dumps({"error": str(error)}), "utf-8")
+        return REFUSED
+    return 0
+
+
+def _convert(path: Path, kind: str, where: str, store: str) -> None:
+    value = read_dcp(path, where, load_trusted_piece) if kind == "dcp" else load_trusted(path)
+    plain = to_plain(value, where, _state)
+    about = {
+        "notes": plain.notes,
+        "held": {
+            at: {
+                "kind": held.kind,
+                "class": held.class_name,
+                "model_config": to_plain(held.model_config, where, _state).value,
+            }
+            for at, held in plain.held.items()
+        },
+    }
+    storage = open_storage(store)
+    catalog = Catalog(None, storage)
+    writer = RunWriter(storage, catalog, RUN, Lineage(), single_writer=True)
+    parts = [capture_tree(VALUE, plain.value), capture_tree(ABOUT, about)]
+    save(storage, writer, parts, Facts("checkpoint"))
+    catalog.close()
+
+
+def _state(value: Any) -> tuple[Any, Held] | None:
+    """Return an object's state and what it is, None for one that has none."""
+    if isinstance(value, torch.nn.Module):
+        held = Held("module", class_name(value), remembered(unwrap(value)))
+        return plain_state(value), held
+    state_dict = getattr(value, "state_dict", None)
+    if isinstance(value, type) or not callable(state_dict):
+        return None
+    kind = "optimizer" if isinstance(value, torch.optim.Optimizer) else "object"
+    return state_dict(), Held(kind, class_name(value))

@@ -1,0 +1,303 @@
+"""What a checkpoint dict of others holds, put where ckptstore keeps such things. Pure.
+
+Nothing is dropped: what is recognised by neither its name nor its form goes into ``extra``.
+"""
+
+from __future__ import annotations
+
+import numbers
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from ckptstore.errors import ArgumentError, ImportRefusedError
+from ckptstore.importing.file_names import LARGEST, is_measure
+from ckptstore.importing.plain import Held
+from ckptstore.importing.state_dicts import is_module_state, is_optimizer_state
+from ckptstore.state.keywords import OPTIONS, PART_OPTIONS
+
+MODELS = ("model", "", "net", "network", "module", "weights", "params", "parameters", "state")
+"""What the model is called, the likeliest first; ``""`` is left of ``state_dict``."""
+EPOCHS = frozenset({"epoch", "epochs", "cur_epoch", "current_epoch", "epoch_num"})
+STEPS = frozenset(
+    {
+        "step", "steps", "global_step", "global_steps", "iter", "iteration", "iterations",
+        "global_iter", "n_iter", "current_step", "it",
+    }
+)  # fmt: skip
+MODEL_CONFIGS = frozenset({"model_config", "model_args", "model_kwargs", "init_args"})
+CONFIGS = ("config", "cfg", "hyper_parameters", "hparams", "hyperparameters", "args", "opt")
+METRICS = frozenset({"metrics", "scores", "val_metrics", "eval_metrics"})
+SUFFIX = re.compile(r"_?(state_?dicts?|states?|weights)$")
+SINGLE = ("epoch", "step", "config", "model_config", "extra", "metrics")
+"""What ``keys=`` may name beside parts and metrics."""
+
+
+@dataclass
+class ForeignPart:
+    """Something with state."""
+
+    kind: str
+    state: Any
+    class_name: str | None = None
+    model_config: Any = None
+
+
+@dataclass
+class Contents:
+    """What a file holds."""
+
+    format: str
+    """What kind of file it is, in a word."""
+    parts: dict[str, ForeignPart] = field(default_factory=dict)
+    epoch: int | None = None
+    step: int | None = None
+    metrics: dict[str, float | int] = field(default_factory=dict)
+    config: Any = None
+    model_config: Any = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """What was changed on the way, or left out, one sentence each."""
+
+
+def recognise(
+    value: Any,
+    form: str,
+    where: str,
+    held: Mapping[str, Held] | None = None,
+    keys: Mapping[str, str | None] | None = None,
+) -> Contents:
+    """Say what a value that was read from a file holds.
+
+    Args:
+        value: Plain values and tensors.
+        form: The kind of file.
+        where: Names it in errors.
+        held: Which parts of the value were objects, by path.
+        keys: What the user says that some of its keys are: a part, a metric, ``epoch``, ``step``,
+            ``config``, ``model_config``, ``extra``, or None to leave it out. Keys of nested dicts
+            are joined by ``/``.
+
+    Raises:
+        ArgumentError: *keys* names what is not there, or what it is not.
+        ImportRefusedError: There is no state in it.
+    """
+    held = held or {}
+    found = Contents(form)
+    if "" in held:
+        found.parts["model" if held[""].kind == "module" else "object"] = _part(value, held[""])
+        return found
+    if not isinstance(value, Mapping):
+        raise ImportRefusedError(
+            f"{where} holds a {type(value).__name__}, and neither a state dict nor a dict of them"
+        )
+    sorting = _Sorting(found, held, where)
+    rest = dict(value)
+    for key, name in (keys or {}).items():
+        sorting.as_told(key, name, _take(rest, key, where))
+    if not keys and is_module_state(value):
+        found.parts["model"] = ForeignPart("state_dict", value)
+        return found
+    sorting.sort(rest)
+    return found
+
+
+class _Sorting:
+    def __init__(self, found: Contents, held: Mapping[str, Held], where: str) -> None:
+        self._found = found
+        self._held = held
+        self._where = where
+
+    def as_told(self, key: str, name: str | None, value: Any) -> None:
+        found = self._found
+        if name is None:
+            return
+        if name in ("epoch", "step"):
+            number = whole(value)
+            if number is None:
+                raise ArgumentError(f"keys={{{key!r}: {name!r}}}: {value!r:.80} is no whole number")
+            setattr(found, name, number)
+        elif name in ("config", "model_config"):
+            if not is_config(value):
+                raise ArgumentError(
+                    f"keys={{{key!r}: {name!r}}}: a {type(value).__name__} is no dict of plain values"
+                )
+            setattr(found, name, dict(value))
+        elif name == "metrics":
+            self._metrics(key, value, must=True)
+        elif name == "extra":
+            found.extra[key] = value
+        elif (number := real(value)) is not None:
+            found.metrics[name] = number
+        elif name in OPTIONS - PART_OPTIONS:
+            raise ArgumentError(f"keys={{{key!r}: {name!r}}}: {name!r} is no name of a part")
+        else:
+            found.parts[name] = self._as_part(key, value)
+
+    def sort(self, rest: Mapping[Any, Any]) -> None:
+        model = None if "model" in self._found.parts else self._model_of(rest)
+        for key, value in rest.items():
+            name = str(key).lower()
+            if key == model and model is not None:
+                self._found.parts["model"] = self._as_part(key, value)
+            elif not self._is_fact(name, value) and not self._is_part(key, name, value):
+                self._found.extra[str(key)] = value
+
+    def _model_of(self, rest: Mapping[Any, Any]) -> Any:
+        """Return the key of the model's state, None if there is none."""
+        states = {
+            key: _base(str(key).lower())
+            for key, value in rest.items()
+            if is_module_state(value) or self._kind(key) == "module"
+        }
+        for wanted in MODELS:
+            for key, base in states.items():
+                if base == wanted:
+                    return key
+        others = [key for key, base in states.items() if not re.search(r"ema|average|swa", base)]
+        return others[0] if len(others) == 1 else None
+
+    def _is_fact(self, name: str, value: Any) -> bool:
+        found = self._found
+        if name in EPOCHS and found.epoch is None and (number := whole(value)) is not None:
+            found.epoch = number
+        elif name in STEPS and found.step is None and (number := whole(value)) is not None:
+            found.step = number
+        elif name in METRICS and self._metrics(name, value):
+            pass
+        elif is_measure(name) and name not in found.metrics and (metric := real(value)) is not None:
+            found.metrics[name] = metric
+        elif name in MODEL_CONFIGS and found.model_config is None and is_config(value):
+            found.model_config = dict(value)
+        elif name in CONFIGS and found.config is None and is_config(value):
+            found.config = dict(value)
+        else:
+            return False
+        return True
+
+    def _metrics(self, name: str, value: Any, *, must: bool = False) -> bool:
+        if not isinstance(value, Mapping):
+            metrics = None
+        else:
+            metrics = {str(key): real(item) for key, item in value.items()}
+        if not metrics or None in metrics.values():
+            if must:
+                raise ArgumentError(f"keys={{{name!r}: 'metrics'}}: it is no dict of numbers")
+            return False
+        self._found.metrics |= {key: item for key, item in metrics.items() if item is not None}
+        return True
+
+    def _is_part(self, key: Any, name: str, value: Any) -> bool:
+        base, kind = _base(name), self._kind(key)
+        if isinstance(value, list) and value and all(map(is_optimizer_state, value)):
+            for place, state in enumerate(value):
+                self._add("optimizer" if not place else f"optimizer_{place}", key, state)
+        elif is_optimizer_state(value):
+            self._add(
+                "optimizer" if base in {"", "optim", "opt", "optimizer"} else base, key, value
+            )
+        elif "sched" in name and isinstance(value, Mapping) and value:
+            self._add("scheduler" if "lr" in base or base == "scheduler" else base, key, value)
+        elif "scaler" in name and isinstance(value, Mapping) and value:
+            self._add("scaler", key, value)
+        elif is_module_state(value) or kind is not None or (name.endswith("state_dict") and isinstance(value, Mapping) and value):
+            self._add(base or name, key, value)
+        else:
+            return False
+        return True
+
+    def _add(self, name: str, key: Any, state: Any) -> None:
+        if name in OPTIONS - PART_OPTIONS or name in self._found.parts:
+            name = str(key)
+        place = 2
+        while name in OPTIONS - PART_OPTIONS or name in self._found.parts:
+            name = f"{key}_{place}"
+            place += 1
+        self._found.parts[name] = self._as_part(key, state)
+
+    def _as_part(self, key: Any, state: Any) -> ForeignPart:
+        held = self._held.get(str(key))
+        if held is not None:
+            return _part(state, held)
+        if is_optimizer_state(state):
+            return ForeignPart("optimizer", state)
+        if is_module_state(state):
+            return ForeignPart("state_dict", state)
+        if not isinstance(state, Mapping):
+            raise ArgumentError(
+                f"keys={{{key!r}: …}}: a {type(state).__name__} has no state; it can go into "
+                "'extra'"
+            )
+        return ForeignPart("object", state)
+
+    def _kind(self, key: Any) -> str | None:
+        held = self._held.get(str(key))
+        return None if held is None else held.kind
+
+
+def whole(value: Any) -> int | None:
+    """Return a whole number that a version can have as its epoch or step, None for all else."""
+    number = real(value)
+    if number is None or number != number // 1 or abs(number) >= LARGEST:  # NaN and infinities too
+        return None
+    return int(number)
+
+
+def real(value: Any) -> float | int | None:
+    """Return a real number, also one that is a tensor or array without dimensions; else None."""
+    if isinstance(value, torch.Tensor):
+        value = value.item() if value.dim() == 0 and not value.is_complex() else None
+    elif isinstance(value, np.generic | np.ndarray):
+        value = value.item() if value.ndim == 0 else None
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
+def is_config(value: Any) -> bool:
+    """Say whether something is a dict of plain values by name, without tensors and arrays."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        return False
+    pending: list[Any] = list(value.values())
+    while pending:
+        item = pending.pop()
+        if isinstance(item, torch.Tensor | np.ndarray):
+            return False
+        if isinstance(item, Mapping):
+            pending += [*item.keys(), *item.values()]
+        elif isinstance(item, Sequence | set | frozenset) and not isinstance(item, str | bytes):
+            pending += item
+    return True
+
+
+def _part(state: Any, held: Held) -> ForeignPart:
+    return ForeignPart(held.kind, state, held.class_name, held.model_config)
+
+
+def _base(name: str) -> str:
+    return SUFFIX.sub("", name)
+
+
+def _take(rest: dict[Any, Any], key: str, where: str) -> Any:
+    """Take a key that the user named out of a dict, nested dicts included.
+
+    Raises:
+        ArgumentError: It is not there; the message lists what is.
+    """
+    if key in rest:
+        return rest.pop(key)
+    first, slash, below = key.partition("/")
+    inner = rest.get(first)
+    if not slash or not isinstance(inner, Mapping):
+        there = ", ".join(repr(str(each)) for each in list(rest)[:20])
+        raise ArgumentError(f"keys={{{key!r}: …}}: {where} has no such key; it has {there}")
+    inner = dict(inner)
+    value = _take(inner, below, f"{where}, {first!r}")
+    rest[first] = inner
+    if not inner:
+        del rest[first]
+    return value
