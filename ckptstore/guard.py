@@ -27,7 +27,7 @@ EXIT_CODE = 143
 """128 + SIGTERM: what shells, Slurm and Kubernetes show of a process that SIGTERM ended. It is not
 0, as the training isn't complete: a Kubernetes Job that ends with 0 is never started again."""
 DEADLINE = timedelta(seconds=30)
-"""Kubernetes' grace period and Slurm's KillWait, both by default; the shortest of the usual ones."""
+"""Kubernetes' grace period, Slurm's KillWait and Google's notice of preemption, by default."""
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """What schedulers and clouds send; Windows has no SIGUSR1."""
 LARGEST_CODE = 255
@@ -67,6 +67,11 @@ class Guard:
         self._waiting = ExitStack()
 
     @property
+    def run_name(self) -> str:
+        """The run that it saves into."""
+        return self._run.name
+
+    @property
     def stopping(self) -> bool:
         """Whether a signal came to this process. For loops that act on it themselves.
 
@@ -85,7 +90,7 @@ class Guard:
         if _active:
             raise ArgumentError(
                 f"guard() of run {self._run.name!r} was entered while that of run "
-                f"{_active[0]._run.name!r} is in place: a signal ends one process, once; use that "
+                f"{_active[0].run_name!r} is in place: a signal ends one process, once; use that "
                 "one, and save further runs before its step()"
             )
         self._before = {number: _handler(number) for number in self._signals}
@@ -235,10 +240,8 @@ class Guard:
             if value is not None and (name in {"model", "extra"} or is_part(value))
         }
         rungs = ladder(parts)
-        place, left_s = (
-            first_that_fits(rungs, self._left_s(), writer.pace.estimate_s),
-            self._left_s(),
-        )
+        left_s = self._left_s()
+        place = first_that_fits(rungs, left_s, writer.pace.estimate_s)
         if place and since is not None:
             self._tell(rungs[0], left_s, f"nothing more was saved than {since.ref}, just before")
             return

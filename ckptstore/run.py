@@ -66,6 +66,7 @@ class Run:
         parent: Checkpoint | Package | str | None = None,
         tags: Sequence[str] = (),
         rng: bool = True,
+        program: Any = None,
         **parts_and_metrics: Any,
     ) -> Checkpoint:
         """Save a checkpoint into this run. See :meth:`ckptstore.Store.save`."""
@@ -84,6 +85,7 @@ class Run:
             parent=parent,
             tags=tags,
             rng=rng,
+            program=program,
             left_out=self._left_out,
         )
 

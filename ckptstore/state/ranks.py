@@ -12,7 +12,8 @@ from ckptstore.state.environment import world_size
 class Work(Protocol):
     """Something on its way between the ranks."""
 
-    def wait(self) -> object: ...
+    def wait(self) -> object:
+        """Wait until it is done."""
 
 
 class Largest:
