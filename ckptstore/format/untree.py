@@ -151,6 +151,8 @@ class _Decoder:
             }
             del facts[name]
             check_form(name, content, facts, places)
+            if len({*places.values()}) != len(places):
+                raise ValueError("a tensor is made of one tensor twice")
             tensors = {inner: self._taken(place, key) for inner, place in places.items()}
             self._composites[key] = (
                 _as_given(put_together(name, content, facts, tensors), node)
