@@ -34,7 +34,7 @@ from ckptstore.loading.restore import (
     make_plan,
 )
 from ckptstore.manifest import OpenManifest, open_manifest
-from ckptstore.state.environment import differences
+from ckptstore.state.environment import device_types, differences
 from ckptstore.state.keywords import only_parts
 from ckptstore.storage.base import Storage
 from ckptstore.text import plain
@@ -208,9 +208,19 @@ def _tell_not_saved(verb: str, done: Done, asked: Iterable[str]) -> None:
         )
 
 
+def _environment(plan: Plan) -> dict[str, tuple[Any, Any]]:
+    """Return what differs between where the state was saved and where it went."""
+    devices = {
+        name: device_types([*part.parameters(), *part.buffers()])
+        for name, part in plan.parts.items()
+        if isinstance(part, torch.nn.Module)
+    }
+    return differences(plan.loaded.opened.head.environment, devices)
+
+
 def _finish(plan: Plan, agree: Callable[[bool], object] = bool) -> Done:
     opened = plan.loaded.opened
-    audit = replace(apply(plan, agree), environment=differences(opened.head.environment))
+    audit = replace(apply(plan, agree), environment=_environment(plan))
     return Done(opened, audit, plan.loaded.states.get(EXTRA_PART), plan.loaded.facts)
 
 

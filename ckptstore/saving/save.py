@@ -23,7 +23,7 @@ from ckptstore.saving.journaling import noting
 from ckptstore.saving.moment import Moment, earliest
 from ckptstore.saving.packing import pack_parts
 from ckptstore.saving.run_writer import RunWriter
-from ckptstore.state.environment import describe, rank, world_size
+from ckptstore.state.environment import describe, device_types, rank, world_size
 from ckptstore.storage.base import Storage
 
 
@@ -77,6 +77,12 @@ def save(
     """
     started, since = datetime.now(UTC), Moment.now()
     environment = describe()
+    if facts.imported_from is None:
+        environment["devices"] = {
+            part.name: device_types(part.tensors)
+            for part in parts
+            if part.kind in ("module", "state_dict")
+        }
     # What is brought in goes on with nothing, so nobody has to be warned.
     writer.prepare(goes_on=facts.kind == "checkpoint" and facts.imported_from is None)
     save_id = save_id or uuid7()

@@ -9,9 +9,9 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -23,6 +23,7 @@ SECRET_VALUE = re.compile(
 )
 USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 GIT_TIMEOUT_S = 5
+Flag = TypeVar("Flag", bool, str)
 
 
 def describe() -> dict[str, Any]:
@@ -31,15 +32,23 @@ def describe() -> dict[str, Any]:
         "ckptstore": _own_version(),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
+        "numpy": getattr(sys.modules.get("numpy"), "__version__", None),
         "platform": platform.platform(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
         "cuda": torch.version.cuda,
-        "gpus": _gpus(),
+        **_gpu_facts(),
         "threads": torch.get_num_threads(),
+        "interop_threads": torch.get_num_interop_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "deterministic_warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cublas_workspace_config": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
         "tf32": _flag(lambda: torch.backends.cuda.matmul.allow_tf32),
         "cudnn_tf32": _flag(lambda: torch.backends.cudnn.allow_tf32),
+        "matmul_precision": _flag(torch.get_float32_matmul_precision),
+        "fp32_precision": _fp32_precision(),
+        "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
         "world_size": world_size(),
         "host": socket.gethostname(),
         "git": _git(_folder()),
@@ -49,19 +58,40 @@ def describe() -> dict[str, Any]:
 
 # What can make a resumed training go on with other bits.
 COMPARED = (
-    "torch", "python", "cuda", "gpus", "threads", "deterministic", "cudnn_deterministic",
-    "cudnn_benchmark", "tf32", "cudnn_tf32", "world_size",
+    "torch", "python", "numpy", "cpu", "cuda", "cudnn", "gpus", "threads", "interop_threads",
+    "deterministic", "deterministic_warn_only", "cudnn_deterministic", "cudnn_benchmark",
+    "cublas_workspace_config", "tf32", "cudnn_tf32", "matmul_precision", "fp32_precision",
+    "default_dtype", "world_size", "git",
 )  # fmt: skip
 
 
-def differences(recorded: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return what is different now from when a version was saved: name -> (then, now)."""
+def differences(
+    recorded: Mapping[str, Any], devices: Mapping[str, list[str]]
+) -> dict[str, tuple[Any, Any]]:
+    """Return what is different now from when a version was saved: name -> (then, now).
+
+    Args:
+        recorded: What was recorded with the version.
+        devices: Where the modules are that its state went into, by part: :func:`device_types`.
+    """
     now = describe()
-    return {
+    found = {
         name: (recorded[name], now[name])
         for name in COMPARED
         if name in recorded and recorded[name] != now[name]
     }
+    then = recorded.get("devices")
+    if isinstance(then, dict):
+        moved = [name for name in devices if name in then and then[name] != devices[name]]
+        if moved:
+            was, now_is = ({name: side[name] for name in moved} for side in (then, devices))
+            found["devices"] = was, now_is
+    return found
+
+
+def device_types(tensors: Iterable[torch.Tensor]) -> list[str]:
+    """Return the kinds of device that tensors are on, sorted: ``["cuda"]``."""
+    return sorted({tensor.device.type for tensor in tensors})
 
 
 def world_size() -> int:
@@ -92,14 +122,29 @@ def without_secrets(argv: list[str]) -> list[str]:
     return [word.encode("utf-8", "replace").decode() for word in shown]
 
 
-def _gpus() -> list[str]:
+def _gpu_facts() -> dict[str, Any]:
+    """Return what there is to know of GPUs, of a process that uses one."""
     # Asking for names initialises CUDA, which a CPU training should not pay for.
     if not (torch.cuda.is_available() and torch.cuda.is_initialized()):  # type: ignore[no-untyped-call] # torch left it untyped
-        return []
-    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        return {"cudnn": None, "gpus": []}
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"cudnn": torch.backends.cudnn.version(), "gpus": names}  # type: ignore[no-untyped-call] # as above
 
 
-def _flag(read: Callable[[], bool]) -> bool | None:
+def _fp32_precision() -> dict[str, str | None]:
+    """Return how exactly float32 is computed with, where this torch has a word for it (2.9 on)."""
+    backends = torch.backends
+    switches = {
+        "cuda_matmul": backends.cuda.matmul,
+        "cudnn_conv": getattr(backends.cudnn, "conv", None),
+        "cudnn_rnn": getattr(backends.cudnn, "rnn", None),
+        "mkldnn_matmul": getattr(backends.mkldnn, "matmul", None),
+        "mkldnn_conv": getattr(backends.mkldnn, "conv", None),
+    }
+    return {name: getattr(switch, "fp32_precision", None) for name, switch in switches.items()}
+
+
+def _flag(read: Callable[[], Flag]) -> Flag | None:
     """Return a flag, None where it has no one value.
 
     Where a script sets ``fp32_precision`` to something the older flag has no word for, torch 2.9

@@ -14,6 +14,7 @@ from ckptstore.state import environment
 from ckptstore.state.environment import (
     COMPARED,
     describe,
+    device_types,
     differences,
     rank,
     without_secrets,
@@ -34,11 +35,11 @@ def test_it_is_plain_json():
 
 def test_what_differs_is_told_then_and_now():
     found = describe()
-    assert differences(found) == {}
-    assert differences(found | {"torch": "1.0", "host": "other", "argv": []}) == {
+    assert differences(found, {}) == {}
+    assert differences(found | {"torch": "1.0", "host": "other", "argv": []}, {}) == {
         "torch": ("1.0", found["torch"])
     }
-    assert differences({}) == {}
+    assert differences({}, {}) == {}
 
 
 @pytest.mark.parametrize(
@@ -132,3 +133,68 @@ def test_a_working_folder_that_is_gone_fails_no_save(tmp_path, monkeypatch):
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert store.save({"a": 1}).environment["git"] is None
+
+
+def elsewhere(source):
+    """Run a few lines in a process of their own, with the functions under test in reach."""
+    lines = [
+        "import torch",
+        "from ckptstore.state.environment import describe, differences",
+        *(line.strip() for line in source.splitlines()),
+    ]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
+
+
+def test_every_setting_that_changes_bits_is_compared():
+    elsewhere("""
+        import os
+        before = describe()
+        torch.set_num_threads(before["threads"] + 1)
+        torch.set_num_interop_threads(before["interop_threads"] + 1)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = not before["cudnn_tf32"]
+        torch.set_float32_matmul_precision("medium")
+        torch.set_default_dtype(torch.float64)
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        found = differences(before, {})
+        for name in (
+        "threads", "interop_threads", "deterministic", "deterministic_warn_only",
+        "cudnn_deterministic", "cudnn_benchmark", "cudnn_tf32", "matmul_precision",
+        "default_dtype", "cublas_workspace_config",
+        ): assert name in found, (name, found)
+        assert found["threads"] == (before["threads"], before["threads"] + 1), found
+        assert found["cublas_workspace_config"] == (None, ":4096:8"), found
+    """)
+
+
+def test_settings_of_the_newer_kind_are_compared():
+    elsewhere("""
+        before = describe()
+        torch.backends.cudnn.rnn.fp32_precision = "ieee"
+        found = differences(before, {})["fp32_precision"]
+        assert found[1]["cudnn_rnn"] == "ieee" != found[0]["cudnn_rnn"], found
+    """)
+
+
+def test_where_modules_were_and_are_is_compared_part_by_part():
+    recorded = {"devices": {"model": ["cuda"], "ema": ["cpu"], "other": ["cuda"]}}
+
+    assert differences(recorded, {"model": ["cpu"], "ema": ["cpu"], "new": ["cpu"]}) == {
+        "devices": ({"model": ["cuda"]}, {"model": ["cpu"]})
+    }
+    assert differences(recorded, {}) == {}
+
+
+@pytest.mark.parametrize("devices", [None, "cuda", ["model"], {"model": 3}, {"model": None}])
+def test_whatever_another_program_recorded_is_compared(devices):
+    found = differences({"devices": devices, "gpus": {}, "threads": "x"}, {"model": ["cpu"]})
+
+    assert found["threads"] == ("x", torch.get_num_threads())
+
+
+def test_the_kinds_of_device_that_tensors_are_on_are_listed_once():
+    tensors = [torch.ones(1), torch.ones(1, device="meta"), torch.ones(2)]
+
+    assert device_types(tensors) == ["cpu", "meta"]
