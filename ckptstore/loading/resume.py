@@ -211,9 +211,8 @@ def _tell_not_saved(verb: str, done: Done, asked: Iterable[str]) -> None:
 def _environment(plan: Plan) -> dict[str, tuple[Any, Any]]:
     """Return what differs between where the state was saved and where it went."""
     devices = {
-        name: device_types([*part.parameters(), *part.buffers()])
-        for name, part in plan.parts.items()
-        if isinstance(part, torch.nn.Module)
+        name: device_types(own for own in found.own.values() if isinstance(own, torch.Tensor))
+        for name, found in plan.fits.items()
     }
     return differences(plan.loaded.opened.head.environment, devices)
 

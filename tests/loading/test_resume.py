@@ -428,3 +428,30 @@ def test_generators_that_were_not_saved_are_in_the_audit_without_a_warning(folde
     assert "rng" not in resumed.audit.restored
     assert generators() == before
     assert training.resume(Store(folder), rng=False).audit.not_saved == ()
+
+
+class Elsewhere(nn.Module):
+    """Has a buffer that is on another device than the rest, and is not saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(2, 2)
+        self.register_buffer("table", torch.ones(2, device="meta"), persistent=False)
+
+
+def test_devices_are_compared_of_what_is_saved(folder):
+    store = Store(folder)
+    store.save(Elsewhere())
+
+    assert store.resume(Elsewhere()).audit.environment == {}
+
+
+def test_a_module_that_was_on_another_device_is_told(folder, monkeypatch):
+    store = Store(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr("ckptstore.saving.save.device_types", lambda _tensors: ["cuda"])
+        store.save(Net(), ema=Net())
+
+    assert store.resume(Net()).audit.environment == {
+        "devices": ({"model": ["cuda"]}, {"model": ["cpu"]})
+    }
