@@ -7,10 +7,10 @@ through the store that made it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, Unpack
 
 from ckptstore.audit import Audit
 from ckptstore.errors import RetiredError
@@ -19,18 +19,13 @@ from ckptstore.format.fields import format_time
 from ckptstore.format.imported import ImportedFrom, imported_json
 from ckptstore.format.manifest import File, Head, Pack, Parent
 from ckptstore.format.untree import decode
+from ckptstore.reading import KeyPatterns, LazyTensor, LoadOptions, Model
 from ckptstore.text import number, plain
 
 if TYPE_CHECKING:
     import torch
 
 NOTHING_LATER = VersionFacts()
-Model = TypeVar("Model", bound="torch.nn.Module")
-"""What a module's class builds: loading gives back just that."""
-Patterns = str | Iterable[str] | None
-"""One pattern of keys or several."""
-KeyPatterns = Patterns | Mapping[str, Patterns]
-"""Patterns for all module parts, or by part."""
 
 
 @dataclass(frozen=True)
@@ -69,41 +64,6 @@ def check_live(ref: str, facts: VersionFacts) -> None:
         )
 
 
-class LoadOptions(TypedDict, total=False):
-    """How a module is loaded."""
-
-    device: str | int | torch.device | None
-    """None, the default, means CUDA if there is one, else the CPU."""
-    part: str
-    """The part to load; ``model`` by default."""
-    model_config: Mapping[str, Any] | None
-    """Constructor arguments instead of the recorded ones."""
-    mmap: bool
-    """On the CPU and a local disk, map weights instead of reading them where that is safe; they are
-    private copies either way. True by default."""
-    build: Literal["auto", "plain"]
-    """``"plain"`` builds the module as its class does, random initialisation included; the result
-    is the same. ``"auto"``, the default, skips that work where it makes no difference."""
-    only: str | Iterable[str] | None
-    """Load these keys alone, e.g. ``"encoder.*"``, or several patterns. Nothing of the others is
-    read, and what they are in the module is as its class makes it. A pattern is compared with the
-    saved keys: ``*`` stands for any characters, dots too, ``?`` for one, ``[ab]`` for one of
-    these. One that fits a module means all that is below it: ``"encoder"`` is ``"encoder.*"``."""
-    skip: str | Iterable[str] | None
-    """Patterns, as for ``only``, of keys not to load."""
-    rename: Mapping[str, str] | None
-    """What saved keys are called in the module: ``{"backbone.": "encoder."}`` by prefixes, of which
-    the longest that fits counts; a whole key is one too. ``""`` is the prefix of all."""
-    strict: bool
-    """True, the default, refuses a module that does not fit what is loaded. False leaves out what
-    was not saved, what the module lacks, and what has another shape, with a
-    :class:`~ckptstore.errors.KeysWarning` whose ``report`` lists the keys."""
-    dtype: torch.dtype | None
-    """Floating tensors in that dtype: weights, buffers and whatever is as the class makes it.
-    Integers, bools and complex numbers stay as they are. None, the default, means the dtypes they
-    had when they were saved."""
-
-
 class Source(Protocol):
     """What an entry reaches its bytes through."""
 
@@ -114,6 +74,22 @@ class Source(Protocol):
 
     def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:
         """Return the state of one of an entry's parts."""
+
+    def load_program(
+        self,
+        entry: Entry,
+        *,
+        device: str | int | torch.device | None,
+        part: str,
+        operators: Collection[str],
+    ) -> torch.nn.Module:
+        """Return the program of one of an entry's parts."""
+
+    def read_file(self, entry: Entry, file: File) -> memoryview:
+        """Return one of an entry's files, compared with its digest."""
+
+    def tensors(self, entry: Entry, part: str, *, verify: bool) -> Mapping[str, LazyTensor]:
+        """Return the tensors of one of an entry's parts, unread."""
 
     def restore(
         self,
@@ -242,6 +218,11 @@ class Entry:
         return tuple(info.name for info in self.head.parts)
 
     @property
+    def files(self) -> tuple[File, ...]:
+        """Its files beside the parts, such as a program."""
+        return tuple(self.head.files)
+
+    @property
     def environment(self) -> dict[str, Any]:
         """What it was made with: versions, devices, flags, host, git commit, command line."""
         return dict(self.head.environment)
@@ -269,8 +250,8 @@ class Entry:
 
     @property
     def size_bytes(self) -> int:
-        """The bytes of its tensors."""
-        return sum(info.size_bytes for info in self.head.parts)
+        """The bytes of its tensors and files."""
+        return self.head.size_bytes
 
     @property
     def new_bytes(self) -> int:
@@ -316,6 +297,16 @@ class Entry:
                 }
                 for info in head.parts
             },
+            **(
+                {
+                    "files": [
+                        {"role": file.role, "part": file.part, "size_bytes": file.size_bytes}
+                        for file in head.files
+                    ]
+                }
+                if head.files
+                else {}
+            ),
             **({"package": dict(head.package)} if head.package is not None else {}),
             "environment": dict(head.environment),
         }
@@ -371,6 +362,33 @@ class Entry:
         """
         return self._source.state(self, part, device)
 
+    def tensors(self, part: str = "model", *, verify: bool = False) -> Mapping[str, LazyTensor]:
+        """Return a part's tensors by key; none is read before it is asked for.
+
+        ::
+
+            weight = checkpoint.tensors("model")["layer.weight"]
+            weight.shape, weight.dtype  # nothing was read
+            rows = weight[:100]  # these bytes alone, from a bucket too
+            whole = weight[...]  # all of it, compared with its digest
+
+        Where the part is no state dict, a key is the path to a tensor: ``state/0/exp_avg`` of an
+        optimizer. Tensors are as they were stored; one that ``save(dtype=…)`` converted is not
+        converted back.
+
+        Args:
+            part: The part's name.
+            verify: Whether slices are compared with digests as well, which takes reading all of
+                their tensor. Tensors that are read whole always are.
+
+        Raises:
+            VersionNotFoundError: There is no such part.
+            RetiredError: The version is retired.
+            IntegrityError: The version's manifest is not what was saved.
+            StorageError: The storage failed.
+        """
+        return self._source.tensors(self, part, verify=verify)
+
     def load(
         self,
         ModelClass: Callable[..., Model],  # noqa: N803 - the design's word
@@ -378,6 +396,54 @@ class Entry:
     ) -> Model:
         """Build a part's module, in eval mode on its device. See :meth:`ckptstore.Store.load`."""
         return self._source.load(self, ModelClass, **options)
+
+    def load_program(
+        self,
+        *,
+        device: str | int | torch.device | None = None,
+        part: str = "model",
+        operators: Collection[str] = (),
+    ) -> torch.nn.Module:
+        """Return a part's program: what the module computes in eval mode, without its class.
+
+        It is there if the version was saved with ``program=``. Nothing of it is executed but
+        operators of torch, on the weights of the part.
+
+        ::
+
+            program = store.best().load_program(device="cpu")
+            logits = program(images)
+
+        Args:
+            device: Where it computes; None means CUDA if there is one, else the CPU.
+            part: The part, e.g. ``model``.
+            operators: Packages whose operators it may call beside torch's own, e.g.
+                ``["torchvision"]``. They must be imported.
+
+        Returns:
+            A module that takes what the samples were, with a batch of any size where that was
+            possible. It returns plain tuples, lists and dicts.
+
+        Raises:
+            VersionNotFoundError: The part has no program.
+            MismatchError: It calls operators that were not allowed, or that are not there.
+            DeviceError: The device is not there.
+            RetiredError: The version is retired.
+            IntegrityError: Some of its bytes are not what was saved.
+            NewerFormatError: A newer ckptstore made it.
+            StorageError: The storage failed.
+        """
+        return self._source.load_program(self, device=device, part=part, operators=operators)
+
+    def read_file(self, file: File) -> memoryview:
+        """Return one of :attr:`files`, whole, compared with its digest.
+
+        Raises:
+            RetiredError: The version is retired.
+            IntegrityError: It is gone, or not what was saved.
+            StorageError: The storage failed.
+        """
+        return self._source.read_file(self, file)
 
     def _metrics(self) -> dict[str, Any]:
         return {**self.head.metrics, **self.facts.metrics}
@@ -424,7 +490,7 @@ class Checkpoint(Entry):
                 that have another shape. The answer lists them.
             only: Put back these keys of modules alone, e.g. ``"encoder.*"``, or several patterns;
                 of the others nothing is read, and they stay as they are. Patterns are those of
-                :class:`~ckptstore.entry.LoadOptions`. A dict says it for single parts:
+                :class:`~ckptstore.reading.LoadOptions`. A dict says it for single parts:
                 ``{"model": "encoder.*"}``.
             skip: Patterns of keys of modules to leave as they are; likewise.
             rename: What prefixes of saved keys are in the modules, ``{"backbone.": "encoder."}``;

@@ -8,6 +8,7 @@
     │   ├── InvalidNameError       a run, tag or ref outside the grammar (ValueError)
     │   ├── UnsupportedValueError  a value with no encoding that runs no code (TypeError)
     │   ├── MismatchError          the module or optimizer does not fit what was saved (ValueError)
+    │   ├── ProgramError           a module can't be stored as a program (RuntimeError)
     │   ├── DeviceError            the device asked for is not there (RuntimeError)
     │   ├── NotRankZeroError       ``save`` off rank 0 of a process group (RuntimeError)
     │   └── MissingPackageError    an optional package is not installed (ImportError)
@@ -127,6 +128,10 @@ class MismatchError(UsageError, ValueError):
         listed = "".join(f"\n  - {problem}" for problem in problems)
         super().__init__(f"{what}:{listed}" + (f"\n{advice}" if advice else ""))
         self.problems = tuple(problems)
+
+
+class ProgramError(UsageError, RuntimeError):
+    """A module can't be stored as a program; the message names what stands in the way."""
 
 
 class DeviceError(UsageError, RuntimeError):

@@ -210,6 +210,7 @@ class Run:
         model_config: Mapping[str, Any] | None = None,
         parent: Checkpoint | Package | str | None = None,
         tags: Sequence[str] = (),
+        program: Any = None,
     ) -> Package:
         """Save a package into this run. See :meth:`ckptstore.Store.save_package`."""
         return self._store._save_package(  # noqa: SLF001 - a run is part of its store
@@ -221,6 +222,7 @@ class Run:
             part=part,
             model_config=model_config if model_config is not None else self._model_config,
             tags=tags,
+            program=program,
         )
 
     def load_package(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from ckptstore.audit import Audit
 from ckptstore.catalog.index import Catalog
-from ckptstore.entry import Entry, LoadOptions, Model, check_live
+from ckptstore.entry import Entry, check_live
 from ckptstore.errors import ArgumentError, CkptStoreError, IntegrityError
 from ckptstore.format.facts import VersionFacts
 from ckptstore.format.layout import run_path
+from ckptstore.reading import LazyTensor, LoadOptions, Model
 from ckptstore.storage.base import Storage
 from ckptstore.storage.opening import parse
 from ckptstore.storage.redaction import Options
@@ -21,6 +22,7 @@ from ckptstore.storage.writing import write_file
 if TYPE_CHECKING:
     import torch
 
+    from ckptstore.format.manifest import File
     from ckptstore.manifest import OpenManifest
     from ckptstore.saving.run_writer import RunWriter
 
@@ -59,12 +61,40 @@ class Source:
             # It is the very object that *factory* returned.
             return cast("Model", load_module(opened, factory, **options).module)
 
+    def load_program(
+        self,
+        entry: Entry,
+        *,
+        device: str | int | torch.device | None,
+        part: str,
+        operators: Collection[str],
+    ) -> torch.nn.Module:
+        """Return the program of one of an entry's parts; :meth:`Entry.load_program` calls this."""
+        from ckptstore.loading.program import load_program
+
+        with self._opened(entry) as opened:
+            return load_program(opened, device=device, part=part, operators=operators)
+
+    def read_file(self, entry: Entry, file: File) -> memoryview:
+        """Return one of an entry's files; :meth:`Entry.read_file` calls this."""
+        from ckptstore.loading.files import read_file
+
+        with self._opened(entry) as opened:
+            return read_file(opened, file)
+
     def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:
         """Return the state of one of an entry's parts; :meth:`Entry.state` calls this."""
         from ckptstore.loading.load import load_state
 
         with self._opened(entry) as opened:
             return load_state(opened, part, device=device)
+
+    def tensors(self, entry: Entry, part: str, *, verify: bool) -> Mapping[str, LazyTensor]:
+        """Return the tensors of one of an entry's parts; :meth:`Entry.tensors` calls this."""
+        from ckptstore.loading.lazy import Tensors
+
+        with self._opened(entry) as opened:
+            return Tensors(opened, part, lambda: self._explaining(entry), verify=verify)
 
     def restore(
         self,
@@ -126,8 +156,18 @@ class Source:
 
         if entry.retired is not None:
             check_live(entry.ref, self._known(entry))
-        try:
+        with self._explaining(entry):
             yield open_manifest(self._storage, entry.run, entry.version, save_id=entry.head.save_id)
+
+    @contextmanager
+    def _explaining(self, entry: Entry) -> Iterator[None]:
+        """Say of what turns out to be missing or damaged why that is, or remember that it is.
+
+        Raises:
+            RetiredError: The version was retired meanwhile.
+        """
+        try:
+            yield
         except IntegrityError as error:
             self._explain(entry, error)
             raise

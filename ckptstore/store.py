@@ -109,6 +109,7 @@ class Store(LaterFacts, BringingIn):
         parent: Checkpoint | Package | str | None = None,
         tags: Sequence[str] = (),
         rng: bool = True,
+        program: Any = None,
         **parts_and_metrics: Any,
     ) -> Checkpoint:
         """Save a checkpoint. When this returns it is durable, whole and verifiable.
@@ -128,6 +129,10 @@ class Store(LaterFacts, BringingIn):
                 saved.
             tags: Tags to set on the new version.
             rng: Record the random generators (Python, NumPy, torch, CUDA).
+            program: Sample inputs of the model: a tensor, a tuple of arguments, or ``dict(args=…,
+                kwargs=…, dynamic_shapes=…)``. What the model computes from them in eval mode is
+                stored beside its weights, and :meth:`ckptstore.Checkpoint.load_program` runs it
+                where the class can't be imported.
             **parts_and_metrics: Anything with ``state_dict()`` or a generator is a part
                 (``scheduler=``, ``ema=``), a real number is a metric (``val_loss=``), None is
                 absent.
@@ -139,6 +144,8 @@ class Store(LaterFacts, BringingIn):
             ArgumentError: A keyword is no part, metric or option.
             InvalidNameError: *run* or one of *tags* is no name, or the run is spelled otherwise.
             UnsupportedValueError: Some state can't be kept; nothing was written.
+            ProgramError: The model can't be stored as a program, or its program computes something
+                else than it does; nothing was written.
             NotRankZeroError: Called off rank 0 of a process group.
             NotFoundError: *parent* names a version that is not there.
             IntegrityError: What the save has to build upon is damaged: the run's manifests have a
@@ -163,6 +170,7 @@ class Store(LaterFacts, BringingIn):
             parent=parent,
             tags=tags,
             rng=rng,
+            program=program,
         )
 
     def save_package(
@@ -177,6 +185,7 @@ class Store(LaterFacts, BringingIn):
         model_config: Mapping[str, Any] | None = None,
         parent: Checkpoint | Package | str | None = None,
         tags: Sequence[str] = (),
+        program: Any = None,
     ) -> Package:
         """Save a package: a lean version for inference, without any optimizer.
 
@@ -191,6 +200,8 @@ class Store(LaterFacts, BringingIn):
             model_config: Constructor arguments instead of the recorded ones.
             parent: The version it came from; by default the checkpoint.
             tags: Tags to set on the new version.
+            program: Sample inputs of a live module, as for :meth:`save`. A checkpoint's own program
+                comes along.
 
         Raises:
             ArgumentError: Statistics, names or sample are not usable, or *source* is nothing that
@@ -201,7 +212,7 @@ class Store(LaterFacts, BringingIn):
             CkptStoreError: As :meth:`save`.
         """
         told, given = (preprocessing, class_names, sample), self._given()
-        how = {"part": part, "model_config": model_config, "tags": tags}
+        how = {"part": part, "model_config": model_config, "tags": tags, "program": program}
         return self._save_package(run, given, source, told, parent, **how)
 
     # ------------------------------------------------------------ looking up

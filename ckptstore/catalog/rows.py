@@ -84,9 +84,9 @@ def read_head(line: bytes, path: str, number: int, where: str) -> Version:
 
 def from_head(head: Head, line: bytes, where: str) -> Version:
     """Return the row of a version with that *head*, which was read from *line*."""
-    size_bytes = sum(part.size_bytes for part in head.parts)
+    size_bytes = head.size_bytes
     if size_bytes > LARGEST:
-        return damaged(head.version, f"{where}: its parts have {size_bytes} bytes in all")
+        return damaged(head.version, f"{where}: its parts and files have {size_bytes} bytes in all")
     torch_version = head.environment.get("torch")
     return Version(
         head.version,

@@ -101,7 +101,15 @@ def _for_people(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return *metadata* without what was not recorded, sizes as people read them."""
     shown = _recorded(metadata)
     shown["parts"] = {name: _recorded(facts) for name, facts in metadata["parts"].items()}
+    if "files" in metadata:
+        shown["files"] = {_file(each): size(each["size_bytes"]) for each in metadata["files"]}
     return shown
+
+
+def _file(facts: Mapping[str, Any]) -> str:
+    """Return what a file is to its version, in words."""
+    role = facts["role"] or "file"
+    return str(role) if facts["part"] is None else f"{role} of {facts['part']}"
 
 
 def _recorded(facts: Mapping[str, Any]) -> dict[str, Any]:

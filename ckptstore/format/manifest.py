@@ -131,6 +131,13 @@ class Head:
         return f"{self.run}@{self.version}"
 
     @property
+    def size_bytes(self) -> int:
+        """The bytes of its tensors and files."""
+        return sum(part.size_bytes for part in self.parts) + sum(
+            file.size_bytes for file in self.files
+        )
+
+    @property
     def origin(self) -> UUID:
         """The save id of what this is, or is a copy of; the same for all copies of a version."""
         return self.save_id if self.copied_from is None else self.copied_from.origin

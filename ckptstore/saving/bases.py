@@ -64,8 +64,8 @@ class Bases:
         """Return those versions that may be built upon, each with when it was seen to be live.
 
         What is retired, damaged or gone is left out: then its tensors are written again. So is
-        every pack and file that a damaged version names, whatever other version names it too: damage that
-        was found must not be handed on.
+        every pack and file that a damaged version names, whatever other version names it too:
+        damage that was found must not be handed on.
 
         Args:
             wanted: The versions.

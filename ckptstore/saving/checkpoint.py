@@ -16,6 +16,8 @@ from ckptstore.saving.capture import (
     encode_config,
     unknown_arguments,
 )
+from ckptstore.saving.files import NewFile
+from ckptstore.saving.program import program_file
 from ckptstore.saving.run_writer import RunWriter
 from ckptstore.saving.save import Facts, check_rank
 from ckptstore.saving.settings import GivenSettings
@@ -40,6 +42,7 @@ def save_checkpoint(
     parent: Parent | None,
     tags: Sequence[str],
     with_rng: bool,
+    program: Any,
     keywords: Mapping[str, Any],
     left_out: Sequence[str] = (),
 ) -> tuple[Head, tuple[str, ...]]:
@@ -73,7 +76,8 @@ def save_checkpoint(
     captured += _extras(extra, with_rng=with_rng)
     for message in writer.once(lambda: unknown_arguments(parts, captured)):
         warn(message, StateWarning)
-    head = save_in_attempts(storage, writer, captured, facts, keep=given.keep)
+    files = [] if program is None else [_program(parts, captured, program)]
+    head = save_in_attempts(storage, writer, captured, facts, files, keep=given.keep)
     writer.record(given)
     writer.set_tags(names, head)
     return head, names
@@ -102,6 +106,14 @@ def _sorted(
         check_optimizer(optimizer)
         parts["optimizer"] = optimizer
     return parts | others, numbers
+
+
+def _program(parts: Mapping[str, Any], captured: Sequence[CapturedPart], given: object) -> NewFile:
+    """Return the model's program as a file; the model is left as it was found."""
+    if "model" not in parts:
+        raise ArgumentError("program= traces the model: pass it, as in save(model, program=sample)")
+    part = next(part for part in captured if part.name == "model")
+    return program_file(parts["model"], part, given)
 
 
 def _extras(extra: Any, *, with_rng: bool) -> list[CapturedPart]:

@@ -1,4 +1,4 @@
-"""Opaque files of a version: a program, an export. Named by what they are to it, never by a path."""
+"""Opaque files of a version, such as a program: named by what they are to it, never by a path."""
 
 from __future__ import annotations
 

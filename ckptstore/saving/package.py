@@ -19,6 +19,8 @@ from ckptstore.saving.capture import (
     unknown_arguments,
 )
 from ckptstore.saving.checkpoint import checked_tags
+from ckptstore.saving.files import NewFile
+from ckptstore.saving.program import carried_program, program_file
 from ckptstore.saving.run_writer import RunWriter
 from ckptstore.saving.save import Facts, check_rank
 from ckptstore.saving.settings import GivenSettings
@@ -37,6 +39,7 @@ def save_package(
     model_config: Mapping[str, Any] | None,
     parent: Parent | None,
     tags: Sequence[str],
+    program: Any = None,
 ) -> tuple[Head, tuple[str, ...]]:
     """Save a package.
 
@@ -51,14 +54,22 @@ def save_package(
         model_config: Constructor arguments instead of the recorded ones.
         parent: The version it came from; an entry is its own package's parent by default.
         tags: Tags to set on it.
+        program: Sample inputs to trace a live module with. An entry's program comes along.
 
     Raises:
         CkptStoreError: As :meth:`ckptstore.Store.save_package` says.
     """
     check_rank()
     names = checked_tags(tags)
+    files: Sequence[NewFile] = []
     if isinstance(source, Entry):
+        if program is not None:
+            raise ArgumentError(
+                f"program= traces a live module, and {source.ref} has its weights alone: pass the "
+                "module, or save the checkpoint with program=, which its packages then have too"
+            )
         model, facts = _from_entry(source, part, held, parent)
+        files = carried_program(source, part, model.name)
     else:
         model, facts = _from_module(
             writer,
@@ -69,12 +80,14 @@ def save_package(
             model_config=model_config,
             config=given.config,
         )
+        if program is not None:
+            files = [program_file(source, model, program)]
     if model_config is not None:
         model.model_config = encode_config(model_config, "model_config")
     captured = [model]
     if preprocessing is not None:
         captured.append(capture_tree("preprocessing", dict(preprocessing)))
-    head = save_in_attempts(storage, writer, captured, facts, keep=given.keep)
+    head = save_in_attempts(storage, writer, captured, facts, files, keep=given.keep)
     writer.record(given)
     writer.set_tags(names, head)
     return head, names

@@ -63,7 +63,7 @@ class Arrivals:
     def add(self, head: Head) -> None:
         """Take note of a version that was just committed here."""
         self._seen = max(self._seen, head.version)
-        size_bytes = sum(part.size_bytes for part in head.parts)
+        size_bytes = head.size_bytes
         self._put(
             Identity(
                 head.version,

@@ -1,0 +1,292 @@
+"""A live module as a program: traced by torch.export, compared with the module, then kept.
+
+torch's own file of an exported program holds pickles and all weights, and is read by evaluating
+text that it brings along (docs/decisions/0019-programs.md). So only what torch.export documents is
+taken: the graph, its signature, and the tensors.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ckptstore.errors import ProgramError, StateWarning, UnsupportedValueError, warn
+from ckptstore.programs.binding import Binding
+from ckptstore.programs.comparing import compare, computed
+from ckptstore.programs.conditions import UnknownConditionError
+from ckptstore.programs.document import Held, Program, decode_program, encode_program
+from ckptstore.programs.graph import calls
+from ckptstore.programs.module import ProgramModule
+from ckptstore.programs.operators import namespace
+from ckptstore.programs.samples import Sample, copied, first_rows, grown, on, sample_of
+from ckptstore.programs.structure import flatten
+from ckptstore.programs.tracing import guard_paths, traced
+from ckptstore.programs.undisturbed import Unwritten, undisturbed, writes_to
+from ckptstore.programs.weights import tensors_of
+from ckptstore.state.modules import class_name, unwrap
+from ckptstore.state.rng import forked
+from ckptstore.state.tensors import check, dtype_name, pieces
+
+MOST_SHOWN = 600
+WITHOUT = "save without program= to store the weights alone"
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def export_program(
+    module: torch.nn.Module, state: Mapping[str, torch.Tensor], given: object, part: str
+) -> list[bytes]:
+    """Return a module as a program's file, in pieces.
+
+    The module is traced and run in eval mode, without its wrappers, and left as it was found.
+
+    Args:
+        module: The module.
+        state: The tensors of its state as they are stored, by key. Those are not in the file.
+        given: What ``program=`` was given.
+        part: The part's name, for messages.
+
+    Raises:
+        ArgumentError: *given* is no sample.
+        ProgramError: The module can't be exported, calls what a program has no word for, or
+            computes something else than the program does.
+    """
+    sample = sample_of(given)
+    inner = unwrap(module)
+    weights = list(inner.parameters())
+    before = writes_to(weights)
+    with torch.inference_mode(mode=False), torch.enable_grad(), forked(), undisturbed(inner):
+        try:
+            exporter = _Exporter(inner, state, on(sample, _device(inner)))
+            found, reason = exporter.export()
+            _check_unwritten(weights, before)
+        except ProgramError as error:
+            raise ProgramError(
+                f"cannot store a program of part {part!r} ({class_name(inner)}): {error}; {WITHOUT}"
+            ) from error
+    fixed = _fixed(found.program)
+    if fixed and sample.dynamic_shapes is None:
+        warn(
+            f"the program of part {part!r} takes a first dimension of this size only: "
+            f"{', '.join(fixed)}" + (f"; {reason}" if reason is not None else ""),
+            StateWarning,
+        )
+    return encode_program(found.program, found.constants)
+
+
+def _check_unwritten(weights: Sequence[torch.Tensor], before: list[int]) -> None:
+    if writes_to(weights) != before:
+        raise ProgramError("its forward writes to its own parameters, and has done so now")
+
+
+def _device(module: torch.nn.Module) -> torch.device:
+    found = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
+    if len(found) > 1:
+        raise ProgramError(
+            f"its weights are on several devices ({', '.join(sorted(map(str, found)))}), and a "
+            "program computes on one"
+        )
+    return found.pop() if found else torch.device("cpu")
+
+
+def _fixed(program: Program) -> list[str]:
+    """Return the tensors among a program's inputs whose first size can't vary, and that size."""
+    names = Binding(program, "the program").names
+    return [
+        f"{name} ({each.shape[0]})"
+        for name, each in zip(names, program.inputs, strict=True)
+        if each.kind == "tensor" and each.shape and each.shape[0] is not None
+    ]
+
+
+class _Made:
+    """A program that was made of a module, and the bytes of its constants."""
+
+    def __init__(
+        self, program: Program, constants: Mapping[int, bytes], batches: list[Any]
+    ) -> None:
+        self.program = program
+        self.constants = constants
+        self.batches = batches
+        """The sizes that are nothing but first dimensions: conditions."""
+
+
+class _Exporter:
+    """Exports one module, which is in eval mode already."""
+
+    def __init__(
+        self, module: torch.nn.Module, state: Mapping[str, torch.Tensor], sample: Sample
+    ) -> None:
+        self._module = module
+        self._state = state
+        self._sample = sample
+        self._device = _device(module)
+        self._signature = inspect.signature(module.forward)
+        # The first of several tied names is the one that is stored for sure.
+        self._keys = {_place(tensor): key for key, tensor in reversed(list(state.items()))}
+        self._buffers = Unwritten(list(module.buffers()))
+
+    def export(self) -> tuple[_Made, ProgramError | None]:
+        """Return the program, and why sizes can't vary where that was tried in vain."""
+        reason: ProgramError | None = None
+        if self._sample.dynamic_shapes is not None:
+            return self._attempt(self._sample, self._sample.dynamic_shapes), None
+        for sample in self._samples():
+            try:
+                return self._attempt(sample, self._first_sizes(sample)), reason
+            except ProgramError as error:
+                reason = reason or error
+        return self._attempt(self._sample, None), reason
+
+    def _samples(self) -> Iterator[Sample]:
+        """Yield the samples to try with sizes that vary."""
+        firsts = [
+            leaf.shape[0]
+            for leaf in self._sample.leaves()
+            if isinstance(leaf, torch.Tensor) and leaf.dim()
+        ]
+        if 1 in firsts:
+            yield grown(self._sample)
+        if any(size > 1 for size in firsts):
+            yield self._sample
+
+    def _first_sizes(self, sample: Sample) -> Any:
+        """Return as torch.export has it that the first size of every tensor may vary."""
+
+        def spec(leaf: Any) -> Any:
+            may_vary = isinstance(leaf, torch.Tensor) and leaf.dim() and leaf.shape[0] > 1
+            return {0: torch.export.Dim.AUTO} if may_vary else None
+
+        shapes = sample.map(spec)
+        return dict(self._signature.bind(*shapes.args, **shapes.kwargs).arguments)
+
+    def _attempt(self, sample: Sample, shapes: Any) -> _Made:
+        """Export with these arguments, and compare; the samples given must fit the program."""
+        made = self._made(sample, shapes)
+        made.program = self._compared(made, sample)
+        self._allow_one_row(made, sample)
+        if sample is not self._sample:
+            made.program = self._compared(made, self._sample)
+        return made
+
+    def _made(self, sample: Sample, shapes: Any) -> _Made:
+        node, leaves, paths = flatten((sample.args, dict(sample.kwargs)))
+        exported = self._exported(sample, shapes)
+        try:
+            found = traced(exported, leaves, guard_paths(self._signature, paths))
+        except UnknownConditionError as error:
+            raise ProgramError(
+                f"a condition on the sizes of its inputs is too involved: {error}"
+            ) from error
+        output, outputs = computed(self._module, sample, self._buffers)
+        if len(outputs) != len(found.graph.outputs):
+            raise ProgramError(
+                f"torch.export sees {len(found.graph.outputs)} outputs where there are "
+                f"{len(outputs)}: return tensors, and plain lists, tuples and dicts of them"
+            )
+        held, constants = self._held(found.tensors)
+        names = [name for name, p in self._signature.parameters.items() if p.kind in POSITIONAL]
+        args, kwargs = node["tuple"]
+        program = Program(
+            torch_version=str(torch.__version__),
+            device=self._device,
+            is_exact=True,
+            held=tuple(held),
+            inputs=tuple(found.inputs),
+            args=args,
+            kwargs=kwargs,
+            names=tuple(names),
+            conditions=tuple(found.conditions),
+            graph=found.graph,
+            output=output,
+        )
+        return _Made(program, constants, found.batches)
+
+    def _exported(self, sample: Sample, shapes: Any) -> torch.export.ExportedProgram:
+        given = copied(sample)
+        try:
+            with warnings.catch_warnings():
+                # It warns of tensors that are attributes: they are put back.
+                warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
+                return torch.export.export(
+                    self._module, given.args, dict(given.kwargs), dynamic_shapes=shapes
+                )
+        except Exception as error:  # tracing raises whatever torch and the module's own code do
+            shown = str(error).strip()
+            shown = shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
+            raise ProgramError(f"torch.export failed: {type(error).__name__}: {shown}") from error
+
+    def _held(self, tensors: list[torch.Tensor]) -> tuple[list[Held], dict[int, bytes]]:
+        """Return what a program says of its tensors, and the bytes of those that are no state."""
+        held: list[Held] = []
+        constants: dict[int, bytes] = {}
+        for place, tensor in enumerate(tensors):
+            key = self._keys.get(_place(tensor)) if tensor.numel() else None
+            if key is None:
+                try:
+                    check(tensor, "one of its tensors")
+                except UnsupportedValueError as error:
+                    raise ProgramError(str(error)) from error
+                constants[place] = b"".join(pieces(tensor))
+            name, size = dtype_name(tensor.dtype), tensor.dtype.itemsize
+            held.append(Held(name, size, tuple(tensor.shape), key))
+        return held, constants
+
+    def _compared(self, made: _Made, sample: Sample) -> Program:
+        """Return the program once it computed what the module does, saying whether exactly so."""
+        what = "the program"
+        data = memoryview(b"".join(encode_program(made.program, made.constants)))
+        program = decode_program(data, what)
+        tensors = tensors_of(program, data, self._state, device=self._device, where=what)
+        allowed = {found for call in calls(program.graph) if (found := namespace(call))}
+        module = ProgramModule(program, tensors, device=self._device, what=what, operators=allowed)
+        _, expected = computed(self._module, sample, self._buffers)
+        try:
+            _, got = computed(module, sample, self._buffers)
+        except Exception as error:  # whatever an operator raises, the program is of no use then
+            raise ProgramError(f"the program fails: {error}") from error
+        is_exact = compare(expected, got)
+        return replace(made.program, is_exact=made.program.is_exact and is_exact)
+
+    def _allow_one_row(self, made: _Made, sample: Sample) -> None:
+        """Let a batch be of one, if the program computes what the module does there too.
+
+        torch.export takes for granted that a size that varies is never 1.
+        """
+        limits = [[">=", size, 2] for size in made.batches]
+        if not limits or any(limit not in made.program.conditions for limit in limits):
+            return
+        cut = {size[1] for size in made.batches}
+        cut |= {  # those that have the same size as one of them
+            place
+            for each in made.program.conditions
+            if each[0] == "==" and each[2] in made.batches and each[1][2:] == [0]
+            for place in [each[1][1]]
+        }
+        which = [place in cut for place in range(len(made.program.inputs))]
+        rest = tuple(each for each in made.program.conditions if each not in limits)
+        least = tuple([">=", size, 1] for size in made.batches)
+        with_one = _Made(
+            replace(made.program, conditions=(*least, *rest)), made.constants, made.batches
+        )
+        try:
+            made.program = self._compared(with_one, first_rows(sample, which))
+        except Exception:  # noqa: BLE001 - whatever the module says of one row: two are the least then
+            return
+
+
+def _place(tensor: torch.Tensor) -> tuple[object, ...]:
+    """Return where a tensor lies: what is the same for it and a detached one of the same memory."""
+    return (
+        tensor.device,
+        tensor.data_ptr(),
+        tensor.dtype,
+        tuple(tensor.shape),
+        tensor.stride(),
+        tensor.is_conj(),
+        tensor.is_neg(),
+    )
