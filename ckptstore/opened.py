@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ckptstore.catalog.index import Catalog
 from ckptstore.catalog.lookup import Lookup, check_monitor, intact_head
-from ckptstore.entry import Checkpoint, Entry, LoadOptions, Model, Package, Record
+from ckptstore.entry import Checkpoint, Entry, Package, Record
 from ckptstore.errors import FallbackWarning, IntegrityError, warn
 from ckptstore.format.facts import Mode
 from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
+from ckptstore.reading import LoadOptions, Model
 from ckptstore.saving.lineage import Lineage
 from ckptstore.saving.on_full import OnFull, Retire, check_on_full
 from ckptstore.source import Source

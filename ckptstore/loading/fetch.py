@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeVar
 
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Want:
+class Want:
     """One chunk that is wanted, and the memory it goes into."""
 
     place: int
@@ -78,7 +78,7 @@ def fetch(
             the tensor.
         StorageError: The storage failed.
     """
-    reader = _Reader(storage, head, name, part)
+    reader = Reader(storage, head, name, part)
     wanted = {place: part.tensors[place] for place in sorted(places)}
     dtypes = {place: reader.dtype(place) for place in wanted}
     packs = sorted(
@@ -97,22 +97,31 @@ def fetch(
         storage,
     )
     wants = [
-        _Want(place, chunk, fresh_bytes(chunk.length))
+        Want(place, chunk, fresh_bytes(chunk.length))
         for place, tensor in wanted.items()
         if place not in mapped
         for chunk in tensor.chunks
     ]
     _in_parallel(reader.read_block, list(_blocks(wants)), storage)
-    chunks: dict[int, list[_Want]] = {}
+    chunks: dict[int, list[Want]] = {}
     for want in wants:
         chunks.setdefault(want.place, []).append(want)
     return {
-        place: _assemble(tensor, dtypes[place], mapped.get(place), chunks.get(place, []))
+        place: assemble(tensor, dtypes[place], mapped.get(place), chunks.get(place, []))
         for place, tensor in wanted.items()
     }
 
 
-class _Reader:
+class Reader:
+    """Reads one part's tensors out of a version's packs.
+
+    Args:
+        storage: Where the packs are.
+        head: The version's head.
+        name: The part's name, for messages.
+        part: The part's line.
+    """
+
     def __init__(self, storage: Storage, head: Head, name: str, part: Part) -> None:
         self._storage = storage
         self._head = head
@@ -120,6 +129,7 @@ class _Reader:
         self._part = part
 
     def tensor_name(self, place: int) -> str:
+        """Return where a tensor sits, for messages."""
         return path_of(self._part.tree, place, self._name)
 
     def dtype(self, place: int) -> torch.dtype:
@@ -140,6 +150,7 @@ class _Reader:
         return dtype
 
     def map(self, pack: Pack) -> mmap.mmap | None:
+        """Map a pack, or return None where that is not safe."""
         try:
             return self._storage.map(_key(pack))
         except FileNotFoundError as error:
@@ -171,10 +182,11 @@ class _Reader:
             )
 
     def check_mapped(self, item: tuple[int, Chunk, torch.Tensor]) -> None:
+        """Compare the bytes of a mapped tensor with their digest."""
         place, chunk, flat = item
         self._check(place, chunk, view_bytes(flat))
 
-    def read_block(self, block: Sequence[_Want]) -> None:
+    def read_block(self, block: Sequence[Want]) -> None:
         """Read chunks that lie close together with one request, then hand each its bytes."""
         first, last = block[0].chunk, block[-1].chunk
         start = first.start
@@ -189,6 +201,34 @@ class _Reader:
             self._check(want.place, want.chunk, piece)
             if piece.nbytes:
                 view_bytes(want.out)[:] = piece
+
+    def read_chunk(self, place: int, chunk: Chunk) -> torch.Tensor:
+        """Return a chunk's bytes, compared with their digest.
+
+        Raises:
+            IntegrityError: They are not those that were saved.
+        """
+        out = fresh_bytes(chunk.length)
+        self._read(place, chunk, view_bytes(out))
+        self._check(place, chunk, view_bytes(out))
+        return out
+
+    def read_stretch(self, place: int, chunk: Chunk, start: int, length: int) -> torch.Tensor:
+        """Return some of a chunk's bytes, which nothing is known of to compare them with.
+
+        Args:
+            place: The tensor's place in the part.
+            chunk: One of its chunks.
+            start: From the chunk's first byte.
+            length: How many bytes.
+
+        Raises:
+            IntegrityError: The pack ends before them.
+        """
+        out = fresh_bytes(length)
+        stretch = replace(chunk, start=chunk.start + start, length=length)
+        self._read(place, stretch, view_bytes(out))
+        return out
 
     def _read(self, place: int, chunk: Chunk, out: memoryview) -> None:
         key = _key(self._head.packs[chunk.pack])
@@ -257,9 +297,17 @@ def _mapped(tensor: Tensor, maps: dict[int, mmap.mmap | None]) -> torch.Tensor |
     return torch.frombuffer(source, dtype=torch.uint8, count=chunk.length, offset=chunk.start)
 
 
-def _assemble(
-    tensor: Tensor, dtype: torch.dtype, mapped: torch.Tensor | None, chunks: Sequence[_Want]
+def assemble(
+    tensor: Tensor, dtype: torch.dtype, mapped: torch.Tensor | None, chunks: Sequence[Want]
 ) -> torch.Tensor:
+    """Return a tensor of its bytes.
+
+    Args:
+        tensor: As the part's line describes it.
+        dtype: Its dtype.
+        mapped: Its bytes where they are mapped, else None.
+        chunks: Its chunks, once they are read.
+    """
     if mapped is not None:
         whole = from_bytes(mapped, dtype, tensor.shape, None)
     elif len(chunks) == 1 and chunks[0].chunk.shape == tensor.shape:
@@ -280,9 +328,9 @@ def _assemble(
     return whole.requires_grad_(tensor.requires_grad)
 
 
-def _blocks(wants: Sequence[_Want]) -> Iterator[list[_Want]]:
+def _blocks(wants: Sequence[Want]) -> Iterator[list[Want]]:
     """Gather chunks that lie close together in one pack into blocks to be read at once."""
-    block: list[_Want] = []
+    block: list[Want] = []
     for want in sorted(
         wants, key=lambda want: (want.chunk.pack, want.chunk.start, want.chunk.length)
     ):

@@ -17,10 +17,12 @@ from typing import Any
 from ckptstore import Checkpoint, History, Keep, Package, Resumed, Run, Store, errors, remember_init
 from ckptstore.audit import Audit, Overridden
 from ckptstore.catalog.later import TagMove
-from ckptstore.entry import Entry, LoadOptions
+from ckptstore.entry import Entry
 from ckptstore.format.facts import Retired
 from ckptstore.history import Logged
+from ckptstore.key_report import KeyReport
 from ckptstore.opened import Opened
+from ckptstore.reading import LazyTensor, LoadOptions
 from ckptstore.storage.base import Leftover, Stored
 from ckptstore.upkeep.collected import Collected
 from ckptstore.upkeep.copied import Copied, CopiedVersion
@@ -43,7 +45,9 @@ SUBJECTS = {
     "Resumed": Resumed,
     "Audit": Audit,
     "Overridden": Overridden,
+    "KeyReport": KeyReport,
     "LoadOptions": LoadOptions,
+    "LazyTensor": LazyTensor,
     "Logged": Logged,
     "TagMove": TagMove,
     "Retired": Retired,
