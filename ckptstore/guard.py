@@ -262,7 +262,7 @@ class Guard:
     def _saved_since(self) -> Head | None:
         """Return the checkpoint of this run that was committed last, if after the signal."""
         last = self._run._store._writer(self._run.name).last_saved  # noqa: SLF001 - as above
-        if last is None or self._since_s is None or last.at_s < self._since_s:
+        if last is None or self._since_s is None or last.at_s <= self._since_s:
             return None
         return last.head
 

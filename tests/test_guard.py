@@ -1,0 +1,402 @@
+"""A training that is told to stop saves at its next step boundary and exits."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+import time
+import warnings
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from ckptstore import Store
+from ckptstore import guard as guard_module
+from ckptstore.errors import (
+    ArgumentError,
+    FallbackWarning,
+    GuardWarning,
+    RoomWarning,
+    StateWarning,
+    StorageError,
+    VersionNotFoundError,
+)
+from ckptstore.saving.pace import Pace
+from ckptstore.storage.local import LocalStorage
+from tests.clocks import WaitingClock
+from tests.faults import Failing, store_on
+from tests.loading.trainings import Training
+
+SIGNALS = [signal.SIGTERM, signal.SIGUSR1]
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Signals do nothing in this process, and each test must leave them as they were."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    yield
+    assert [signal.getsignal(number) for number in SIGNALS] == [signal.SIG_IGN] * 2
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Store(tmp_path / "store", catalog="sqlite://").run("digits")
+
+
+@pytest.fixture
+def training():
+    training = Training()
+    training.epoch()
+    return training
+
+
+def exits(run, *steps, **options):
+    """Enter a guard and do some steps, each called with the guard. Return the exit code."""
+    try:
+        with run.guard(**options) as guard:
+            for step in steps:
+                step(guard)
+    except SystemExit as end:
+        return end.code
+    return pytest.fail("it went on")
+
+
+def told(number=signal.SIGTERM):
+    """A step in which a signal comes."""
+    return lambda _: signal.raise_signal(number)
+
+
+def boundary(training, **facts):
+    """The boundary of a training's step."""
+    return lambda guard: guard.step(**training.parts(), **facts)
+
+
+def test_without_a_signal_a_step_does_nothing(run, training):
+    with run.guard() as guard:
+        for step in range(3):
+            guard.step(**training.parts(), step=step)
+        assert not guard.stopping
+
+    assert not training.resume(run)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_after_a_signal_the_next_step_saves_and_exits(run, training, number):
+    stops = boundary(training, epoch=3, step=2, val_loss=0.5, tags=["stopped"])
+
+    assert exits(run, boundary(training, step=1), told(number), stops) == 143
+
+    saved = run.get("@stopped")
+    assert (saved.ref, saved.epoch, saved.step) == ("digits@1", 3, 2)
+    assert saved.metrics == {"val_loss": 0.5}
+    assert training.resume(run).audit.restored
+
+
+def test_the_exit_code_is_ones_choice(run, training):
+    assert exits(run, told(), boundary(training), exit_code=0) == 0
+
+
+def test_only_the_signals_of_choice_are_watched_for(run):
+    with run.guard(signals=[signal.SIGUSR1]):
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGUSR1) != signal.SIG_IGN
+
+
+def test_handlers_that_were_there_are_called_once_all_is_saved(run, training):
+    called = []
+    signal.signal(signal.SIGTERM, lambda number, _: called.append((number, run.latest().step)))
+
+    def not_yet(_):
+        assert called == []
+
+    exits(run, told(), told(), not_yet, boundary(training, step=7))
+
+    assert called == [(signal.SIGTERM, 7)]
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def test_a_signal_that_nobody_acted_on_is_passed_on(run):
+    called = []
+    signal.signal(signal.SIGTERM, lambda number, _: called.append(number))
+
+    with run.guard():
+        signal.raise_signal(signal.SIGTERM)
+        assert called == []
+
+    assert called == [signal.SIGTERM]
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def test_whoever_looked_at_stopping_acts_on_it(run):
+    called = []
+    signal.signal(signal.SIGTERM, lambda number, _: called.append(number))
+
+    with run.guard() as guard:
+        signal.raise_signal(signal.SIGTERM)
+        assert guard.stopping
+
+    assert called == []
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def test_an_error_in_the_loop_is_the_error_that_comes_out(run):
+    def fail(_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        exits(run, told(), fail)
+
+
+def test_signals_during_the_guards_own_save_do_not_break_it(tmp_path, training):
+    storage = Failing(LocalStorage(tmp_path / "store"))
+    run = store_on(storage).run("digits")
+
+    def more(operation, key, work, do=storage.do):
+        if operation == "write":
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGUSR1)
+        return do(operation, key, work)
+
+    storage.do = more
+
+    assert exits(run, told(), boundary(training, step=1)) == 143
+    assert run.latest().step == 1
+
+
+@pytest.mark.parametrize(("next_step", "versions"), [(1, 1), (2, 2)])
+def test_a_save_under_way_when_the_signal_came_counts_for_its_step(
+    tmp_path, training, next_step, versions
+):
+    storage = Failing(LocalStorage(tmp_path / "store"))
+    run = store_on(storage).run("digits")
+
+    came = []
+
+    def in_the_middle(operation, key, work, do=storage.do):
+        if operation == "write" and not came:
+            came.append(True)
+            signal.raise_signal(signal.SIGTERM)
+        return do(operation, key, work)
+
+    storage.do = in_the_middle
+
+    exits(run, lambda _: training.save(run, step=1), boundary(training, step=next_step))
+
+    assert run.latest().version == versions
+
+
+def test_a_save_before_the_signal_does_not_count(run, training):
+    exits(run, lambda _: training.save(run, step=1), told(), boundary(training, step=1))
+
+    assert run.latest().version == 2
+
+
+# ------------------------------------------------------------ where it can't be
+
+
+def test_guards_are_not_nested(run):
+    with run.guard(), pytest.raises(ArgumentError, match="while that of run 'digits' is in place"):
+        run.guard().__enter__()
+
+
+def test_a_guard_is_entered_in_the_main_thread_alone(run):
+    said = []
+
+    def enter():
+        try:
+            run.guard().__enter__()
+        except ArgumentError as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+
+    assert "in the main thread" in said[0]
+
+
+def test_a_handler_that_could_not_be_put_back_is_left_alone(run, monkeypatch):
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)
+
+    with pytest.raises(ArgumentError, match="SIGTERM has a handler that was not installed by"):
+        run.guard().__enter__()
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"deadline": 30},
+        {"deadline": timedelta(0)},
+        {"exit_code": True},
+        {"exit_code": 256},
+        {"exit_code": "0"},
+        {"signals": []},
+        {"signals": [signal.SIGKILL]},
+        {"signals": ["SIGTERM"]},
+    ],
+)
+def test_what_can_not_be_is_refused_at_once(run, wrong):
+    with pytest.raises(ArgumentError, match=next(iter(wrong))):
+        run.guard(**wrong)
+
+
+def test_a_forked_child_dies_of_its_signals(run):
+    with run.guard():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads of torch's
+            child = os.fork()
+        if not child:  # pragma: no cover - another process
+            os._exit(signal.getsignal(signal.SIGTERM) != signal.SIG_IGN)
+        _, status = os.waitpid(child, 0)
+        assert signal.getsignal(signal.SIGTERM) != signal.SIG_IGN
+
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+# ------------------------------------------------------------ leaner
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = WaitingClock(monkeypatch, "ckptstore.guard")
+    monkeypatch.setattr("ckptstore.saving.attempts.time", guard_module.time)
+    return clock
+
+
+def paced(run, seconds):
+    """Let the run's saves have taken so many seconds, those of this training."""
+    run._store._writer(run.name).pace = Pace([(2_000, seconds)])
+
+
+def stop(run, training, clock, *, late_s, **options):
+    """Be told to stop, and come to the next boundary so late."""
+
+    def pass_by(_):
+        clock.passed_s += late_s
+
+    exits(run, told(), pass_by, boundary(training, step=1), **options)
+
+
+def test_in_time_all_is_saved(run, training, clock):
+    paced(run, seconds=1e-3)
+    stop(run, training, clock, late_s=20)
+
+    assert run.latest().head.left_out == ()
+
+
+def test_near_the_deadline_the_optimizer_is_left_out_and_the_version_says_so(run, training, clock):
+    training.save(run, step=0)
+    paced(run, seconds=60)
+
+    with pytest.warns(GuardWarning, match=r"10 s left.*but 'optimizer' was saved, as digits@2"):
+        stop(run, training, clock, late_s=20)
+
+    lean = run.latest()
+    assert (lean.step, lean.head.left_out) == (1, ("optimizer",))
+    assert {info.name for info in lean.head.parts} == {"model", "scheduler", "rng"}
+
+
+def test_without_a_deadline_all_is_saved_however_long_it_takes(run, training, clock):
+    paced(run, seconds=1e6)
+    stop(run, training, clock, late_s=1e6, deadline=None)
+
+    assert run.latest().head.left_out == ()
+
+
+def test_who_has_no_optimizer_saves_all_there_is(run, training):
+    paced(run, seconds=60)
+
+    exits(run, told(), lambda guard: guard.step(training.model))
+
+    assert run.latest().head.left_out == ()
+
+
+def test_a_whole_version_since_the_signal_is_worth_more_than_a_leaner_one(run, training, clock):
+    def save(_):
+        clock.passed_s += 1
+        training.save(run, step=1)
+        paced(run, seconds=60)
+
+    with pytest.warns(GuardWarning, match="nothing more was saved than digits@1"):
+        exits(run, told(), save, boundary(training, step=2))
+
+    assert run.latest().ref == "digits@1"
+
+
+def test_resume_passes_over_what_lacks_a_part_unless_told_otherwise(run, training, clock):
+    training.save(run, step=0)
+    paced(run, seconds=60)
+    with pytest.warns(GuardWarning):
+        stop(run, training, clock, late_s=20)
+
+    with pytest.warns(FallbackWarning, match=r"(?s)digits@2: without 'optimizer'.*strict=False"):
+        assert training.resume(run).step == 0
+    with pytest.warns(StateWarning, match="optimizer"):
+        resumed = training.resume(run, strict=False)
+    assert resumed.step == 1
+    assert "optimizer" in resumed.audit.not_saved
+    assert run.resume(training.model).step == 1  # nobody misses what nobody asked for
+
+
+def test_where_no_version_has_all_parts_resume_says_what_to_do(run, training, clock):
+    paced(run, seconds=60)
+    with pytest.warns(GuardWarning):
+        stop(run, training, clock, late_s=20)
+
+    with pytest.raises(VersionNotFoundError, match=r"(?s)digits@1: without 'optim.*strict=False"):
+        training.resume(run)
+
+
+# ------------------------------------------------------------ full disks
+
+
+def no_room():
+    error = StorageError("the disk is full")
+    error.errno = errno.ENOSPC
+    return error
+
+
+def test_where_there_is_no_room_for_all_there_may_be_for_less(tmp_path, training):
+    storage = Failing(LocalStorage(tmp_path / "store"), fault=no_room, only={"open_writer"})
+    run = store_on(storage, on_full="wait").run("digits")
+    storage.at = 2  # the optimizer's pack is the second
+
+    with pytest.warns(GuardWarning, match="found no room: everything but 'optimizer' was saved"):
+        exits(run, told(), boundary(training, step=1))
+
+    assert run.latest().head.left_out == ("optimizer",)
+
+
+@pytest.mark.parametrize("is_saving_already", [True, False])
+def test_room_is_waited_for_until_the_deadline(tmp_path, training, monkeypatch, is_saving_already):
+    storage = Failing(LocalStorage(tmp_path / "store"), fault=no_room, only={"write"})
+    run = store_on(storage, on_full="wait").run("digits")
+    storage.at, storage.always = 1, True
+    waited = WaitingClock(monkeypatch, "ckptstore.saving.on_full")
+    shared = SimpleNamespace(monotonic=lambda: waited.passed_s, sleep=time.sleep)
+    monkeypatch.setattr("ckptstore.guard.time", shared)
+    steps = [told(), boundary(training, step=1)]
+    if is_saving_already:
+        waited.then = lambda passed_s: passed_s == 50 and signal.raise_signal(signal.SIGTERM)
+        steps = [lambda _: training.save(run, step=1)]
+
+    with pytest.warns(RoomWarning), pytest.raises(StorageError, match="the disk is full"):
+        exits(run, *steps, deadline=timedelta(seconds=20))
+
+    assert waited.passed_s == (70 if is_saving_already else 20)
+    storage.rest()
+    assert not training.resume(run)
+
+
+def test_a_step_costs_next_to_nothing(run, training):
+    """No clock is asked: what is done in a step is one look at a list."""
+    with run.guard() as guard:
+        guard.step(**training.parts())
+        guard._agreed = guard._save_together = lambda *_: pytest.fail("that is more")
+        guard.step(**training.parts())
