@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from ckptstore.entry import Checkpoint
 from ckptstore.errors import ImportingWarning, warn
 from ckptstore.format.facts import VersionFacts
+from ckptstore.format.layout import run_path
 from ckptstore.format.manifest import Head
-from ckptstore.history import History
 from ckptstore.importing.options import ImportOptions
 from ckptstore.keeping import Keeping
 
@@ -68,7 +68,15 @@ class BringingIn(Keeping):
         """
         name = self._default_run if run is None else run
         facts = {"epoch": epoch, "step": step, "metrics": metrics}
-        return self._import_file(path, name, self._given(), facts, options, tags, storage_options)
+        return self._import_file(
+            path,
+            name,
+            self._given(),
+            facts=facts,
+            options=options,
+            tags=tags,
+            storage_options=storage_options,
+        )
 
     def import_folder(
         self,
@@ -79,14 +87,14 @@ class BringingIn(Keeping):
         storage_options: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
         **options: Unpack[ImportOptions],
-    ) -> History:
+    ) -> Imported:
         """Import all checkpoints that lie right in a folder, in the order of their epochs.
 
         Epochs, steps and metrics come from the contents, else from the names. What the run has
         already is not imported again: after an interruption, or when there is more, call it again.
 
         Args:
-            path: The folder: a path, or any fsspec URL.
+            path: The folder, or one checkpoint: a path, or any fsspec URL.
             pattern: A glob that names must match, e.g. ``"epoch=*.ckpt"``.
             run: The run; the store's default run if None.
             storage_options: Arguments of the fsspec filesystem of *path*.
@@ -94,7 +102,8 @@ class BringingIn(Keeping):
             **options: For all of them, as for :meth:`import_file`.
 
         Returns:
-            The versions in that order, those that were there already included.
+            The versions in that order, those that were there already included: ``.new`` has the
+            refs of those that weren't, ``.notes()`` what was changed on the way.
 
         Raises:
             ImportRefusedError: Some could not be imported; it names them and says why, and all
@@ -102,10 +111,15 @@ class BringingIn(Keeping):
             CkptStoreError: As :meth:`import_file`.
         """
         name = self._default_run if run is None else run
-        done = self._import_folder(
-            path, name, self._given(), options, pattern, storage_options, progress
+        return self._import_folder(
+            path,
+            name,
+            self._given(),
+            options=options,
+            pattern=pattern,
+            storage_options=storage_options,
+            progress=progress,
         )
-        return self._told_of(done)
 
     # ------------------------------------------------------------ how
 
@@ -114,6 +128,7 @@ class BringingIn(Keeping):
         path: str | os.PathLike[str],
         run: str,
         given: GivenSettings,
+        *,
         facts: Mapping[str, Any],
         options: ImportOptions,
         tags: Sequence[str],
@@ -129,24 +144,28 @@ class BringingIn(Keeping):
         told, names = told_of(options, **facts), checked_tags(tags)
         place = find_place(path, storage_options)
         try:
-            place.is_folder()
+            place.is_folder()  # raises where there is nothing
             done = bring(self._target(run, given), place, None, told, tags=names)
         finally:
             place.close()
         self._say(done)
-        return self._brought(done.head, names if done.is_new else None)
+        if done.is_new:
+            return Checkpoint(done.head, self._source, VersionFacts(names))
+        return self._known_now(done.head)
 
     def _import_folder(
         self,
         path: str | os.PathLike[str],
         run: str,
         given: GivenSettings,
+        *,
         options: ImportOptions,
         pattern: str | None,
         storage_options: Mapping[str, Any] | None,
         progress: Progress | None,
     ) -> Imported:
         from ckptstore.importing.folder import bring_folder
+        from ckptstore.importing.imported import Imported
         from ckptstore.importing.options import told_of
         from ckptstore.importing.places import find_place
         from ckptstore.saving.save import check_rank
@@ -154,11 +173,14 @@ class BringingIn(Keeping):
         check_rank()
         told, place = told_of(options), find_place(path, storage_options)
         try:
-            return bring_folder(
+            done = bring_folder(
                 self._target(run, given), place, told, pattern=pattern, progress=progress
             )
         finally:
             place.close()
+        for each in done.files:
+            self._say(each)
+        return Imported([self._known_now(each.head) for each in done.files], done)
 
     def _target(self, run: str, given: GivenSettings) -> Target:
         from ckptstore.importing.bring import Target
@@ -172,16 +194,7 @@ class BringingIn(Keeping):
             lambda head: self._apply_keep(writer, head.ref),
         )
 
-    def _told_of(self, done: Imported) -> History:
-        for each in done.files:
-            self._say(each)
-        return History([self._brought(each.head) for each in done.files])
-
-    def _brought(self, head: Head, tags: tuple[str, ...] | None = None) -> Checkpoint:
-        if tags is not None:
-            return Checkpoint(head, self._source, VersionFacts(tags))
-        from ckptstore.format.layout import run_path
-
+    def _known_now(self, head: Head) -> Checkpoint:
         facts = self._catalog.version_facts(run_path(head.run), head.version)
         return Checkpoint(head, self._source, facts or VersionFacts())
 

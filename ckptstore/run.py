@@ -18,6 +18,7 @@ from ckptstore.reading import KeyPatterns, LoadOptions, Model
 if TYPE_CHECKING:
     import torch
 
+    from ckptstore.importing.imported import Imported
     from ckptstore.loading.resume import Resumed
     from ckptstore.saving.settings import GivenSettings
     from ckptstore.store import Store
@@ -252,7 +253,13 @@ class Run:
         """Import a file of another tool into this run. See :meth:`ckptstore.Store.import_file`."""
         facts = {"epoch": epoch, "step": step, "metrics": metrics}
         return self._store._import_file(  # noqa: SLF001 - a run is part of its store
-            path, self.name, self._given, facts, self._imports(options), tags, storage_options
+            path,
+            self.name,
+            self._given,
+            facts=facts,
+            options=self._imports(options),
+            tags=tags,
+            storage_options=storage_options,
         )
 
     def import_folder(
@@ -263,19 +270,17 @@ class Run:
         storage_options: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
         **options: Unpack[ImportOptions],
-    ) -> History:
+    ) -> Imported:
         """Import a folder into this run. See :meth:`ckptstore.Store.import_folder`."""
-        store = self._store
-        done = store._import_folder(  # noqa: SLF001 - a run is part of its store
+        return self._store._import_folder(  # noqa: SLF001 - a run is part of its store
             path,
             self.name,
             self._given,
-            self._imports(options),
-            pattern,
-            storage_options,
-            progress,
+            options=self._imports(options),
+            pattern=pattern,
+            storage_options=storage_options,
+            progress=progress,
         )
-        return store._told_of(done)  # noqa: SLF001 - a run is part of its store
 
     def tag(self, ref: str | int | Checkpoint | Package, name: str) -> None:
         """Point a tag at a version. See :meth:`ckptstore.Store.tag`."""

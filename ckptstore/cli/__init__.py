@@ -15,6 +15,7 @@ from ckptstore.cli import (
     copy,
     facts,
     history,
+    importing,
     prune,
     reindex,
     runs,
@@ -67,6 +68,7 @@ app.command("collect")(collect.collect_store)
 app.command("undelete")(undelete.undelete_version)
 app.command("verify")(verify.verify_store)
 app.command("copy")(copy.copy_store)
+app.command("import")(importing.import_files)
 app.command("reindex")(reindex.reindex_store)
 app.command("migrate")(catalog.migrate_catalog)
 

@@ -97,6 +97,21 @@ def parse_options(options: list[str]) -> dict[str, Any]:
     return found
 
 
+def parse_pairs(option: str, pairs: list[str] | None) -> dict[str, str]:
+    """Return the ``key=value`` pairs of an option as text by text.
+
+    Raises:
+        ArgumentError: One is no such pair or is there twice.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key or key in found:
+            raise ArgumentError(f"--{option} takes A=B, each A once, not {pair!r}")
+        found[key] = value
+    return found
+
+
 def _value(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse)

@@ -21,6 +21,9 @@ WORDS = (
     (r"(?:store\.)?(verify|collect|reindex)\(\)", r"ckptstore \1"),
     (r"store\.undelete\(('[^']*'|…)\)", r"ckptstore undelete STORE \1"),
     (r"copy_to(?!\S)", "ckptstore copy"),
+    (r"trust_pickle=True,", "--trust-pickle,"),
+    (r"again=True(?!\S)", "--again"),
+    (r"unwrap=False(?!\S)", "--no-unwrap"),
     (r"storage_options=\{'(\w+)': …, '(\w+)': …\}", r"--option \1=… --option \2=…"),
 )
 

@@ -12,8 +12,11 @@ import collections
 import pathlib
 import types
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from ckptstore.format.tree import FACTORIES
 from ckptstore.importing.inert import Name
 
 STORAGES = (
@@ -62,7 +65,12 @@ NUMPYS_DTYPES = (
 )  # fmt: skip
 
 
-PLAIN = (bool, bytes, dict, float, frozenset, int, list, str, tuple)
+class Factory(NamedTuple):
+    """What a defaultdict makes. Nothing that could be called: ``bytes`` would take any memory."""
+
+    kind: Callable[[], Any]
+
+
 FACTORY = "_ckptstore_factory"
 """The attribute of an OrderedDict that stands for a defaultdict."""
 # What they were called by Python 2, whose names torch.save still writes.
@@ -71,16 +79,20 @@ RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 def added() -> list[tuple[Callable[..., Any], str]]:
     """Return what torch's restricted reader is to take beside its own, with the names for it."""
-    import numpy as np
-
-    core: Any = np._core.multiarray  # noqa: SLF001 - where NumPy's pickles say that it is
+    # What NumPy's pickles call, wherever this NumPy keeps it.
+    calls = {"_reconstruct": np.zeros(0).__reduce__()[0], "scalar": np.float32(0).__reduce__()[0]}
     # The state of a dtype may hold a mapping of metadata, which is plain data; items that are
     # Python objects are refused by NumPy, as their bytes are none.
     return [
         (argparse.Namespace, "argparse.Namespace"),
         (types.SimpleNamespace, "types.SimpleNamespace"),
         (_defaultdict, "collections.defaultdict"),
-        *((kind, f"builtins.{kind.__name__}") for kind in PLAIN),
+        (frozenset, "builtins.frozenset"),
+        *(
+            (Factory(kind), f"builtins.{kind.__name__}")
+            for kind in FACTORIES.values()
+            if kind is not set
+        ),
         *(
             (pathlib.PurePosixPath, f"{module}.{name}")
             for module in ("pathlib", "pathlib._local")
@@ -92,9 +104,9 @@ def added() -> list[tuple[Callable[..., Any], str]]:
             for name in ("WindowsPath", "PureWindowsPath")
         ),
         *(
-            (getattr(core, name), f"numpy.{package}.multiarray.{name}")
+            (call, f"numpy.{package}.multiarray.{name}")
             for package in ("core", "_core")
-            for name in ("_reconstruct", "scalar")
+            for name, call in calls.items()
         ),
         (np.ndarray, "numpy.ndarray"),
         (np.dtype, "numpy.dtype"),
@@ -105,7 +117,7 @@ def added() -> list[tuple[Callable[..., Any], str]]:
 def _defaultdict(factory: object = None) -> collections.OrderedDict[Any, Any]:
     """Return what torch's reader fills, as it fills no defaultdict; ``to_plain`` makes it one."""
     made: collections.OrderedDict[Any, Any] = collections.OrderedDict()
-    vars(made)[FACTORY] = factory
+    vars(made)[FACTORY] = factory.kind if isinstance(factory, Factory) else None
     return made
 
 

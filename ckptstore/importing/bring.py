@@ -29,8 +29,8 @@ from ckptstore.state.keywords import metric_dict, whole
 from ckptstore.storage.base import Storage
 
 MOST_TIMES = 8
-"""How many times a file's size its tensors may take. Views of one memory are written one by one, and
-a harmful file has many of them, or one that repeats a byte for ever."""
+"""How many times a file's size its tensors may take. Views of one memory are written one by one,
+and a harmful file has many of them, or one that repeats a byte for ever."""
 SMALL_BYTES = 64 * 1024 * 1024
 STATE_DICTS = ("module", "state_dict")
 
@@ -131,7 +131,7 @@ def _as_told(found: Contents, told: Told, named: Named) -> Contents:
         inside, by_name = getattr(found, fact), getattr(named, fact)
         if None not in (inside, by_name) and inside != by_name and getattr(told, fact) is None:
             found.notes.append(
-                f"its name says {fact} {by_name}, and it says {inside} itself: {inside} was recorded"
+                f"its name says {fact} {by_name}, and its content {inside}, which was recorded"
             )
     epoch, step = whole("epoch", told.epoch), whole("step", told.step)
     metrics = {**named.metrics, **found.metrics}

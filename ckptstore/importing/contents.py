@@ -117,14 +117,14 @@ class _Sorting:
         if name is None:
             return
         if name in ("epoch", "step"):
-            number = whole(value)
-            if number is None:
+            setattr(found, name, whole(value))
+            if getattr(found, name) is None:
                 raise ArgumentError(f"keys={{{key!r}: {name!r}}}: {value!r:.80} is no whole number")
-            setattr(found, name, number)
         elif name in ("config", "model_config"):
             if not is_config(value):
+                kind = type(value).__name__
                 raise ArgumentError(
-                    f"keys={{{key!r}: {name!r}}}: a {type(value).__name__} is no dict of plain values"
+                    f"keys={{{key!r}: {name!r}}}: a {kind} is no dict of plain values"
                 )
             setattr(found, name, dict(value))
         elif name == "metrics":
@@ -204,7 +204,7 @@ class _Sorting:
             self._add("scheduler" if "lr" in base or base == "scheduler" else base, key, value)
         elif "scaler" in name and isinstance(value, Mapping) and value:
             self._add("scaler", key, value)
-        elif is_module_state(value) or kind is not None or (name.endswith("state_dict") and isinstance(value, Mapping) and value):
+        elif is_module_state(value) or kind is not None or _says_so(name, value):
             self._add(base or name, key, value)
         else:
             return False
@@ -276,6 +276,10 @@ def is_config(value: Any) -> bool:
 
 def _part(state: Any, held: Held) -> ForeignPart:
     return ForeignPart(held.kind, state, held.class_name, held.model_config)
+
+
+def _says_so(name: str, value: object) -> bool:
+    return name.endswith("state_dict") and isinstance(value, Mapping) and bool(value)
 
 
 def _base(name: str) -> str:

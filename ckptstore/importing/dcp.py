@@ -243,7 +243,7 @@ def _nested(values: Mapping[str, Any], paths: Mapping[Any, Any], where: str) -> 
 
 
 def _with_lists(node: Any) -> Any:
-    """Turn dicts whose keys are numbers from 0 back into lists: keys of dicts are spelled as text."""
+    """Turn dicts whose keys count from 0 back into lists: keys of dicts are spelled as text."""
     if not isinstance(node, dict):
         return node
     made = {key: _with_lists(value) for key, value in node.items()}

@@ -19,7 +19,7 @@ class Fingerprint(NamedTuple):
     size_bytes: int
     blake3: str
     seen: tuple[tuple[str, int, int], ...]
-    """Of each file its name, size and time of change, by which a later look knows it is the same."""
+    """Of each file its name, size and time of change, by which a later look knows it again."""
 
 
 def fingerprint(path: Path, where: str) -> Fingerprint:

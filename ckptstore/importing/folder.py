@@ -8,12 +8,12 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from ckptstore.errors import ArgumentError, CkptStoreError, ImportRefusedError, UsageError
+from ckptstore.errors import CkptStoreError, ImportRefusedError, UsageError
 from ckptstore.importing import dcp, huggingface
 from ckptstore.importing.bring import Target, bring
 from ckptstore.importing.contents import Contents
 from ckptstore.importing.file_names import Named, read_name
-from ckptstore.importing.imported import Imported, ImportedFile
+from ckptstore.importing.imported import Done, ImportedFile
 from ckptstore.importing.options import Told
 from ckptstore.importing.places import Place
 from ckptstore.importing.reading import kind_of_file, read_foreign
@@ -30,11 +30,6 @@ class Found(NamedTuple):
     """Its epoch and step, as far as they are known, then its name."""
 
 
-def is_one(place: Place) -> bool:
-    """Say whether a folder is itself a checkpoint, and not one that holds some."""
-    return _is_checkpoint(frozenset(place.names().files))
-
-
 def bring_folder(
     target: Target,
     place: Place,
@@ -42,12 +37,12 @@ def bring_folder(
     *,
     pattern: str | None = None,
     progress: Tell | None = None,
-) -> Imported:
+) -> Done:
     """Import every checkpoint that lies right in a folder, files and folders alike.
 
     Args:
         target: The run.
-        place: The folder.
+        place: The folder; or a file or folder that is itself a checkpoint.
         told: What the caller says of all of them.
         pattern: A glob that names must match.
         progress: Told of how many are done, of how many in all, and the name of the next.
@@ -57,8 +52,8 @@ def bring_folder(
             was none.
         CkptStoreError: As :meth:`ckptstore.Store.import_folder` says.
     """
-    if not place.is_folder():
-        raise ArgumentError(f"{place.where} is a file: import it with import_file()")
+    if not place.is_folder() or _is_checkpoint(frozenset(place.names().files)):
+        return Done(place.where, (bring(target, place, None, told),))
     found, left = _candidates(place, told, pattern)
     files: list[ImportedFile] = []
     refused: list[CkptStoreError] = []
@@ -71,15 +66,15 @@ def bring_folder(
             refused.append(error)
     if progress is not None:
         progress(len(found), len(found), "")
-    imported = Imported(place.where, tuple(files), tuple(left))
     if refused:
         listed = "".join(f"\n  - {error}" for error in refused)
-        others = f"\nThe others were: {imported.summary()}" if files else ""
+        refs = ", ".join(each.head.ref for each in files)
+        others = f"\nThe others are there: {refs}" if files else ""
         raise ImportRefusedError(f"{len(refused)} could not be imported:{listed}{others}")
     if not files:
         matching = "" if pattern is None else f" whose name matches {pattern!r}"
         raise ImportRefusedError(f"{place.where} holds no checkpoint{matching}")
-    return imported
+    return Done(place.where, tuple(files), tuple(left))
 
 
 def _candidates(place: Place, told: Told, pattern: str | None) -> tuple[list[Found], list[str]]:

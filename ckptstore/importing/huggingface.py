@@ -55,26 +55,38 @@ def read_huggingface(folder: Path, where: str, load: Load) -> Contents:
     found.parts["model"] = ForeignPart("state_dict", state)
     if metadata:
         found.extra["metadata"] = metadata
+    used |= _configs(folder, where, found) | _states(folder, where, load, found)
+    left = sorted({item.name for item in folder.iterdir()} - used)
+    if left:
+        found.notes.append(f"beside the weights these were left out: {', '.join(left)}")
+    return found
+
+
+def _configs(folder: Path, where: str, found: Contents) -> set[str]:
+    """Take what JSON files say; return their names."""
+    used = {name for name in (*CONFIGS, TRAINER_STATE) if (folder / name).is_file()}
     for name in CONFIGS:
-        if (folder / name).is_file():
-            used.add(name)
+        if name in used:
             config = read_json(folder / name, where)
             if found.config is None and is_config(config):
                 found.config = config
             else:
                 found.extra[name] = config
+    if TRAINER_STATE in used:
+        _trainer_state(read_json(folder / TRAINER_STATE, where), found)
+    return used
+
+
+def _states(folder: Path, where: str, load: Load, found: Contents) -> set[str]:
+    """Take what a Trainer pickled beside the weights; return the files' names."""
+    used = {name for name in (*STATES, *PICKLED) if (folder / name).is_file()}
     for name, part in STATES.items():
-        if (folder / name).is_file():
-            used.add(name)
+        if name in used:
             read = _read(folder / name, f"{where}/{name}", load, found)
             kind = "optimizer" if is_optimizer_state(read.value) else "object"
             found.parts[part] = ForeignPart(kind, read.value)
-    if (folder / TRAINER_STATE).is_file():
-        used.add(TRAINER_STATE)
-        _trainer_state(read_json(folder / TRAINER_STATE, where), found)
     for name in PICKLED:
-        if (folder / name).is_file():
-            used.add(name)
+        if name in used:
             try:
                 found.extra[name] = _read(folder / name, f"{where}/{name}", load, found).value
             except UntrustedPickleError as error:
@@ -82,10 +94,7 @@ def read_huggingface(folder: Path, where: str, load: Load) -> Contents:
                 found.notes.append(
                     f"{name} was left out: to read it is to run what it says{listed}"
                 )
-    left = sorted({item.name for item in folder.iterdir()} - used)
-    if left:
-        found.notes.append(f"beside the weights these were left out: {', '.join(left)}")
-    return found
+    return used
 
 
 def read_json(path: Path, where: str) -> Any:

@@ -1,4 +1,4 @@
-"""What an import did, as versions, as plain data, and as a table for people."""
+"""What an import did: the versions, as a history, and what is to be said of them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ckptstore.entry import Checkpoint
 from ckptstore.format.manifest import Head
-from ckptstore.text import aligned, number, plain, size
+from ckptstore.history import History
+from ckptstore.text import plain
 
 JSON_FORMAT = 1
+MAX_LEFT_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,9 @@ class ImportedFile:
     """What was changed on the way, or left out, one sentence each."""
 
 
-@dataclass(frozen=True, repr=False)
-class Imported:
-    """What was brought in from a folder, and what was there already."""
+@dataclass(frozen=True)
+class Done:
+    """What was brought in from a place."""
 
     source: str
     """Where it was, without credentials."""
@@ -37,52 +40,35 @@ class Imported:
     left: tuple[str, ...] = ()
     """What is in the folder and no checkpoint, by name."""
 
-    @property
-    def refs(self) -> list[str]:
-        """The versions' refs, those that were there already included."""
-        return [each.head.ref for each in self.files]
 
-    @property
-    def new(self) -> list[str]:
-        """The refs of the versions that were brought in now."""
-        return [each.head.ref for each in self.files if each.is_new]
+class Imported(History):
+    """The versions that a folder's checkpoints are now, in the order of their epochs.
 
-    @property
+    Attributes:
+        source: Where they were, without credentials.
+        new: The refs of those that were imported now; the others were there already.
+        left: What is in the folder and no checkpoint, by name.
+    """
+
+    def __init__(self, versions: Sequence[Checkpoint], done: Done) -> None:
+        super().__init__(versions)
+        self.source = done.source
+        self.new = tuple(each.head.ref for each in done.files if each.is_new)
+        self.left = done.left
+        self._files = done.files
+
     def notes(self) -> list[str]:
-        """What was changed on the way, or left out, each with the file's name."""
-        return [f"{each.name}: {note}" for each in self.files for note in each.notes]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __repr__(self) -> str:
-        lines = aligned(*self.table()) if self.files else []
-        return "\n".join([*lines, *map(plain, self.notes), self.summary()])
-
-    def table(self) -> tuple[Sequence[str], list[list[str]]]:
-        """Return the header and one row a file; every cell is safe to print."""
-        metrics = list(dict.fromkeys(name for each in self.files for name in each.head.metrics))
-        rows = [
-            [
-                plain(each.head.ref),
-                plain(_form(each)),
-                _text(each.head.epoch),
-                _text(each.head.step),
-                *(_metric(each.head.metrics.get(name)) for name in metrics),
-                size(sum(part.size_bytes for part in each.head.parts)),
-                plain(each.name) if each.is_new else f"{plain(each.name)} (there already)",
-            ]
-            for each in self.files
-        ]
-        return ("ref", "kind", "epoch", "step", *map(plain, metrics), "size", "copy"), rows
+        """Return what was changed on the way, left out, or there already; one line each."""
+        said = [f"{plain(each.name)}: {plain(note)}" for each in self._files for note in each.notes]
+        return [*super().notes(), *said]
 
     def summary(self) -> str:
         """Return in one line what was done."""
-        new, old = len(self.new), len(self.files) - len(self.new)
-        facts = [f"{new} imported", f"{old} there already"]
+        facts = [f"{len(self.new)} imported", f"{len(self) - len(self.new)} there already"]
         if self.left:
-            shown = ", ".join(self.left[:5]) + (", …" if len(self.left) > 5 else "")  # noqa: PLR2004 - a line has an end
-            facts.append(f"{len(self.left)} no checkpoint ({shown})")
+            shown = ", ".join(self.left[:MAX_LEFT_SHOWN])
+            more = ", …" if len(self.left) > MAX_LEFT_SHOWN else ""
+            facts.append(f"{len(self.left)} no checkpoint ({shown}{more})")
         return plain(f"{self.source}: {', '.join(facts)}")
 
     def to_json(self) -> dict[str, Any]:
@@ -90,12 +76,12 @@ class Imported:
         return {
             "format": JSON_FORMAT,
             "source": self.source,
-            "files": [
+            "versions": [
                 {
-                    "name": each.name,
+                    "file": each.name,
                     "ref": each.head.ref,
                     "new": each.is_new,
-                    "kind": _form(each),
+                    "format": each.head.imported_from and each.head.imported_from.format,
                     "epoch": each.head.epoch,
                     "step": each.head.step,
                     "metrics": dict(each.head.metrics),
@@ -103,20 +89,7 @@ class Imported:
                     "size_bytes": sum(part.size_bytes for part in each.head.parts),
                     "notes": list(each.notes),
                 }
-                for each in self.files
+                for each in self._files
             ],
             "left": list(self.left),
         }
-
-
-def _form(each: ImportedFile) -> str:
-    return "" if each.head.imported_from is None else each.head.imported_from.format
-
-
-def _text(value: int | None) -> str:
-    return "" if value is None else str(value)
-
-
-def _metric(value: object) -> str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number(value, 4) if is_number else ""  # type: ignore[arg-type] # is_number says so

@@ -1,4 +1,4 @@
-"""Optimizers' states of others: parameters as numbers, as torch has them, and what is known by name.
+"""Optimizers' states of others: parameters as numbers, as torch has them, and their names.
 
 torch.distributed.checkpoint spells the numbers as text, or names the parameters.
 """

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ckptstore.errors import ImportRefusedError
+from ckptstore.format.digest import MAX_LINE_BYTES
 from ckptstore.format.tree import FACTORIES, MAX_TREE_DEPTH
 from ckptstore.importing.allowed import FACTORY
 
@@ -87,6 +88,11 @@ class _Turning:
                 f"{self._where} holds more than {most} {what} at {path or 'its top'!r}"
             )
         kind = type(value)
+        if isinstance(value, str | bytes | bytearray) and len(value) > MAX_LINE_BYTES:
+            raise ImportRefusedError(
+                f"{self._where}: {path or 'its top'!r} has {len(value)} bytes or letters; at most "
+                f"{MAX_LINE_BYTES} are kept"
+            )
         if kind in AS_THEY_ARE or kind in (torch.Tensor, torch.nn.Parameter):
             return value
         if isinstance(value, torch.Tensor):
@@ -163,7 +169,8 @@ class _Turning:
             return (value,)
         if isinstance(value, PurePath):
             return (str(value),)
-        for plain in (bool, int, float, complex, str, bytes):
+        plain: Any
+        for plain in (int, float, complex, str, bytes, bytearray):
             if isinstance(value, plain):
                 return (plain(value),)
         return None

@@ -17,7 +17,7 @@ EXTRA_STATE = "_extra_state"
 
 
 def is_module_state(value: object) -> bool:
-    """Say whether something has the form of a module's state dict: tensors by name, at least one."""
+    """Say whether something has the form of a module's state dict: tensors by name."""
     if not isinstance(value, Mapping) or not value:
         return False
     tensors = 0

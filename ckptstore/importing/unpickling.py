@@ -15,7 +15,7 @@ import types
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, Self
 
 import torch
 
@@ -198,7 +198,7 @@ def _torch_version() -> tuple[int, int]:
 class StandIn:
     """An object whose class can't be imported; a module's weights are in it all the same."""
 
-    def __new__(cls, *args: object, **_: object) -> StandIn:
+    def __new__(cls, *args: object, **_: object) -> Self:
         """Take whatever its class was called with."""
         made = super().__new__(cls)
         made.__dict__["arguments"] = args
@@ -213,8 +213,9 @@ class StandIn:
             kind = type(self)
             self.__dict__.clear()
             facts = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
-            self.__class__ = type(kind.__name__, (torch.nn.Module,), facts)  # type: ignore[assignment] # that is what it was
-            torch.nn.Module.__setstate__(self, dict(state))  # type: ignore[arg-type] # it is one now
+            self.__class__ = type(kind.__name__, (torch.nn.Module,), facts)
+            vars(self).update(state)
+            torch.nn.Module.__setstate__(self, {})  # type: ignore[arg-type,no-untyped-call] # it is one now
         elif isinstance(state, Mapping):
             self.__dict__.update(state)
         else:
