@@ -129,6 +129,7 @@ VALUES: dict[str, Any] = {
 BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("Adafactor", "eps"): {"eps": (1e-20, 1e-2)},
     ("Muon", "nesterov"): {"nesterov": False},
+    ("Muon", "weight_decay"): {"weight_decay": 0.3},
     ("NAdam", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("Adam", "decoupled_weight_decay"): {"weight_decay": 0.1},
     ("RAdam", "decoupled_weight_decay"): {"weight_decay": 0.1},
@@ -147,6 +148,11 @@ CAPTURABLE = "_get_capturable_supported_devices"
 TENSOR_BETAS = frozenset({"Adam", "AdamW"})
 
 
+def chosen(name: str, argument: str) -> dict[str, Any]:
+    """What an optimizer is given to have a case of one of its arguments."""
+    return {argument: VALUES[argument], **BESIDE.get((name, argument), {})}
+
+
 def cases() -> list[Case]:
     """A case for each option of each optimizer, and for each way to hand it parameters."""
     return [*_options(), *_forms(), *_others()]
@@ -157,7 +163,7 @@ def _options() -> Iterator[Case]:
         yield _case(name, "", partial(_check_options, kind, {}))
         arguments = [each for each in inspect.signature(kind).parameters if each != "params"]
         for argument in arguments:
-            options = {argument: VALUES[argument], **BESIDE.get((name, argument), {})}
+            options = chosen(name, argument)
             yield _case(name, _written(options), partial(_check_options, kind, options))
         tensors = {"lr": torch.tensor(0.03)}
         yield _case(name, "lr a tensor", partial(_check_options, kind, tensors))

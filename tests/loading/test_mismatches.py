@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from ckptstore.format.manifest import PartInfo
-from ckptstore.loading.mismatches import fit_module, kind_problems, optimizer_problems
+from ckptstore.loading.mismatches import (
+    fit_module,
+    kind_problems,
+    object_problems,
+    optimizer_problems,
+)
 
 
 def info(kind, class_name=None):
@@ -116,3 +121,32 @@ def test_moments_are_compared_with_the_parameter_they_belong_to():
         "'momentum_buffer' of 'a' has shape [3], and the parameter has [2]",
         "'momentum_buffer' of parameter 1 has shape [2], and the parameter has [3]",
     ]
+
+
+def test_a_scaler_that_is_enabled_has_nothing_to_take_from_one_that_was_not():
+    scaler = torch.amp.GradScaler("cpu")
+    (problem,) = object_problems(scaler, {})
+    assert problem.startswith("saved while it was not enabled")
+    assert object_problems(scaler, scaler.state_dict()) == []
+    assert object_problems(torch.amp.GradScaler("cpu", enabled=False), {}) == []
+    assert object_problems(object(), {}) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        (torch.optim.ASGD, "ax"),
+        (torch.optim.Adagrad, "sum"),
+        (torch.optim.Rprop, "prev"),
+        (torch.optim.Rprop, "step_size"),
+        (torch.optim.Adafactor, "variance"),
+    ],
+)
+def test_whatever_an_optimizer_keeps_in_a_parameters_shape_must_have_it(kind, key):
+    (parameter,) = parameters = [nn.Parameter(torch.ones(3))]
+    parameter.grad = torch.ones(3)
+    optimizer = kind(parameters)
+    optimizer.step()
+    other = kind([nn.Parameter(torch.ones(2))])
+    problems = optimizer_problems(other, optimizer.state_dict(), [[0]], ((None,),))
+    assert f"{key!r} of parameter 0 has shape [3], and the parameter has [2]" in problems

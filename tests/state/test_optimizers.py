@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
-from torch.optim.swa_utils import SWALR
 
 from ckptstore import Store
 from ckptstore.errors import MismatchError
 from ckptstore.state.optimizers import match, parameter_names, place, reorder
+from tests.loading.trainings import frozen
 
 
 def net():
@@ -139,98 +142,6 @@ def test_every_mismatch_is_listed(saved, present, said):
     assert match(saved, present)[1] == said
 
 
-OPTIMIZERS = {
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
-    "adam": lambda p: torch.optim.Adam(p, amsgrad=True),
-    "adamw": torch.optim.AdamW,
-    "adamw fused": lambda p: torch.optim.AdamW(p, fused=True),
-    "adagrad": torch.optim.Adagrad,
-    "adadelta": torch.optim.Adadelta,
-    "adamax": torch.optim.Adamax,
-    "asgd": torch.optim.ASGD,
-    "nadam": torch.optim.NAdam,
-    "radam": torch.optim.RAdam,
-    "rmsprop": lambda p: torch.optim.RMSprop(p, centered=True, momentum=0.1),
-    "rprop": torch.optim.Rprop,
-    "lbfgs": lambda p: torch.optim.LBFGS(p, max_iter=2),
-    "adafactor": torch.optim.Adafactor,
-}
-
-
-@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
-def test_every_optimizer_goes_on_bit_for_bit(tmp_path, name):
-    make = OPTIMIZERS[name]
-    torch.manual_seed(0)
-    model = net()
-    optimizer = make(model.parameters())
-    for _ in range(3):
-        stepped(optimizer, model)
-    store = Store(tmp_path)
-    store.save(model, optimizer)
-
-    other = net()
-    again = make(other.parameters())
-    assert store.resume(other, again)
-
-    for _ in range(3):
-        stepped(optimizer, model)
-        stepped(again, other)
-    assert all(map(torch.equal, model.parameters(), other.parameters()))
-
-
-SCHEDULERS = {
-    "lambda": lambda o: lr_scheduler.LambdaLR(o, lambda epoch: 0.9**epoch),
-    "multiplicative": lambda o: lr_scheduler.MultiplicativeLR(o, lambda _: 0.9),
-    "step": lambda o: lr_scheduler.StepLR(o, 2),
-    "multi": lambda o: lr_scheduler.MultiStepLR(o, [1, 2]),
-    "linear": lr_scheduler.LinearLR,
-    "polynomial": lr_scheduler.PolynomialLR,
-    "cosine": lambda o: lr_scheduler.CosineAnnealingLR(o, 9),
-    "restarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2),
-    "one cycle": lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=20),
-    "cyclic": lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.1),
-    "sequential": lambda o: lr_scheduler.SequentialLR(
-        o, [lr_scheduler.ConstantLR(o), lr_scheduler.StepLR(o, 2)], [3]
-    ),
-    "swa": lambda o: SWALR(o, 0.05),
-}
-
-
-@pytest.mark.parametrize("name", sorted(SCHEDULERS))
-def test_every_scheduler_goes_on(tmp_path, name):
-    def start():
-        model = net()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
-        return model, optimizer, SCHEDULERS[name](optimizer)
-
-    def turn(model, optimizer, scheduler):
-        stepped(optimizer, model)
-        scheduler.step()
-        return optimizer.param_groups[0]["lr"]
-
-    one = start()
-    for _ in range(4):
-        turn(*one)
-    store = Store(tmp_path)
-    store.save(*one[:2], scheduler=one[2])
-    two = start()
-    store.resume(*two[:2], scheduler=two[2])
-    assert [turn(*one) for _ in range(5)] == [turn(*two) for _ in range(5)]
-
-
-def test_plateaus_go_on(tmp_path):
-    model = net()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
-    scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, patience=1)
-    for _ in range(3):
-        scheduler.step(1.0)
-    store = Store(tmp_path)
-    store.save(model, optimizer, scheduler=scheduler)
-    other = lr_scheduler.ReduceLROnPlateau(optimizer, patience=1)
-    store.resume(scheduler=other)
-    assert other.state_dict() == scheduler.state_dict()
-
-
 def test_another_order_is_remapped(tmp_path):
     model = net()
     optimizer = torch.optim.Adam(model.parameters())
@@ -341,3 +252,156 @@ def test_what_ones_own_class_has_learnt_since_is_as_it_was_built(tmp_path):
 
     assert store.resume(None, again)
     assert [(group["lr"], group["warmth"]) for group in again.param_groups] == [(0.7, 3)] * 4
+
+
+# ------------------------------------------------------------ hyperparameters that are tensors
+
+
+def test_a_tensor_stays_the_object_that_the_script_and_a_compiled_step_hold(tmp_path):
+    model, other = net(), net()
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=torch.tensor(0.5), betas=(torch.tensor(0.25), torch.tensor(0.75))
+    )
+    stepped(optimizer, model)
+    rate, betas = torch.tensor(0.1), (torch.tensor(0.5), torch.tensor(0.5))
+    again = torch.optim.Adam(other.parameters(), lr=rate, betas=betas)
+    store = Store(tmp_path)
+    store.save(model, optimizer)
+
+    audit = store.resume(other, again).audit
+
+    group = again.param_groups[0]
+    assert group["lr"] is rate
+    assert all(one is two for one, two in zip(group["betas"], betas, strict=True))
+    assert (rate.item(), [beta.item() for beta in betas]) == (0.5, [0.25, 0.75])
+    assert again.defaults["lr"] is rate  # which a group that is added later gets
+    assert audit.overridden[0].script == 0.1  # as it was before it was written to
+
+
+def groups_of(model, *rates):
+    return [
+        {"params": [parameter], "lr": rate}
+        for parameter, rate in zip(model.parameters(), rates, strict=True)
+    ]
+
+
+def test_a_tensor_that_groups_shared_is_shared_again():
+    saved = torch.tensor(0.5)
+    state = torch.optim.SGD(groups_of(net(), *[saved] * 4)).state_dict()
+    mine = [torch.tensor(0.1), *[torch.tensor(0.2)] * 3]
+    optimizer = torch.optim.SGD(groups_of(net(), *mine))
+    place(optimizer, state)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates == [0.5] * 4
+    assert all(rate is rates[0] for rate in rates)
+
+
+def test_a_tensor_that_groups_share_now_takes_no_two_values():
+    saved = [torch.tensor(rate) for rate in (0.1, 0.2, 0.3, 0.4)]
+    state = torch.optim.SGD(groups_of(net(), *saved)).state_dict()
+    mine = torch.tensor(0.5)
+    optimizer = torch.optim.SGD(groups_of(net(), *[mine] * 4))
+    place(optimizer, state)
+    assert [group["lr"] for group in optimizer.param_groups] == saved
+    assert mine == 0.5
+
+
+def test_a_tensor_of_another_dtype_makes_way():
+    saved = torch.tensor(0.1, dtype=torch.float64)
+    state = torch.optim.SGD(groups_of(net(), *[saved] * 4)).state_dict()
+    optimizer = torch.optim.SGD(groups_of(net(), *[torch.tensor(0.5)] * 4))
+    place(optimizer, state)
+    assert optimizer.param_groups[0]["lr"].dtype == torch.float64
+
+
+# ------------------------------------------------------------ what torch's loading would ruin
+
+
+def test_state_that_is_no_tensor_comes_back_as_it_was(tmp_path):
+    model, other = net(), net()
+    optimizer = torch.optim.SGD(model.parameters(), momentum=0.5)
+    stepped(optimizer, model)
+    values = {
+        "phase": "warm",
+        "counts": np.array([1, 2]),
+        "seen": deque([1, 2], maxlen=2),
+        "parts": OrderedDict(a=torch.ones(1), b="text"),
+        "nested": [1, {"names": ("x", "y")}],
+        "nothing": None,
+    }
+    optimizer.state[model[0].weight].update(values)
+    again = torch.optim.SGD(other.parameters(), momentum=0.5)
+    store = Store(tmp_path)
+    store.save(model, optimizer)
+    assert store.resume(other, again)
+    found = again.state[other[0].weight]
+    assert frozen({key: found[key] for key in values}) == frozen(values)
+    assert found["seen"].maxlen == 2
+    assert torch.equal(
+        found["momentum_buffer"], optimizer.state[model[0].weight]["momentum_buffer"]
+    )
+
+
+def test_a_graph_that_led_to_a_moment_is_not_kept(tmp_path):
+    optimizer = torch.optim.Adam([torch.ones(2)], betas=(0.5, 0.5), differentiable=True)
+    (parameter,) = optimizer.param_groups[0]["params"]
+    parameter.grad = torch.tensor(2.0, requires_grad=True) * torch.ones(2)
+    optimizer.step()
+    assert optimizer.state[parameter]["exp_avg"].grad_fn is not None
+    store = Store(tmp_path)
+    store.save(None, optimizer)
+    again = torch.optim.Adam([torch.ones(2)], betas=(0.5, 0.5), differentiable=True)
+    store.resume(None, again)
+    ((parameter, moments),) = again.state.items()
+    assert moments["exp_avg"].tolist() == [1.0, 1.0]
+    parameter.grad = torch.ones(2)
+    again.step()  # in place, which no leaf that requires gradients would let it do
+    assert moments["exp_avg"].tolist() == [1.0, 1.0]
+
+
+def test_groups_added_later_look_like_those_that_were_there():
+    optimizer = torch.optim.Adafactor([nn.Parameter(torch.ones(2))])
+    place(optimizer, optimizer.state_dict())
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))]})
+    one, two = optimizer.param_groups
+    assert one.keys() == two.keys()
+
+
+def test_a_schedule_that_is_new_in_this_training_keeps_its_bounds(tmp_path):
+    model, other = net(), net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    store = Store(tmp_path)
+    store.save(model, optimizer)
+    again = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9)
+    scheduler = lr_scheduler.OneCycleLR(again, 0.2, total_steps=5)
+    store.resume(other, again)
+    assert again.param_groups[0]["max_lr"] == 0.2
+    stepped(again, other)
+    scheduler.step()
+
+
+# ------------------------------------------------------------ L-BFGS
+
+
+def test_lbfgs_is_refused_parameters_in_another_order(tmp_path):
+    model, other = net(), net()
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)
+    stepped(optimizer, model)
+    store = Store(tmp_path)
+    store.save(model, optimizer)
+    turned = torch.optim.LBFGS(list(other.parameters())[::-1])
+    with pytest.raises(MismatchError, match="they stand in another order here"):
+        store.resume(other, turned)
+    assert not turned.state
+
+
+def test_lbfgs_is_refused_parameters_of_another_size(tmp_path):
+    optimizer = torch.optim.LBFGS([nn.Parameter(torch.ones(3))], max_iter=2)
+    (parameter,) = optimizer.param_groups[0]["params"]
+    parameter.grad = torch.ones(3)
+    optimizer.step(parameter.sum)
+    store = Store(tmp_path)
+    store.save(None, optimizer)
+    other = torch.optim.LBFGS([nn.Parameter(torch.ones(2))])
+    with pytest.raises(MismatchError, match="has 3 numbers, and the parameters have 2 here"):
+        store.resume(None, other)
