@@ -52,11 +52,22 @@ class Choice:
                 return new + key[len(old) :]
         return key
 
-    def wants(self, name: str) -> bool:
-        """Say whether a value was asked for of what the module has under that name."""
+    def wanting(self, keys: Iterable[str]) -> Callable[[str], bool]:
+        """Return what says whether a value was asked for of a name of the module's.
+
+        Args:
+            keys: All that were saved or left out.
+        """
         if self.only is None and not self.skip:
-            return True
-        return any(self.chooses(key) for key in self._could_be(name))
+            return lambda _: True
+        origins: dict[str, list[str]] = {}
+        for key in keys:
+            origins.setdefault(self.renamed(key), []).append(key)
+
+        def wants(name: str) -> bool:
+            return any(map(self.chooses, origins.get(name) or self._could_be(name)))
+
+        return wants
 
     def pick(self, keys: Sequence[str], what: str, left_out: Iterable[str] = ()) -> dict[str, str]:
         """Return the saved keys that are wanted, each with its name in the module.

@@ -64,8 +64,9 @@ def chosen_state(
     if not choice.is_partial and not part.left_out:
         return Chosen(state, None, stored)
     left_out = frozenset(map(choice.renamed, part.left_out))
+    wants = choice.wanting([*(keys_of(part.tree) or ()), *part.left_out])
     some = choice.only is not None or bool(choice.skip) or bool(left_out)
-    return Chosen(state, Leave(choice.wants, left_out, choice.strict), stored, some)
+    return Chosen(state, Leave(wants, left_out, choice.strict), stored, some)
 
 
 def _picked(part: Part, choice: Choice, what: str) -> dict[str, str]:

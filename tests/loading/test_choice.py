@@ -1,0 +1,475 @@
+"""Part of a module's keys, under other names, in another dtype: what was asked for and no more."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+from ckptstore import Store
+from ckptstore.errors import ArgumentError, KeysWarning, MismatchError
+from ckptstore.loading.choice import Choice, choice_of, keys_of, matches, narrowed
+from tests.loading.counting import count_reads
+from tests.loading.trainings import Net, frozen, generators, same
+
+HEAD = 1000  # classes: so much that nothing reads on across the head
+
+
+class Backbone(nn.Module):
+    """A model as a colleague trained it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(4, 64), nn.BatchNorm1d(64))
+        self.head = nn.Linear(64, HEAD)
+
+
+class Encoder(nn.Module):
+    """The same layers under other names, and another head."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(4, 64), nn.BatchNorm1d(64))
+        self.head = nn.Linear(64, classes)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def trained():
+    torch.manual_seed(3)
+    return Backbone()
+
+
+@pytest.fixture
+def saved(store, trained):
+    return store.save(trained, rng=False)
+
+
+def load(saved, factory, **options):
+    return saved.load(factory, device="cpu", **options)
+
+
+# ------------------------------------------------------------ patterns
+
+
+@pytest.mark.parametrize(
+    ("pattern", "key", "fits"),
+    [
+        ("encoder.*", "encoder.weight", True),
+        ("encoder.*", "encoder.layers.0.weight", True),
+        ("encoder.*", "encoder2.weight", False),
+        ("encoder.*", "my.encoder.weight", False),
+        ("encoder", "encoder.layers.0.weight", True),
+        ("encoder", "encoder2.weight", False),
+        ("encoder.layers.1", "encoder.layers.10.weight", False),
+        ("*.bias", "encoder.layers.0.bias", True),
+        ("*.bias", "bias", False),
+        ("*.weight", "fc.parametrizations.weight.original0", True),
+        ("layers.?.weight", "layers.1.weight", True),
+        ("layers.?.weight", "layers.10.weight", False),
+        ("layers.[12].*", "layers.2.bias", True),
+        ("*", "a", True),
+        ("Encoder.*", "encoder.weight", False),
+    ],
+)
+def test_a_pattern_fits_keys_and_what_lies_below_modules(pattern, key, fits):
+    assert matches(pattern, key) is fits
+
+
+def test_the_longest_prefix_counts_and_prefixes_end_where_names_do():
+    choice = choice_of(rename={"a.": "x.", "a.b.": "y.", "c": "z", "d.weight": "w", "": "rest."})
+
+    renamed = [choice.renamed(key) for key in ("a.q", "a.b.q", "c.q", "cc.q", "d.weight", "d.bias")]
+    assert renamed == ["x.q", "y.q", "z.q", "rest.cc.q", "w", "rest.d.bias"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"only": []}, "would load nothing"),
+        ({"only": 7}, "takes a pattern"),
+        ({"skip": ["a", 7]}, "takes a pattern"),
+        ({"rename": {"a.": 7}}, "takes a dict"),
+        ({"rename": ["a."]}, "takes a dict"),
+        ({"rename": {"a.": "b"}}, "run together"),
+        ({"rename": {"a": "b."}}, "run together"),
+        ({"strict": 1}, "True or False"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(options, words):
+    with pytest.raises(ArgumentError, match=words):
+        choice_of(**options)
+
+
+def test_a_module_wants_what_chosen_keys_become():
+    rename = {"backbone.": "encoder."}
+    wants = choice_of(only="backbone.*", rename=rename).wanting(["backbone.weight"])
+
+    assert wants("encoder.weight")
+    assert wants("encoder.new")
+    assert not wants("head.weight")
+    assert not wants("backbone.weight")  # nothing that is saved gets that name
+    assert not choice_of(skip="backbone", rename=rename).wanting(["backbone.weight"])(
+        "encoder.weight"
+    )
+    assert Choice().wanting([])("anything")
+
+
+def test_a_tree_that_is_no_state_dict_has_no_keys():
+    assert keys_of([1]) is None
+    assert keys_of({"$tuple": []}) is None
+    assert keys_of({"$dict": [["a", 1], [7, 2], "b"]}) == ["a"]
+    assert narrowed({"$dict": [["a", 1], [7, 2], "b", ["c", 3]]}, ["c"]) == {
+        "$dict": [[7, 2], "b", ["c", 3]]
+    }
+
+
+# ------------------------------------------------------------ load
+
+
+def test_only_the_chosen_bytes_are_read_and_the_rest_is_as_the_class_makes_it(
+    store, saved, trained, monkeypatch
+):
+    reads = count_reads(monkeypatch, store)
+    model = load(saved, Backbone, only="backbone.0.*", mmap=False)
+    expected = Backbone()  # drawn where the load began
+
+    chosen = [*trained.backbone[0].parameters()]
+    assert reads.data(saved) == sum(tensor.nbytes for tensor in chosen)
+    assert same(model.backbone[0], trained.backbone[0])
+    assert same(model.head, expected.head)
+    assert not model.training
+
+
+def test_loading_part_of_it_moves_no_generator(saved):
+    before = generators()
+    load(saved, Backbone, only="backbone.*")
+
+    assert generators() == before
+
+
+def test_skip_leaves_what_it_names(store, saved, trained, monkeypatch):
+    reads = count_reads(monkeypatch, store)
+    model = load(
+        saved, lambda: Encoder(HEAD), skip="head", rename={"backbone": "encoder"}, mmap=False
+    )
+
+    assert same(model.encoder, trained.backbone)
+    assert not torch.equal(model.head.weight, trained.head.weight)
+    wanted = sum(tensor.nbytes for tensor in trained.backbone.state_dict().values())
+    assert reads.data(saved) == wanted
+
+
+def test_another_head_takes_what_a_colleague_trained(saved, trained):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = load(saved, Encoder, only="backbone.*", rename={"backbone.": "encoder."})
+
+    assert same(model.encoder, trained.backbone)
+    assert model.head.weight.shape == (3, 64)
+
+
+@pytest.mark.parametrize("kind", [OrderedDict, dict])
+def test_a_prefix_can_be_put_on_and_taken_off(store, trained, kind):
+    plain = kind(trained.head.state_dict())
+    prefixed = kind((f"module.{key}", value) for key, value in plain.items())
+    one = load(store.save(prefixed), lambda: nn.Linear(64, HEAD), rename={"module.": ""})
+    other = load(
+        store.save(plain),
+        lambda: nn.Sequential(OrderedDict(module=nn.Linear(64, HEAD))),
+        rename={"": "module."},
+    )
+
+    assert same(one, trained.head)
+    assert same(other.module, trained.head)
+
+
+def test_metadata_go_by_the_new_names_so_versions_are_known(store):
+    # Without its version a batch norm's own loading code would make up a count.
+    norm = nn.Sequential(OrderedDict(a=nn.BatchNorm1d(3)))
+    saved = store.save(norm)
+    model = load(
+        saved,
+        lambda: nn.Sequential(OrderedDict(b=nn.BatchNorm1d(3))),
+        rename={"a.": "b."},
+        skip="a.num_batches_tracked",
+    )
+
+    assert int(model.b.num_batches_tracked) == 0
+
+
+def test_names_that_would_meet_are_refused_by_name(saved):
+    with pytest.raises(ArgumentError, match=r"'backbone.0.weight' and 'head.weight' .* 'x.weight'"):
+        load(saved, Backbone, rename={"backbone.0.": "x.", "head.": "x."})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"only": "bakbone.*"}, r"only='bakbone.\*' fits no key .*did you mean 'backbone'"),
+        ({"skip": "haed"}, "skip='haed' fits no key .*did you mean 'head'"),
+        ({"rename": {"encoder.": "x."}}, "no key of .* begins with 'encoder.'"),
+        ({"only": "head", "skip": "head.*"}, "leave nothing to load"),
+    ],
+)
+def test_a_slip_is_named_with_what_there_is(saved, options, words):
+    with pytest.raises(ArgumentError, match=words):
+        load(saved, Backbone, **options)
+
+
+def test_what_was_asked_for_must_fit(saved):
+    with pytest.raises(MismatchError) as caught:
+        load(saved, Encoder, only=["backbone.*", "head.weight"], rename={"backbone.": "encoder."})
+    assert len(caught.value.problems) == 1
+    assert "shape [3, 64] in the module, and was saved as shape [1000, 64]" in str(caught.value)
+
+    class Longer(Encoder):
+        def __init__(self):
+            super().__init__()
+            self.encoder.append(nn.Linear(2, 2))
+
+    with pytest.raises(MismatchError, match=r"'encoder.2.weight' .* was not saved"):
+        load(saved, Longer, only="backbone.*", rename={"backbone.": "encoder."})
+
+
+def test_a_part_that_is_no_state_dict_has_no_keys_to_choose(store):
+    saved = store.save({"a": {"b": torch.ones(2)}}, rng=False)
+
+    with pytest.raises(ArgumentError, match=r"only=.*fits no key"):
+        load(saved, Net, only="b")
+
+
+# ------------------------------------------------------------ strict=False
+
+
+def test_what_does_not_fit_is_left_and_reported(saved, trained):
+    class Other(Encoder):
+        def __init__(self):
+            super().__init__()
+            self.extra = nn.Linear(2, 2)
+
+    with pytest.warns(KeysWarning, match="as the class made it") as caught:
+        model = load(saved, Other, strict=False, rename={"backbone.": "encoder."}, only=None)
+    report = caught[0].message.report
+
+    assert report.missing == ("extra.weight", "extra.bias")
+    assert report.unexpected == ()
+    assert report.mismatched == ("head.weight", "head.bias")
+    assert same(model.encoder, trained.backbone)
+    with pytest.warns(KeysWarning) as caught:
+        load(saved, lambda: nn.Sequential(OrderedDict(head=nn.Linear(64, HEAD))), strict=False)
+    assert set(caught[0].message.report.unexpected) == {
+        f"backbone.{key}" for key in trained.backbone.state_dict()
+    }
+    assert caught[0].message.report.missing == ()
+
+
+def test_what_fits_is_not_warned_of(saved, trained):
+    assert same(load(saved, Backbone, strict=False), trained)
+
+
+def test_left_keys_are_drawn_as_the_class_draws_them(saved):
+    torch.manual_seed(7)
+    expected = Encoder()
+    torch.manual_seed(7)
+    with pytest.warns(KeysWarning):
+        model = load(saved, Encoder, strict=False, rename={"backbone.": "encoder."})
+
+    assert torch.equal(model.head.weight, expected.head.weight)
+
+
+def test_a_tie_gives_a_missing_name_its_value(store):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one = nn.Linear(4, 4)
+            self.two = nn.Linear(4, 4)
+            self.two.weight = self.one.weight
+
+    tied = Tied()
+    state = {key: value for key, value in tied.state_dict().items() if key != "two.weight"}
+    model = load(store.save(state), Tied, strict=False)
+
+    assert model.two.weight is model.one.weight
+    assert torch.equal(model.two.weight, tied.two.weight)
+
+
+def test_loading_code_of_its_own_decides_about_its_names(store):
+    class Renaming(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.new = nn.Linear(2, 2)
+            self.more = nn.Linear(2, 2)
+            self.register_load_state_dict_pre_hook(self.rename)
+
+        @staticmethod
+        def rename(_module, state, prefix, *_):
+            for key in ("weight", "bias"):
+                if f"{prefix}old.{key}" in state:
+                    state[f"{prefix}new.{key}"] = state.pop(f"{prefix}old.{key}")
+
+    old = nn.Linear(2, 2)
+    saved = store.save({f"old.{key}": value for key, value in old.state_dict().items()})
+    with pytest.warns(KeysWarning) as caught:
+        model = load(saved, Renaming, strict=False)
+
+    assert same(model.new, old)
+    assert set(caught[0].message.report.missing) == {"more.weight", "more.bias"}
+    assert caught[0].message.report.unexpected == ()
+
+
+def test_an_overridden_load_state_dict_is_asked_to_be_lax(store, trained):
+    class Own(Backbone):
+        def load_state_dict(self, state_dict, *, strict=True):
+            return super().load_state_dict(state_dict, strict)
+
+    model = load(store.save(trained), Own, only="head")
+
+    assert same(model.head, trained.head)
+
+
+# ------------------------------------------------------------ dtype
+
+
+def test_floating_tensors_come_in_the_dtype_asked_for(saved, trained):
+    model = load(saved, Backbone, dtype=torch.bfloat16)
+    expected = Backbone()
+    expected.load_state_dict(trained.state_dict())
+
+    assert same(model, expected.to(torch.bfloat16).eval())
+    assert model.backbone[1].num_batches_tracked.dtype == torch.int64
+
+
+def test_what_the_class_makes_is_in_that_dtype_too(saved):
+    class Odd(Backbone):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("table", torch.ones(3), persistent=False)
+            self.register_buffer("phases", torch.ones(3, dtype=torch.complex64), persistent=False)
+
+    model = load(saved, Odd, only="backbone.*", dtype=torch.float16)
+
+    assert {tensor.dtype for tensor in model.parameters()} == {torch.float16}
+    assert model.table.dtype == torch.float16
+    assert model.phases.dtype == torch.complex64
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, "bfloat16", torch.complex64, 7])
+def test_a_dtype_of_no_floating_numbers_is_refused(saved, dtype):
+    with pytest.raises(ArgumentError, match="dtype= takes a dtype of floating numbers"):
+        load(saved, Backbone, dtype=dtype)
+
+
+def test_a_dtype_keeps_ties(store):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one = nn.Linear(4, 4)
+            self.two = nn.Linear(4, 4)
+            self.two.weight = self.one.weight
+
+    model = load(store.save(Tied()), Tied, dtype=torch.float16)
+
+    assert model.two.weight is model.one.weight
+
+
+# ------------------------------------------------------------ restore and resume
+
+
+@pytest.fixture(params=["restore", "resume"])
+def put_back(request, store):
+    def go(saved, *parts, **options):
+        if request.param == "restore":
+            return saved.restore(*parts, **options)
+        return store.resume(*parts, **{"rng": False, **options}).audit
+
+    return go
+
+
+def test_part_of_a_module_is_put_back_and_the_rest_untouched(put_back, store, trained, monkeypatch):
+    saved = store.save(trained, rng=False)
+    model = Backbone()
+    head, reads = frozen(model.head.state_dict()), count_reads(monkeypatch, store)
+    audit = put_back(saved, model, only="backbone.*")
+
+    assert same(model.backbone, trained.backbone)
+    assert frozen(model.head.state_dict()) == head
+    assert audit.keys == {}
+    wanted = sum(tensor.nbytes for tensor in trained.backbone.state_dict().values())
+    assert reads.data(saved) == wanted
+
+
+def test_an_optimizer_follows_its_renamed_module(put_back, store, trained):
+    optimizer = torch.optim.Adam(trained.backbone.parameters(), lr=0.1)
+    trained.backbone(torch.randn(8, 4)).sum().backward()
+    optimizer.step()
+    saved = store.save(trained, optimizer, rng=False)
+    model = Encoder()
+    other = torch.optim.Adam(model.encoder.parameters())
+    put_back(saved, model, other, only="backbone", rename={"backbone.": "encoder."})
+
+    assert same(model.encoder, trained.backbone)
+    assert frozen(other.state_dict()["state"]) == frozen(optimizer.state_dict()["state"])
+
+
+def test_left_keys_are_in_the_audit_and_warned_of(put_back, saved, trained):
+    model = Encoder()
+    before = frozen(model.head.state_dict())
+    with pytest.warns(KeysWarning, match="of another shape: head.weight, head.bias"):
+        audit = put_back(saved, model, strict=False, rename={"backbone.": "encoder."})
+
+    assert audit.keys["model"].mismatched == ("head.weight", "head.bias")
+    assert "model, left as it is: of another shape: head.weight, head.bias" in str(audit)
+    assert same(model.encoder, trained.backbone)
+    assert frozen(model.head.state_dict()) == before
+
+
+def test_a_mismatch_of_what_was_asked_for_touches_nothing(put_back, saved):
+    model = Encoder()
+    before = frozen(model.state_dict())
+    with pytest.raises(MismatchError, match=r"head\.weight"):
+        put_back(saved, model, rename={"backbone.": "encoder."})
+
+    assert frozen(model.state_dict()) == before
+
+
+def test_a_module_keeps_its_dtype_and_converts_only_when_asked(put_back, saved, trained):
+    model = Backbone().to(torch.bfloat16)
+    with pytest.raises(MismatchError, match="convert the module"):
+        put_back(saved, model)
+    put_back(saved, model, dtype="own")
+
+    assert same(model, trained.to(torch.bfloat16))
+    with pytest.raises(ArgumentError, match="a module that is there keeps its dtypes"):
+        put_back(saved, model, dtype=torch.float32)
+
+
+def test_single_parts_are_named_by_a_dict(put_back, store, trained):
+    saved = store.save(trained, ema=trained, rng=False)
+    model, ema = Backbone(), Encoder(HEAD)
+    put_back(
+        saved,
+        model,
+        ema=ema,
+        only={"model": "head"},
+        rename={"ema": {"backbone.": "encoder."}},
+    )
+
+    assert same(model.head, trained.head)
+    assert not same(model.backbone, trained.backbone)
+    assert same(ema.encoder, trained.backbone)
+    with pytest.raises(ArgumentError, match="only= names 'emma', and the module parts are"):
+        put_back(saved, model, only={"emma": "head"})
+
+
+def test_keys_are_of_modules(put_back, store):
+    saved = store.save({"a": torch.ones(2)}, generator=torch.Generator(), rng=False)
+    with pytest.raises(ArgumentError, match="only= is about the keys of modules"):
+        put_back(saved, generator=torch.Generator(), only="a")
