@@ -26,8 +26,8 @@ def made_of(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
 def form(tensor: torch.Tensor) -> str:
     """Return what a tensor is, but for dtype and shape; equal if one's values fit into the other.
 
-    Empty for a plain one. The number of a sparse tensor's elements may differ, and the scale of a
-    quantised one.
+    Empty for a plain one. The number of a sparse tensor's elements is no part of it, nor is the
+    scale of a quantised one.
     """
     if is_lazy(tensor):
         return ""
@@ -42,7 +42,11 @@ def form(tensor: torch.Tensor) -> str:
             for name, part in apart.tensors.items()
         )
         return f"{apart.content} ({inner}; {apart.facts['context']})"
-    return str(tensor.layout)
+    indices, *_, values = apart.tensors.values()
+    if apart.content == "coo":
+        return f"{tensor.layout}, {tensor.sparse_dim()} sparse dimensions"
+    elements = list(values.shape[indices.dim() :])
+    return f"{tensor.layout}, indices of {dtype_name(indices.dtype)} and elements of {elements}"
 
 
 def kind(tensor: torch.Tensor) -> str:
@@ -133,8 +137,7 @@ def copied(tensor: torch.Tensor) -> torch.Tensor:
     """Return a copy with memory of its own, whatever the tensor is made of; it has no gradient."""
     apart = take_apart(tensor)
     if apart is None:
-        plain = copyable(tensor.detach())
-        return plain.clone().view(tensor.dtype) if plain.dtype != tensor.dtype else plain.clone()
+        return copyable(tensor.detach()).clone().view(tensor.dtype)
     parts = {name: copied(part) for name, part in apart.tensors.items()}
     return put_together(apart.node, apart.content, apart.facts, parts)
 
@@ -177,7 +180,7 @@ def put_by_hand(own: Mapping[str, Any], names: Iterable[str], state: dict[str, A
         mine, value = own[name], state[name]
         if value.layout is not torch.strided:
             # Tied ones stay tied: they get the same memory.
-            mine.data = taken.setdefault(where, copied(value).to(mine.device))
+            set_sparse(mine, taken.setdefault(where, copied(value).to(mine.device)))
         elif BELOW_A_BYTE.fullmatch(dtype_name(value.dtype)):
             copy_into(mine, value)
         else:
@@ -185,9 +188,34 @@ def put_by_hand(own: Mapping[str, Any], names: Iterable[str], state: dict[str, A
         state[name] = mine
 
 
+def set_sparse(mine: torch.Tensor, value: torch.Tensor) -> None:
+    """Make a sparse tensor equal to another of its form, whatever the number of their elements.
+
+    In coordinates it takes the other's memory. By rows or columns it can't (``Tensor.data`` can be
+    set, without effect), so its own memory is resized, and its elements are copied.
+    """
+    if value.layout is torch.sparse_coo:
+        mine.data = value
+        return
+    needs_gradient = mine.requires_grad
+    with torch.no_grad():
+        mine.requires_grad_(False)  # noqa: FBT003 - torch names no keyword; else it has a fixed size
+        mine.resize_as_sparse_(value)
+        for part, new in zip(made_of(mine), made_of(value), strict=True):
+            copyable(part).copy_(copyable(new))
+        mine.requires_grad_(needs_gradient)
+
+
 def copyable(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a view of a tensor that torch can copy: it can't copy integers of less than a byte."""
-    return tensor.view(torch.uint8) if BELOW_A_BYTE.fullmatch(dtype_name(tensor.dtype)) else tensor
+    """Return a view of a tensor that torch copies without a word.
+
+    It can't copy integers of less than a byte, and warns of complex numbers of half precision.
+    """
+    if BELOW_A_BYTE.fullmatch(dtype_name(tensor.dtype)):
+        return tensor.view(torch.uint8)
+    if tensor.dtype is torch.complex32 and not tensor.is_conj():
+        return tensor.view(torch.int32)
+    return tensor
 
 
 def stand_in(mine: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -205,4 +233,6 @@ def stand_in(mine: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
     plain = copyable(tensor.detach()).resolve_conj().resolve_neg()
-    return plain.contiguous().reshape(-1).view(torch.uint8)
+    rows = plain.contiguous()
+    # Not reshape(-1): an only element may have any stride, and then its bytes can't be viewed.
+    return rows.as_strided((rows.numel(),), (1,)).view(torch.uint8)

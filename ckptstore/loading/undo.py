@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from ckptstore.loading.tensors import copied, copyable, is_plain, made_of, unwritable
+from ckptstore.loading.tensors import copied, copyable, is_plain, made_of, set_sparse, unwritable
 
+TORCHS_OWN = (torch.Tensor, torch.nn.Parameter)
 _TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 
@@ -17,12 +18,14 @@ _TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 class _Values:
     tensor: torch.Tensor
     kind: type[torch.Tensor]
-    memory: torch.Tensor
-    """What holds its elements; of a lazy tensor nothing."""
+    memory: torch.Tensor | None
+    """What holds its elements, of a lazy tensor nothing; None where others do."""
+    parts: tuple[torch.Tensor, ...]
+    """What it is made of."""
     copy: torch.Tensor | None
     """Its values, of a plain one on the CPU; None where it has none, or none that could change."""
     attributes: dict[str, Any]
-    """What Python holds of it: of a subclass, what it is made of."""
+    """What Python holds of it; of a subclass, what it is made of among that."""
 
 
 class Before:
@@ -64,29 +67,31 @@ def _copied(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _values(tensor: torch.Tensor) -> _Values:
-    # Under .data a subclass has lost what it is made of.
-    memory = tensor.data if _has_memory(tensor) else tensor.detach()
+    # A subclass has attributes instead: under .data it has lost them.
+    memory = tensor.data if type(tensor) in TORCHS_OWN or is_plain(tensor) else None
     copy = None
     if not is_lazy(tensor) and unwritable(tensor) is None:
         plain = is_plain(tensor)
         copy = copyable(tensor.detach()).to("cpu", copy=True) if plain else copied(tensor)
-    return _Values(tensor, type(tensor), memory, copy, dict(vars(tensor)))
-
-
-def _has_memory(tensor: torch.Tensor) -> bool:
-    return type(tensor) in (torch.Tensor, torch.nn.Parameter) or is_plain(tensor)
+    parts = made_of(tensor if memory is None else memory)
+    return _Values(tensor, type(tensor), memory, parts, copy, dict(vars(tensor)))
 
 
 def _put_back(values: _Values) -> None:
     tensor = values.tensor
-    if _has_memory(tensor):
+    if values.memory is not None:
         tensor.data = values.memory
-    else:
-        vars(tensor).clear()
-        vars(tensor).update(values.attributes)
     if type(tensor) is not values.kind:  # a lazy tensor that got its shape
         tensor.__class__ = values.kind
+    vars(tensor).clear()
+    vars(tensor).update(values.attributes)
     if values.copy is None:
         return
-    for part, before in zip(made_of(values.memory), made_of(values.copy), strict=True):
+    if values.copy.is_quantized:
+        tensor.copy_(values.copy)  # its scale comes along
+        return
+    if values.copy.layout not in (torch.strided, torch.sparse_coo):
+        set_sparse(tensor, values.copy)  # what loading code resized in place
+        return
+    for part, before in zip(values.parts, made_of(values.copy), strict=True):
         copyable(part).copy_(before)

@@ -230,12 +230,14 @@ def from_bytes(
     if sys.byteorder != "little" and flat.numel():
         swapped = _swapped(flat.view(dtype)).view(-1)
         return from_rows(swapped.view(dtype).view(list(shape)), order)
-    tensor = (
-        flat.view(dtype).view(list(shape))
-        if flat.numel()
-        else torch.empty(list(shape), dtype=dtype, device="cpu")
-    )
+    tensor = flat.view(dtype).view(list(shape)) if flat.numel() else _empty(list(shape), dtype)
     return from_rows(tensor, order)
+
+
+def _empty(shape: list[int], dtype: torch.dtype) -> torch.Tensor:
+    # As integers, as torch warns when it makes memory for half-precision complex numbers.
+    integers = INTEGERS.get(dtype.itemsize, dtype)
+    return torch.empty(shape, dtype=integers, device="cpu").view(dtype)
 
 
 def from_rows(tensor: torch.Tensor, order: Sequence[int] | None) -> torch.Tensor:
@@ -247,10 +249,10 @@ def from_rows(tensor: torch.Tensor, order: Sequence[int] | None) -> torch.Tensor
     for dim in reversed(order):
         strides[dim] = step
         step *= max(1, tensor.shape[dim])
+    rows = as_integers(tensor)
     # Not on the default device, which the caller may have set.
-    empty = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=tensor.device)
-    as_integers(empty).copy_(as_integers(tensor))
-    return empty
+    empty = torch.empty_strided(rows.shape, strides, dtype=rows.dtype, device=rows.device)
+    return empty.copy_(rows).view(tensor.dtype)
 
 
 def fresh_bytes(length: int) -> torch.Tensor:

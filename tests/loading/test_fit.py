@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from ckptstore.errors import MismatchError
-from ckptstore.loading.fit import fit, memory, overrides, place, prefixes, same_bits
+from ckptstore.loading.fit import fit, overrides, prefixes
+from tests.format.tensors import quietly, torchaos
 
 WHAT = "part 'model' of digits@7"
 
@@ -154,23 +155,51 @@ def test_every_mismatch_is_listed_at_once():
             "'t' is shape [3] in the module, and was saved as a value of type list",
         ),
         (
-            torch.zeros(2, 2),
-            torch.eye(2).to_sparse(),
-            "'t' is shape [2, 2] in the module, and was saved as shape [2, 2], torch.sparse_coo",
-        ),
-        (
             torch.zeros(0, 3),
             torch.zeros(3, 0),
             "'t' is shape [0, 3] in the module, and was saved as shape [3, 0]",
         ),
     ],
-    ids=["scalar", "value", "layout", "empty"],
+    ids=["scalar", "value", "empty"],
 )
-def test_another_form_is_a_mismatch(own, other, problem):
+def test_another_shape_is_a_mismatch(own, other, problem):
     module = nn.Module()
     module.t = nn.Parameter(own)
 
     assert problems(module, {"t": other}) == (problem,)
+
+
+SPARSE = torch.sparse_coo_tensor(
+    torch.tensor([[0], [1]]), torch.ones(1), (2, 2), check_invariants=True
+)
+NO_COPY = [
+    (torch.zeros(2, 2), SPARSE, "[2, 2]", "[2, 2], torch.sparse_coo"),
+    (SPARSE, torch.zeros(2, 2), "[2, 2], torch.sparse_coo", "[2, 2]"),
+    (SPARSE, quietly(torch.eye(2).to_sparse_csr), "torch.sparse_coo", "torch.sparse_csr"),
+    (torch.zeros(16, 32), torchaos()[0], "[16, 32]", "torchao.quantization.Int8Tensor"),
+    (torchaos()[0], torchaos()[2], "reduce_range", "QuantizeTensorToInt8Kwargs"),
+    (torchaos()[0], torchaos()[1], "scale float32 [16, 1]", "scale float32 [1, 1]"),
+    (
+        quietly(torch.quantize_per_tensor, torch.zeros(2), 1.0, 0, torch.qint8),
+        quietly(torch.quantize_per_tensor, torch.zeros(2), 1.0, 0, torch.quint8),
+        "qint8",
+        "quint8",
+    ),
+]
+
+
+@pytest.mark.parametrize(("own", "other", "is_now", "was"), NO_COPY)
+def test_what_is_copied_in_place_is_of_the_same_kind(own, other, is_now, was):
+    module = nn.Module()
+    module.register_buffer("t", own)
+
+    assert fit(module, {"t": other}, WHAT).adopted == ("t",)
+    with pytest.raises(MismatchError) as caught:
+        fit(module, {"t": other}, WHAT, in_place=True)
+    (problem,) = caught.value.problems
+    mine, saved_as = problem.split(" in the module, and was saved as ")
+    assert is_now in mine
+    assert was in saved_as
 
 
 def test_whether_there_is_extra_state_must_fit():
@@ -394,49 +423,6 @@ def test_a_batch_norm_with_loading_code_of_ones_own_is_custom(how):
         norm.register_load_state_dict_post_hook(lambda *_: None)
 
     assert fit(norm, saved(norm), WHAT).custom == ("",)
-
-
-# ------------------------------------------------------------ one tensor and another
-
-
-def test_a_place_is_the_same_for_the_same_elements_only():
-    tensor = torch.zeros(4, 4)
-    same = [tensor.view(4, 4), tensor.data, nn.Parameter(tensor), tensor[:]]
-    other = [tensor[:2], tensor[2:], tensor.t(), tensor.view(16), tensor.clone(), tensor[:, :2]]
-
-    assert {place(each) for each in same} == {place(tensor)}
-    assert len({place(each) for each in (tensor, *other)}) == 1 + len(other)
-    assert {memory(each) for each in same} == {memory(tensor)}
-
-
-def test_what_has_no_memory_of_its_own_is_only_itself():
-    sparse, lazy = torch.eye(2).to_sparse(), nn.LazyLinear(2).weight
-
-    for tensor in (sparse, lazy):
-        assert place(tensor) == (id(tensor),)
-    assert memory(sparse) == id(sparse)
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "is_same"),
-    [
-        (torch.tensor([1.0, float("nan")]), torch.tensor([1.0, float("nan")]), True),
-        (torch.tensor(0.0), torch.tensor(-0.0), False),
-        (torch.tensor(0.0), torch.tensor(0.0).double(), False),
-        (torch.zeros(2), torch.zeros(2, dtype=torch.int32), False),
-        (torch.zeros(2, 3), torch.zeros(3, 2), False),
-        (torch.arange(6).view(2, 3), torch.arange(6).view(3, 2).t(), False),
-        (torch.arange(6).view(2, 3).t(), torch.arange(6).view(2, 3).t().contiguous(), True),
-        (torch.eye(2), torch.eye(2).to_sparse(), False),
-        (torch.tensor([1j]).conj(), torch.tensor([complex(0.0, -1.0)]), True),
-        (torch.tensor([True]), torch.tensor([False]), False),
-        (torch.zeros(0, 2), torch.zeros(0, 2), True),
-    ],
-)
-def test_bits_are_the_same_or_not(one, other, is_same):
-    assert same_bits(one, other) is is_same
-    assert same_bits(other, one) is is_same
-    assert same_bits(one, one)
 
 
 # ------------------------------------------------------------ classes
