@@ -35,7 +35,8 @@ class Audit:
     """Parts that were asked for and not saved: they are as they were. ``rng`` stands here too if
     the generators were not recorded. Other parts only with ``strict=False``."""
     overridden: tuple[Overridden, ...] = ()
-    """Hyperparameters of optimizers that the checkpoint replaced."""
+    """Hyperparameters of optimizers, schedulers and gradient scalers that the checkpoint replaced.
+    Where a scheduler goes on, a learning rate is told by what it started from (``initial_lr``)."""
     keys: Mapping[str, KeyReport] = field(default_factory=dict)
     """By module part, which keys stayed as they were: with ``strict=False``, and those that were
     left out when the version was saved. What ``only=`` and ``skip=`` left is not among them."""

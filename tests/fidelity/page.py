@@ -42,7 +42,7 @@ def written(checked: Mapping[str, Sequence[str]], version: str = torch.__version
     for kind in dict.fromkeys(case.kind for case in CASES):
         rows = [row(case, checked[case.title]) for case in CASES if case.kind == kind]
         title = TITLES.get(kind, f"{kind.capitalize()}s")
-        head = ["## " + title, "", "| | | checked |", "| --- | --- | --- |"]
+        head = ["## " + title, "", "| what | option | checked |", "| --- | --- | --- |"]
         pieces.append("\n".join([*head, *rows, ""]))
     return "\n".join(pieces)
 
