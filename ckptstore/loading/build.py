@@ -26,6 +26,7 @@ from ckptstore.loading.fit import (
 from ckptstore.loading.loading_code import run_loading_code
 from ckptstore.loading.tensors import (
     copied,
+    copied_value,
     copies_into,
     copy_into,
     is_plain,
@@ -159,7 +160,7 @@ def _apart(found: Fit, state: Mapping[str, object]) -> dict[str, object]:
     apart: dict[str, object] = {}
     for name, value in state.items():
         if not isinstance(value, torch.Tensor):
-            apart[name] = copy.deepcopy(value)  # loading code may change it
+            apart[name] = copied_value(value)  # loading code may change it
             continue
         mine = found.own.get(name)
         owner = place(mine) if isinstance(mine, torch.Tensor) else name

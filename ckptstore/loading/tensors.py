@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -140,6 +142,21 @@ def copied(tensor: torch.Tensor) -> torch.Tensor:
         return copyable(tensor.detach()).clone().view(tensor.dtype)
     parts = {name: copied(part) for name, part in apart.tensors.items()}
     return put_together(apart.node, apart.content, apart.facts, parts)
+
+
+def copied_value(value: object) -> Any:
+    """Return a deep copy of a nested value. torch has none of some tensors in it."""
+    memo: dict[int, Any] = {}
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, torch.Tensor) and not is_plain(item):
+            memo[id(item)] = stand_in(item, copied(item)).requires_grad_(item.requires_grad)
+        elif isinstance(item, Mapping):
+            pending += item.values()
+        elif isinstance(item, (list, tuple, deque)):
+            pending += item
+    return copy.deepcopy(value, memo)
 
 
 def copies_into(mine: torch.Tensor, value: torch.Tensor) -> bool:
