@@ -148,9 +148,10 @@ class BringingIn(Keeping):
             done = bring(self._target(run, given), place, None, told, tags=names)
         finally:
             place.close()
-        self._say(done)
+        self._say_notes(done)
         if done.is_new:
             return Checkpoint(done.head, self._source, VersionFacts(names))
+        warn(_before(done), ImportingWarning)
         return self._known_now(done.head)
 
     def _import_folder(
@@ -179,7 +180,14 @@ class BringingIn(Keeping):
         finally:
             place.close()
         for each in done.files:
-            self._say(each)
+            self._say_notes(each)
+        old = [each for each in done.files if not each.is_new]
+        if old:
+            many = (
+                f"{len(old)} of {len(done.files)} were imported before, the first as "
+                f"{old[0].head.ref}, and are not imported again; again=True does"
+            )
+            warn(_before(old[0]) if len(old) == 1 else many, ImportingWarning)
         return Imported([self._known_now(each.head) for each in done.files], done)
 
     def _target(self, run: str, given: GivenSettings) -> Target:
@@ -198,12 +206,14 @@ class BringingIn(Keeping):
         facts = self._catalog.version_facts(run_path(head.run), head.version)
         return Checkpoint(head, self._source, facts or VersionFacts())
 
-    def _say(self, done: ImportedFile) -> None:
-        if not done.is_new:
-            warn(
-                f"{done.name} was imported before, as {done.head.ref}, and is not imported again; "
-                "again=True does",
-                ImportingWarning,
-            )
+    @staticmethod
+    def _say_notes(done: ImportedFile) -> None:
         for note in done.notes:
             warn(f"{done.head.ref}, imported from {done.name}: {note}", ImportingWarning)
+
+
+def _before(done: ImportedFile) -> str:
+    return (
+        f"{done.name} was imported before, as {done.head.ref}, and is not imported again; "
+        "again=True does"
+    )

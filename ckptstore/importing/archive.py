@@ -6,6 +6,7 @@ that claims to be is made to harm.
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from pathlib import PurePosixPath
@@ -61,8 +62,8 @@ def open_archive(file: IO[bytes], where: str) -> zipfile.ZipFile:
     return archive
 
 
-def pickle_of(archive: zipfile.ZipFile, where: str) -> IO[bytes]:
-    """Return the archive's one pickle, ``data.pkl``, to be read.
+def pickle_of(archive: zipfile.ZipFile, where: str) -> io.BytesIO:
+    """Return the archive's one pickle, ``data.pkl``.
 
     Raises:
         ImportRefusedError: There is none, or it is another kind of archive.
@@ -85,8 +86,15 @@ def pickle_of(archive: zipfile.ZipFile, where: str) -> IO[bytes]:
             f"{MAX_PICKLE_BYTES} are read"
         )
     try:
-        return archive.open(entry)
-    except (zipfile.BadZipFile, OSError, ValueError, zlib.error) as error:
+        return io.BytesIO(archive.read(entry))  # all of it: only then is its checksum known
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        ValueError,
+        EOFError,
+        NotImplementedError,
+        zlib.error,
+    ) as error:
         raise ImportRefusedError(f"{where} is damaged: {error}") from error
 
 
