@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from ckptstore.errors import ArgumentError
-
-# How many names an error lists.
-SHOWN = 5
+from ckptstore.state.key_patterns import listed, matches, meant, patterns_of, per_part
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ class Choice:
         picked = {key: self.renamed(key) for key in keys if self.chooses(key)}
         if keys and not picked:
             raise ArgumentError(
-                f"{what}: only= and skip= leave nothing to load; it has {_listed(keys)}"
+                f"{what}: only= and skip= leave nothing to load; it has {listed(keys)}"
             )
         owner: dict[str, str] = {}
         for key, name in picked.items():
@@ -104,14 +100,14 @@ class Choice:
             for pattern in patterns:
                 if not any(matches(pattern, key) for key in known):
                     raise ArgumentError(
-                        f"{option}={pattern!r} fits no key of {what}{_meant(pattern, known)}; it "
-                        f"has {_listed(known)}"
+                        f"{option}={pattern!r} fits no key of {what}{meant(pattern, known)}; it "
+                        f"has {listed(known)}"
                     )
         for old, _ in self.rename:
             if not any(_begins(key, old) for key in known):
                 raise ArgumentError(
-                    f"rename=: no key of {what} begins with {old!r}{_meant(old, known)}; it has "
-                    f"{_listed(known)}"
+                    f"rename=: no key of {what} begins with {old!r}{meant(old, known)}; it has "
+                    f"{listed(known)}"
                 )
 
     def _could_be(self, name: str) -> list[str]:
@@ -205,76 +201,6 @@ def check_own(dtype: object) -> str | None:
     )
 
 
-def per_part(option: str, value: Any, parts: Iterable[str]) -> Callable[[str], Any]:
-    """Return what an option says of each module part: of all alike, or by a dict of parts.
-
-    Args:
-        option: Its name, for errors.
-        value: As given: a dict has values of some parts.
-        parts: The module parts there are.
-
-    Raises:
-        ArgumentError: A dict names something that is no module part.
-    """
-    if not isinstance(value, Mapping):
-        return lambda _: value
-    given, known = dict(value), list(parts)
-    for name in given:
-        if name not in known:
-            raise ArgumentError(
-                f"{option}= names {name!r}, and the module parts are "
-                f"{', '.join(map(repr, known)) or 'none'}"
-            )
-    return given.get
-
-
-def patterns_of(option: str, given: object) -> tuple[str, ...]:
-    """Return one pattern or several as a tuple.
-
-    Raises:
-        ArgumentError: They are no texts.
-    """
-    if isinstance(given, str):
-        return (given,)
-    listed = None if isinstance(given, Mapping) or not isinstance(given, Iterable) else tuple(given)
-    if listed is None or not all(isinstance(pattern, str) for pattern in listed):
-        raise ArgumentError(
-            f"{option}= takes a pattern of keys such as 'encoder.*', or a list of them, not "
-            f"{given!r:.80}"
-        )
-    return listed
-
-
-def matches(pattern: str, key: str) -> bool:
-    """Say whether a pattern fits a key, or a module that the key lies below.
-
-    ``*`` stands for any characters, dots too; ``?`` for one; ``[ab]`` for one of those.
-    """
-    end = len(key)
-    while end > 0:
-        if fnmatchcase(key[:end], pattern):
-            return True
-        end = key.rfind(".", 0, end)
-    return False
-
-
-def keys_of(tree: object) -> list[str] | None:
-    """Return the keys of the state dict that a tree stands for; None where it is no dict."""
-    pairs = _pairs_of(tree)
-    if pairs is None:
-        return None
-    return [pair[0] for pair in pairs if _is_entry(pair)]
-
-
-def narrowed(tree: Any, keys: Iterable[str]) -> Any:
-    """Return a state dict's tree with those keys alone. What is no entry stays, to be refused."""
-    kept = set(keys)
-    name = next(iter(tree), "")
-    if not name.startswith("$"):
-        return {key: node for key, node in tree.items() if key in kept}
-    return {**tree, name: [pair for pair in tree[name] if not _is_entry(pair) or pair[0] in kept]}
-
-
 def named_anew(state: Mapping[Any, Any], names: Mapping[str, str], choice: Choice) -> Any:
     """Return a state dict under the module's names, its metadata too."""
     if not choice.rename:
@@ -290,20 +216,6 @@ def named_anew(state: Mapping[Any, Any], names: Mapping[str, str], choice: Choic
             for key, value in metadata.items()
         )
     return renamed
-
-
-def _pairs_of(tree: object) -> list[Any] | None:
-    if not isinstance(tree, dict):
-        return None
-    name = next(iter(tree), "")
-    if not name.startswith("$"):
-        return [list(item) for item in tree.items()]
-    content = tree[name]
-    return content if name in ("$OrderedDict", "$dict") and isinstance(content, list) else None
-
-
-def _is_entry(pair: object) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)  # noqa: PLR2004 - key and value
 
 
 def _begins(key: str, prefix: str) -> bool:
@@ -334,18 +246,3 @@ def _pairs(rename: object) -> tuple[tuple[str, str], ...]:
 
 def _ends_a_name(prefix: str) -> bool:
     return not prefix or prefix.endswith(".")
-
-
-def _meant(pattern: str, keys: Sequence[str]) -> str:
-    modules = {key[:end] for key in keys for end in _ends(key)}
-    close = difflib.get_close_matches(pattern.rstrip(".*"), sorted(modules), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _ends(key: str) -> list[int]:
-    return [place for place, letter in enumerate(key) if letter == "."] + [len(key)]
-
-
-def _listed(keys: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, keys[:SHOWN]))
-    return f"{shown} and {len(keys) - SHOWN} more" if len(keys) > SHOWN else shown or "none"

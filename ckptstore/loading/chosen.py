@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckptstore.errors import ArgumentError
+from ckptstore.format.keys import keys_of, narrowed
 from ckptstore.format.part import Part
 from ckptstore.format.untree import decode, tensor_places
-from ckptstore.loading.choice import EVERYTHING, Choice, keys_of, named_anew, narrowed
+from ckptstore.loading.choice import EVERYTHING, Choice, named_anew
 from ckptstore.loading.dtypes import as_they_were
 from ckptstore.loading.fetch import fetch
 from ckptstore.loading.fit import Leave

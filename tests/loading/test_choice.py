@@ -11,7 +11,7 @@ from torch import nn
 
 from ckptstore import Store
 from ckptstore.errors import ArgumentError, KeysWarning, MismatchError
-from ckptstore.loading.choice import Choice, choice_of, keys_of, matches, narrowed
+from ckptstore.loading.choice import Choice, choice_of
 from tests.loading.counting import count_reads
 from tests.loading.trainings import Net, frozen, generators, same
 
@@ -59,30 +59,6 @@ def load(saved, factory, **options):
 # ------------------------------------------------------------ patterns
 
 
-@pytest.mark.parametrize(
-    ("pattern", "key", "fits"),
-    [
-        ("encoder.*", "encoder.weight", True),
-        ("encoder.*", "encoder.layers.0.weight", True),
-        ("encoder.*", "encoder2.weight", False),
-        ("encoder.*", "my.encoder.weight", False),
-        ("encoder", "encoder.layers.0.weight", True),
-        ("encoder", "encoder2.weight", False),
-        ("encoder.layers.1", "encoder.layers.10.weight", False),
-        ("*.bias", "encoder.layers.0.bias", True),
-        ("*.bias", "bias", False),
-        ("*.weight", "fc.parametrizations.weight.original0", True),
-        ("layers.?.weight", "layers.1.weight", True),
-        ("layers.?.weight", "layers.10.weight", False),
-        ("layers.[12].*", "layers.2.bias", True),
-        ("*", "a", True),
-        ("Encoder.*", "encoder.weight", False),
-    ],
-)
-def test_a_pattern_fits_keys_and_what_lies_below_modules(pattern, key, fits):
-    assert matches(pattern, key) is fits
-
-
 def test_the_longest_prefix_counts_and_prefixes_end_where_names_do():
     choice = choice_of(rename={"a.": "x.", "a.b.": "y.", "c": "z", "d.weight": "w", "": "rest."})
 
@@ -120,15 +96,6 @@ def test_a_module_wants_what_chosen_keys_become():
         "encoder.weight"
     )
     assert Choice().wanting([])("anything")
-
-
-def test_a_tree_that_is_no_state_dict_has_no_keys():
-    assert keys_of([1]) is None
-    assert keys_of({"$tuple": []}) is None
-    assert keys_of({"$dict": [["a", 1], [7, 2], "b"]}) == ["a"]
-    assert narrowed({"$dict": [["a", 1], [7, 2], "b", ["c", 3]]}, ["c"]) == {
-        "$dict": [[7, 2], "b", ["c", 3]]
-    }
 
 
 # ------------------------------------------------------------ load
