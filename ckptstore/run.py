@@ -68,6 +68,8 @@ class Run:
         tags: Sequence[str] = (),
         rng: bool = True,
         program: Any = None,
+        only: KeyPatterns = None,
+        dtype: Mapping[str, torch.dtype] | None = None,
         **parts_and_metrics: Any,
     ) -> Checkpoint:
         """Save a checkpoint into this run. See :meth:`ckptstore.Store.save`."""
@@ -87,6 +89,8 @@ class Run:
             tags=tags,
             rng=rng,
             program=program,
+            only=only,
+            dtype=dtype,
             left_out=self._left_out,
         )
 

@@ -110,6 +110,8 @@ class Store(LaterFacts, BringingIn):
         tags: Sequence[str] = (),
         rng: bool = True,
         program: Any = None,
+        only: KeyPatterns = None,
+        dtype: Mapping[str, torch.dtype] | None = None,
         **parts_and_metrics: Any,
     ) -> Checkpoint:
         """Save a checkpoint. When this returns it is durable, whole and verifiable.
@@ -133,6 +135,14 @@ class Store(LaterFacts, BringingIn):
                 kwargs=…, dynamic_shapes=…)``. What the model computes from them in eval mode is
                 stored beside its weights, and :meth:`ckptstore.Checkpoint.load_program` runs it
                 where the class can't be imported.
+            only: Of modules, save these keys alone: ``"trainable"``, all but the parameters that
+                require no gradient, or patterns such as ``"adapter.*"``; a dict says it for single
+                parts. What is left out is recorded: it comes from the class when the module is
+                loaded, and from the script when training is resumed. But what this run's previous
+                version or the parent has, bit for bit, is named at no cost and part of the version.
+            dtype: Store floating tensors of parts in another dtype, ``{"optimizer":
+                torch.bfloat16}``; numbers by themselves, such as counts of steps, stay exact.
+                Loading, restoring and resuming convert back, ``state`` gives what is stored.
             **parts_and_metrics: Anything with ``state_dict()`` or a generator is a part
                 (``scheduler=``, ``ema=``), a real number is a metric (``val_loss=``), None is
                 absent.
@@ -171,6 +181,8 @@ class Store(LaterFacts, BringingIn):
             tags=tags,
             rng=rng,
             program=program,
+            only=only,
+            dtype=dtype,
         )
 
     def save_package(

@@ -12,8 +12,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from ckptstore.errors import ArgumentError, StateWarning, UnsupportedValueError, warn
 from ckptstore.format.tree import encode
+from ckptstore.state.generators import generator_state
 from ckptstore.state.init_args import remembered, required_parameters, unrecorded
 from ckptstore.state.keywords import is_generator
+from ckptstore.state.metrics import has_weights, is_metric, metric_state
 from ckptstore.state.modules import class_name, plain_state, unassigned, unwrap
 from ckptstore.state.optimizers import Groups, parameter_names, without_graph
 from ckptstore.state.schedulers import scheduler_state
@@ -22,7 +24,10 @@ from ckptstore.state.tensors import check, identity
 
 @dataclass
 class CapturedPart:
-    """A part before its bytes are written. Its tensors are the live ones: nothing was copied."""
+    """A part before its bytes are written. Its tensors are the live ones: nothing was copied.
+
+    But for those that are stored in another dtype than they have.
+    """
 
     name: str
     kind: str
@@ -35,6 +40,12 @@ class CapturedPart:
     model_config: Any = None
     """Constructor arguments as an encoded tree."""
     parameters: Groups | None = None
+    unchosen: tuple[str, ...] = ()
+    """Keys of a module that need not be saved."""
+    left_out: tuple[str, ...] = ()
+    """Keys of a module that are not saved."""
+    was: dict[int, str] = field(default_factory=dict)
+    """By place, the dtype that a tensor had where it is stored in another one."""
 
 
 def capture(
@@ -122,12 +133,15 @@ def unknown_arguments(parts: Mapping[str, Any], captured: list[CapturedPart]) ->
 
 
 def _capture_part(name: str, part: Any) -> CapturedPart:
-    if isinstance(part, torch.nn.Module):
+    if has_weights(part):
         taken = CapturedPart(name, "module", class_name=class_name(part))
         state: Any = plain_state(part)
     elif isinstance(part, Mapping):
         taken = CapturedPart(name, "state_dict")
         state = unassigned(part)
+    elif is_metric(part):
+        taken = CapturedPart(name, "object", class_name=class_name(part))
+        state = metric_state(part)
     elif is_generator(part):
         taken = CapturedPart(name, "generator", class_name=class_name(part))
         state = generator_state(part)
@@ -142,16 +156,6 @@ def _capture_part(name: str, part: Any) -> CapturedPart:
             state = part.state_dict()
     taken.tree = encode(state, name, _Put(taken, name))
     return taken
-
-
-def generator_state(generator: Any) -> dict[str, Any]:
-    """Return a generator's state as a tree of plain values."""
-    if isinstance(generator, torch.Generator):
-        return {
-            "device": str(generator.device),
-            "state": bytes(generator.get_state().numpy().tobytes()),
-        }
-    return {"bit_generator": generator.bit_generator.state}
 
 
 class _Put:

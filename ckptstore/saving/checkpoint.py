@@ -17,12 +17,15 @@ from ckptstore.saving.capture import (
     unknown_arguments,
 )
 from ckptstore.saving.files import NewFile
+from ckptstore.saving.narrowing import narrow
 from ckptstore.saving.program import program_file
 from ckptstore.saving.run_writer import RunWriter
 from ckptstore.saving.save import Facts, check_rank
+from ckptstore.saving.selection import select, trained_and_left_out
 from ckptstore.saving.settings import GivenSettings
 from ckptstore.state import rng
 from ckptstore.state.keywords import check_model, check_optimizer, metric_dict, sort, whole
+from ckptstore.state.loaders import lost_orders
 from ckptstore.storage.base import Storage
 
 
@@ -43,6 +46,8 @@ def save_checkpoint(
     tags: Sequence[str],
     with_rng: bool,
     program: Any,
+    only: Any,
+    dtype: Any,
     keywords: Mapping[str, Any],
     left_out: Sequence[str] = (),
 ) -> tuple[Head, tuple[str, ...]]:
@@ -73,14 +78,25 @@ def save_checkpoint(
             "save() was given no state: pass a model, an optimizer or any other part"
         )
     captured = capture(parts, model_config)
+    select(parts, captured, only)
+    narrow(captured, dtype)
     captured += _extras(extra, with_rng=with_rng)
-    for message in writer.once(lambda: unknown_arguments(parts, captured)):
+    for message in writer.once(lambda: _advice(parts, captured)):
         warn(message, StateWarning)
     files = [] if program is None else [_program(parts, captured, program)]
     head = save_in_attempts(storage, writer, captured, facts, files, keep=given.keep)
     writer.record(given)
     writer.set_tags(names, head)
     return head, names
+
+
+def _advice(parts: Mapping[str, Any], captured: Sequence[CapturedPart]) -> list[str]:
+    """Return what a training that resumes from this might find missing, to be said once."""
+    return [
+        *unknown_arguments(parts, list(captured)),
+        *lost_orders(parts),
+        *trained_and_left_out(parts, captured),
+    ]
 
 
 def _sorted(
@@ -113,6 +129,11 @@ def _program(parts: Mapping[str, Any], captured: Sequence[CapturedPart], given: 
     if "model" not in parts:
         raise ArgumentError("program= traces the model: pass it, as in save(model, program=sample)")
     part = next(part for part in captured if part.name == "model")
+    if part.unchosen or part.was:
+        raise ArgumentError(
+            "program= needs the model's weights as they are: leave only= and dtype= of part "
+            "'model' out, or save the program with another version"
+        )
     return program_file(parts["model"], part, given)
 
 

@@ -19,6 +19,7 @@ from ckptstore.format.part import Chunk, Part, Tensor, encode_part
 from ckptstore.saving.background import Hasher
 from ckptstore.saving.basis import Basis
 from ckptstore.saving.capture import CapturedPart
+from ckptstore.saving.leaving_out import settle
 from ckptstore.saving.reuse import Known, look_up, share
 from ckptstore.state.tensors import dtype_name, is_plain, pieces, stride_order, view_bytes
 from ckptstore.storage.base import Storage, Writer
@@ -63,7 +64,7 @@ def pack_parts(
     Args:
         storage: Where to.
         save_id: Names the packs.
-        parts: As captured.
+        parts: As captured. What of them nobody chose is named where it lies already, or left out.
         bases: Versions whose packs may be named instead of writing the same bytes again.
         max_pack_bytes: Where a part is split.
 
@@ -71,7 +72,9 @@ def pack_parts(
         StorageError: A pack could not be written; no version names what was.
         UnsupportedValueError: A part's tree takes more than the 64 MiB a manifest's line may have.
     """
-    known = [look_up(part, bases) for part in parts]
+    settled = [settle(storage, part, bases) for part in parts]
+    parts = [part for part, _ in settled]
+    known = [look_up(part, bases, found) for part, found in settled]
     same = [[bool(each.places) for each in found] for found in known]
     share(storage, [each for found in known for each in found])
     infos: list[PartInfo] = []
@@ -82,7 +85,7 @@ def pack_parts(
         packs = _Packs(storage, save_id, max_pack_bytes, hasher)
         for part, found, is_same in zip(parts, known, same, strict=True):
             tensors = packs.add(part, found, is_same)
-            described.append(Part(part.tree, tuple(tensors), part.parameters))
+            described.append(Part(part.tree, tuple(tensors), part.parameters, part.left_out))
             lines.append(_line(part.name, described[-1]))
             infos.append(
                 PartInfo(
@@ -145,7 +148,7 @@ class _Packs:
             for some in split([slots[place] for place in places], self._max_pack_bytes):
                 self._write(part, slots, known, [places[index] for index in some], chunks)
         return [
-            _describe(tensor, slot, chunks[place])
+            _describe(tensor, slot, chunks[place], part.was.get(place))
             for place, (tensor, slot) in enumerate(zip(part.tensors, slots, strict=True))
         ]
 
@@ -299,7 +302,7 @@ def _chunk(slot: Slot, pack: int, start: int, blake3_hex: str) -> Chunk:
     return Chunk((0,) * len(slot.shape), slot.shape, pack, start, slot.length, blake3_hex)
 
 
-def _describe(tensor: torch.Tensor, slot: Slot, chunk: Chunk) -> Tensor:
-    return Tensor(
-        slot.dtype, slot.itemsize, slot.shape, stride_order(tensor), tensor.requires_grad, (chunk,)
-    )
+def _describe(tensor: torch.Tensor, slot: Slot, chunk: Chunk, was: str | None) -> Tensor:
+    order = stride_order(tensor)
+    grad = tensor.requires_grad
+    return Tensor(slot.dtype, slot.itemsize, slot.shape, order, grad, (chunk,), was)

@@ -10,7 +10,7 @@ while it is written, as ever. Only what has equal samples is hashed first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,19 +58,29 @@ class Known:
     place: Place | None = None
     """Where they are taken from, once that is settled; None where they are written."""
     sample: object = None
+    pinned: bool = False
+    """Whether it is named in any case and never written: nobody asked for it to be saved."""
 
 
-def look_up(part: CapturedPart, bases: Sequence[Basis]) -> list[Known]:
+def look_up(
+    part: CapturedPart, bases: Sequence[Basis], found: Mapping[int, Known] | None = None
+) -> list[Known]:
     """Return what is known of each of a part's tensors.
 
     Args:
         part: As captured.
         bases: Versions to build upon.
+        found: What is known of some of them already, by place.
     """
-    return [_known(tensor, bases) for tensor in part.tensors]
+    found = found or {}
+    return [
+        found.get(place) or look_up_tensor(tensor, bases)
+        for place, tensor in enumerate(part.tensors)
+    ]
 
 
-def _known(tensor: torch.Tensor, bases: Sequence[Basis]) -> Known:
+def look_up_tensor(tensor: torch.Tensor, bases: Sequence[Basis]) -> Known:
+    """Return what is known of one tensor."""
     known = Known(tensor.numel() * tensor.dtype.itemsize)
     if known.length > SMALL_BYTES:
         known.sample = (known.length, memory_sample(tensor))
@@ -137,13 +147,14 @@ def share(storage: Storage, known: Iterable[Known]) -> None:
     for each in known:
         each.place = max(each.places, key=lambda place: held[_id(place.pack)])
     chosen = choose(each.place for each in known if each.place is not None)
-    shared = {_id(pack) for pack in chosen if _is_whole(storage, pack)}
+    shared = {_id(pack) for pack in chosen if is_whole(storage, pack)}
+    shared |= {_id(each.place.pack) for each in known if each.pinned and each.place is not None}
     for each in known:
         if each.place is not None and _id(each.place.pack) not in shared:
             each.place = None
 
 
-def _is_whole(storage: Storage, pack: Pack) -> bool:
+def is_whole(storage: Storage, pack: Pack) -> bool:
     """Say whether a pack is there at its recorded size."""
     try:
         return storage.size_bytes(pack_key(pack.save_id, pack.number)) == pack.size_bytes

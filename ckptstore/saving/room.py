@@ -7,6 +7,7 @@ from typing import Any
 
 from ckptstore.errors import RoomWarning, warn
 from ckptstore.saving.capture import CapturedPart
+from ckptstore.saving.leaving_out import unsaved_bytes
 from ckptstore.saving.run_writer import RunWriter
 from ckptstore.storage.base import Storage
 from ckptstore.storage.free import free_bytes
@@ -54,7 +55,9 @@ def still_needed(version_bytes: int, keep: Mapping[str, Any] | None, live: int) 
 
 def tensor_bytes(parts: Iterable[CapturedPart]) -> int:
     """Return how many bytes the tensors of parts have."""
-    return sum(tensor.nbytes for part in parts for tensor in part.tensors)
+    return sum(
+        sum(tensor.nbytes for tensor in part.tensors) - unsaved_bytes(part) for part in parts
+    )
 
 
 def check_room(

@@ -1,0 +1,114 @@
+"""What need not be saved: named where the store has it already, and recorded as left out if not.
+
+A key that was not chosen is part of the version all the same if its tensors lie, bit for bit, in a
+version that is built upon: to name them costs nothing, and then the version is whole. Only what
+nobody ever saved is left out, and the part's line says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ckptstore.format.keys import keys_of, narrowed
+from ckptstore.format.manifest import Pack
+from ckptstore.format.untree import tensor_places
+from ckptstore.saving.basis import Basis
+from ckptstore.saving.capture import CapturedPart
+from ckptstore.saving.reuse import Known, is_whole, look_up_tensor
+from ckptstore.storage.base import Storage
+
+
+def settle(
+    storage: Storage, part: CapturedPart, bases: Sequence[Basis]
+) -> tuple[CapturedPart, dict[int, Known]]:
+    """Return a part without what is left out.
+
+    Args:
+        storage: Where the version goes.
+        part: As captured; it is not changed.
+        bases: Versions to build upon.
+
+    Returns:
+        The part, and what is known of those of its tensors that are named though nobody chose them.
+
+    Raises:
+        StorageError: The storage failed.
+    """
+    if not part.unchosen:
+        return part, {}
+    keys = keys_of(part.tree) or []
+    unchosen = set(part.unchosen)
+    needed = tensor_places(narrowed(part.tree, [key for key in keys if key not in unchosen]))
+    whole: dict[object, bool] = {}
+    known: dict[int, Known] = {}
+    left_out = []
+    for key in part.unchosen:
+        places = tensor_places(narrowed(part.tree, [key])) - needed
+        for place in places - known.keys():
+            known[place] = _held(storage, part.tensors[place], bases, whole)
+        if any(known[place].length and not known[place].places for place in places):
+            left_out.append(key)
+    kept = narrowed(part.tree, [key for key in keys if key not in set(left_out)])
+    return _without(part, kept, left_out, known)
+
+
+def unsaved_bytes(part: CapturedPart) -> int:
+    """Return how many bytes a part has that nobody chose."""
+    if not part.unchosen:
+        return 0
+    unchosen = set(part.unchosen)
+    chosen = [key for key in keys_of(part.tree) or [] if key not in unchosen]
+    needed = tensor_places(narrowed(part.tree, chosen))
+    return sum(tensor.nbytes for place, tensor in enumerate(part.tensors) if place not in needed)
+
+
+def _held(
+    storage: Storage, tensor: torch.Tensor, bases: Sequence[Basis], whole: dict[object, bool]
+) -> Known:
+    """Look a tensor up in packs that are there at their recorded size."""
+    known = look_up_tensor(tensor, bases)
+
+    def is_there(pack: Pack) -> bool:
+        key = (pack.save_id, pack.number)
+        if key not in whole:
+            whole[key] = is_whole(storage, pack)
+        return whole[key]
+
+    known.places = [place for place in known.places if is_there(place.pack)]
+    known.pinned = bool(known.places)
+    return known
+
+
+def _without(
+    part: CapturedPart, tree: Any, left_out: Iterable[str], known: Mapping[int, Known]
+) -> tuple[CapturedPart, dict[int, Known]]:
+    """Return a part with the tensors of that tree alone."""
+    places = sorted(tensor_places(tree))
+    numbers = {place: number for number, place in enumerate(places)}
+    settled = replace(
+        part,
+        tree=_renumbered(tree, numbers),
+        tensors=[part.tensors[place] for place in places],
+        tensor_names=[part.tensor_names[place] for place in places],
+        was={numbers[place]: was for place, was in part.was.items() if place in numbers},
+        unchosen=(),
+        left_out=(*part.left_out, *left_out),
+    )
+    return settled, {numbers[place]: each for place, each in known.items() if place in numbers}
+
+
+def _renumbered(tree: Any, numbers: Mapping[int, int]) -> Any:
+    if isinstance(tree, list):
+        return [_renumbered(item, numbers) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        key: numbers[item]
+        if key in ("$tensor", "$array") and type(item) is int
+        else _renumbered(item, numbers)
+        for key, item in tree.items()
+    }
