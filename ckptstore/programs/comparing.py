@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,22 +10,20 @@ import torch
 from ckptstore.errors import ProgramError
 from ckptstore.programs.samples import Sample, copied
 from ckptstore.programs.structure import flatten
-from ckptstore.programs.undisturbed import Unwritten
+from ckptstore.programs.undisturbed import Unwritten, undisturbed
 from ckptstore.state.rng import forked
 
 
-def computed(
-    function: Callable[..., Any], sample: Sample, buffers: Unwritten
-) -> tuple[Any, list[Any]]:
-    """Call something as in inference, and leave generators, buffers and the sample as they were.
+def computed(module: torch.nn.Module, sample: Sample, buffers: Unwritten) -> tuple[Any, list[Any]]:
+    """Call a module as in inference; leave it, generators, buffers and the sample as they were.
 
     Returns:
         The structure of what it returned, and the leaves, tensors copied.
     """
     given = copied(sample)
     try:
-        with torch.no_grad(), forked():
-            node, leaves, _ = flatten(function(*given.args, **given.kwargs))
+        with torch.no_grad(), forked(), undisturbed(module):
+            node, leaves, _ = flatten(module(*given.args, **given.kwargs))
             copies = [
                 leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves
             ]

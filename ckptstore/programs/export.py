@@ -7,6 +7,7 @@ taken: the graph, its signature, and the tensors.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +25,8 @@ from ckptstore.programs.graph import calls
 from ckptstore.programs.module import ProgramModule
 from ckptstore.programs.operators import namespace
 from ckptstore.programs.samples import Sample, copied, first_rows, grown, on, sample_of
-from ckptstore.programs.structure import flatten
-from ckptstore.programs.tracing import guard_paths, traced
+from ckptstore.programs.structure import Path, flatten
+from ckptstore.programs.tracing import Traced, guard_paths, guards_of, traced
 from ckptstore.programs.undisturbed import Unwritten, undisturbed, writes_to
 from ckptstore.programs.weights import tensors_of
 from ckptstore.state.modules import class_name, unwrap
@@ -59,10 +60,11 @@ def export_program(
     inner = unwrap(module)
     weights = list(inner.parameters())
     before = writes_to(weights)
-    with torch.inference_mode(mode=False), torch.enable_grad(), forked(), undisturbed(inner):
+    with torch.inference_mode(mode=False), torch.enable_grad():
         try:
-            exporter = _Exporter(inner, state, on(sample, _device(inner)))
-            found, reason = exporter.export()
+            device = _device(inner)
+            with torch.autocast(device.type, enabled=False):
+                found, reason = _Exporter(inner, state, on(sample, device)).export()
             _check_unwritten(weights, before)
         except ProgramError as error:
             raise ProgramError(
@@ -175,14 +177,19 @@ class _Exporter:
 
     def _made(self, sample: Sample, shapes: Any) -> _Made:
         node, leaves, paths = flatten((sample.args, dict(sample.kwargs)))
+        # Before it is traced: what its code caches is then a real tensor, and no stand-in of
+        # torch.export's that would come back at the next training step.
+        try:
+            output, outputs = computed(self._module, sample, self._buffers)
+        except Exception as error:  # the module's own code may raise anything
+            raise ProgramError(f"the module itself fails: {_shown(error)}") from error
         exported = self._exported(sample, shapes)
         try:
-            found = traced(exported, leaves, guard_paths(self._signature, paths))
+            found = self._traced(exported, leaves, guard_paths(self._signature, paths))
         except UnknownConditionError as error:
             raise ProgramError(
                 f"a condition on the sizes of its inputs is too involved: {error}"
             ) from error
-        output, outputs = computed(self._module, sample, self._buffers)
         if len(outputs) != len(found.graph.outputs):
             raise ProgramError(
                 f"torch.export sees {len(found.graph.outputs)} outputs where there are "
@@ -206,19 +213,35 @@ class _Exporter:
         )
         return _Made(program, constants, found.batches)
 
+    @staticmethod
+    def _traced(
+        exported: torch.export.ExportedProgram, leaves: list[Any], paths: Mapping[Path, int]
+    ) -> Traced:
+        """Return an exported program as a graph, of smaller operators if it has to be.
+
+        What torch makes of ``vmap`` and of tensor subclasses has words in the smaller ones alone.
+        """
+        guards = guards_of(exported)
+        try:
+            return traced(exported, leaves, paths, guards)
+        except ProgramError as error:
+            with contextlib.suppress(Exception), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's own, about torch's own code
+                return traced(exported.run_decompositions({}), leaves, paths, guards)
+            # Whatever went wrong then, what came first says more.
+            raise error from None
+
     def _exported(self, sample: Sample, shapes: Any) -> torch.export.ExportedProgram:
         given = copied(sample)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), forked(), undisturbed(self._module):
                 # It warns of tensors that are attributes: they are put back.
                 warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
                 return torch.export.export(
                     self._module, given.args, dict(given.kwargs), dynamic_shapes=shapes
                 )
         except Exception as error:  # tracing raises whatever torch and the module's own code do
-            shown = str(error).strip()
-            shown = shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
-            raise ProgramError(f"torch.export failed: {type(error).__name__}: {shown}") from error
+            raise ProgramError(f"torch.export failed: {_shown(error)}") from error
 
     def _held(self, tensors: list[torch.Tensor]) -> tuple[list[Held], dict[int, bytes]]:
         """Return what a program says of its tensors, and the bytes of those that are no state."""
@@ -248,7 +271,7 @@ class _Exporter:
         try:
             _, got = computed(module, sample, self._buffers)
         except Exception as error:  # whatever an operator raises, the program is of no use then
-            raise ProgramError(f"the program fails: {error}") from error
+            raise ProgramError(f"the program fails: {_shown(error)}") from error
         is_exact = compare(expected, got)
         return replace(made.program, is_exact=made.program.is_exact and is_exact)
 
@@ -277,6 +300,12 @@ class _Exporter:
             made.program = self._compared(with_one, first_rows(sample, which))
         except Exception:  # noqa: BLE001 - whatever the module says of one row: two are the least then
             return
+
+
+def _shown(error: Exception) -> str:
+    text = str(error).strip()
+    text = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+    return f"{type(error).__name__}: {text}"
 
 
 def _place(tensor: torch.Tensor) -> tuple[object, ...]:

@@ -69,6 +69,8 @@ NUMBERS: dict[str, Callable[..., Any]] = {
     "sym_min": min,
     "sym_sum": _sum,
 }
+# It reads attributes by name, out of what a tensor subclass is made of.
+OF_TRACING = "export."
 OF_TORCH = ("sym_int", "sym_float", "sym_not", "sym_max", "sym_min", "sym_sum")
 PARTS = {"wrap_with_set_grad_enabled": "grad", "wrap_with_autocast": "autocast", "cond": "cond"}
 
@@ -76,7 +78,8 @@ PARTS = {"wrap_with_set_grad_enabled": "grad", "wrap_with_autocast": "autocast",
 def name_of(target: object) -> str | None:
     """Return the name of what a node of an exported graph calls, None if it has none here."""
     if isinstance(target, torch._ops.OpOverload):  # noqa: SLF001 - the only name of that class
-        return str(target) if NAME.fullmatch(str(target)) else None
+        name = str(target)
+        return name if NAME.fullmatch(name) and not name.startswith(OF_TRACING) else None
     if isinstance(target, torch._ops.HigherOrderOperator):  # noqa: SLF001 - likewise
         return PARTS.get(target.name())  # type: ignore[no-untyped-call] # torch left it untyped
     if target is operator.getitem:
@@ -121,6 +124,8 @@ def resolve(name: str, allowed: Collection[str], where: str) -> Callable[..., An
     if match is None:
         raise IntegrityError(f"{where}: {name!r:.80} is no operator")
     package, operation, overload = match.groups()
+    if name.startswith(OF_TRACING):
+        raise IntegrityError(f"{where}: {name!r:.80} is no operator that a program may call")
     if package != "aten" and package not in allowed:
         raise MismatchError(
             f"{where} calls operators that are not torch's own",

@@ -42,7 +42,10 @@ class Traced:
 
 
 def traced(
-    exported: torch.export.ExportedProgram, leaves: Sequence[Any], paths: Mapping[Path, int]
+    exported: torch.export.ExportedProgram,
+    leaves: Sequence[Any],
+    paths: Mapping[Path, int],
+    guards: Sequence[str],
 ) -> Traced:
     """Return an exported program as a graph.
 
@@ -50,6 +53,7 @@ def traced(
         exported: What torch.export returned.
         leaves: The inputs it was exported with.
         paths: The place of each by the name and keys that torch's guards know it by.
+        guards: What torch says must hold of their sizes: :func:`guards_of`.
 
     Raises:
         ProgramError: It has something in it that a program has no word for.
@@ -80,10 +84,19 @@ def traced(
     return Traced(
         tensors,
         [_input(node, leaf) for node, leaf in zip(inputs, leaves, strict=True)],
-        sizes.conditions(exported, paths),
+        sizes.conditions(exported, paths, guards),
         sizes.batches(),
         _with_mutations(exported, graph, begin),
     )
+
+
+def guards_of(exported: torch.export.ExportedProgram) -> Sequence[str]:
+    """Return what must hold of the sizes of a program's inputs, as Python's text.
+
+    Not in torch's documentation, and older ones have none. Without them a branch that the sample's
+    size took would be taken for every size.
+    """
+    return tuple(getattr(exported, "_guards_code", ()))
 
 
 def _held(exported: torch.export.ExportedProgram, name: str) -> torch.Tensor:
@@ -98,7 +111,7 @@ def _held(exported: torch.export.ExportedProgram, name: str) -> torch.Tensor:
 def _input(node: Any, leaf: Any) -> Input:
     value = node.meta.get("val")
     if isinstance(leaf, torch.Tensor):
-        shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+        shape = tuple(map(_fixed, value.shape))
         return Input("tensor", dtype_name(leaf.dtype), shape)
     if isinstance(value, (torch.SymInt, torch.SymFloat)):
         return Input("number")
@@ -108,6 +121,15 @@ def _input(node: Any, leaf: Any) -> Input:
             "None, and plain lists, tuples and dicts of them"
         )
     return Input("constant", value=leaf)
+
+
+def _fixed(size: Any) -> int | None:
+    """Return a size that can be no other, None where it may vary."""
+    if isinstance(size, int):
+        return size
+    # Tracing may find out only later that it is always the same.
+    text = str(size.node.expr)
+    return int(text) if text.isdecimal() else None
 
 
 class _Sizes:
@@ -120,7 +142,7 @@ class _Sizes:
             value = node.meta.get("val")
             if isinstance(leaf, torch.Tensor):
                 for axis, size in enumerate(value.shape):
-                    if not isinstance(size, int):
+                    if _fixed(size) is None:
                         self._see(["dim", place, axis], size)
             elif isinstance(value, (torch.SymInt, torch.SymFloat)):
                 self._see(["number", place], value)
@@ -132,7 +154,10 @@ class _Sizes:
             self._symbols.setdefault(text, where)
 
     def conditions(
-        self, exported: torch.export.ExportedProgram, paths: Mapping[Path, int]
+        self,
+        exported: torch.export.ExportedProgram,
+        paths: Mapping[Path, int],
+        guards: Sequence[str],
     ) -> list[Any]:
         """Return what must hold of the sizes: that equal ones are, their ranges, torch's guards."""
         found = []
@@ -144,11 +169,9 @@ class _Sizes:
             where = self._symbols.get(str(symbol))
             if where is not None:
                 found += _range(where, limits)
-        # Not in torch's documentation. Without them a branch that the sample's size took would be
-        # taken for every size.
-        for guard in getattr(exported, "_guards_code", ()):
+        for guard in guards:
             condition = conditions.parse(guard, self._symbols, paths)
-            if condition not in found:
+            if condition not in found and ["==", *reversed(condition[1:])] not in found:
                 found.append(condition)
         return found
 
