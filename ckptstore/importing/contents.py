@@ -32,7 +32,9 @@ STEPS = frozenset(
 MODEL_CONFIGS = frozenset({"model_config", "model_args", "model_kwargs", "init_args"})
 CONFIGS = ("config", "cfg", "hyper_parameters", "hparams", "hyperparameters", "args", "opt")
 METRICS = frozenset({"metrics", "scores", "val_metrics", "eval_metrics"})
-SUFFIX = re.compile(r"_?(state_?dicts?|states?|weights)$")
+OPTIMIZERS = frozenset({"", "optimizer", "optimizers", "optim", "opt"})
+SCHEDULERS = frozenset({"scheduler", "lr_scheduler", "lr_sched", "sched", "lr_schedule"})
+SUFFIX = re.compile(r"(?i)_?(state_?dicts?|states?|weights)$")
 SINGLE = ("epoch", "step", "config", "model_config", "extra", "metrics")
 """What ``keys=`` may name beside parts and metrics."""
 
@@ -192,20 +194,18 @@ class _Sorting:
         return True
 
     def _is_part(self, key: Any, name: str, value: Any) -> bool:
-        base, kind = _base(name), self._kind(key)
+        base, kind = _base(str(key)), self._kind(key)
         if isinstance(value, list) and value and all(map(is_optimizer_state, value)):
             for place, state in enumerate(value):
                 self._add("optimizer" if not place else f"optimizer_{place}", key, state)
         elif is_optimizer_state(value):
-            self._add(
-                "optimizer" if base in {"", "optim", "opt", "optimizer"} else base, key, value
-            )
+            self._add("optimizer" if base.lower() in OPTIMIZERS else base, key, value)
         elif "sched" in name and isinstance(value, Mapping) and value:
-            self._add("scheduler" if "lr" in base or base == "scheduler" else base, key, value)
+            self._add("scheduler" if base.lower() in SCHEDULERS else base, key, value)
         elif "scaler" in name and isinstance(value, Mapping) and value:
             self._add("scaler", key, value)
         elif is_module_state(value) or kind is not None or _says_so(name, value):
-            self._add(base or name, key, value)
+            self._add(base or str(key), key, value)
         else:
             return False
         return True

@@ -41,9 +41,10 @@ def kind_of(path: Path) -> str | None:
 
 def kind_of_file(head: bytes) -> str | None:
     """Say what a file is that begins with *head*, its first 512 bytes; None if that is unknown."""
-    if is_torchs(head):
-        return "torch"
-    return "safetensors" if is_safetensors(head) else None
+    # In this order: a length may begin with the byte that every pickle begins with.
+    if is_safetensors(head):
+        return "safetensors"
+    return "torch" if is_torchs(head) else None
 
 
 def read_foreign(

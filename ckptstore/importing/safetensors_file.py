@@ -19,7 +19,8 @@ METADATA = "__metadata__"
 
 def is_safetensors(head: bytes) -> bool:
     """Say whether a file that begins with *head* is one: a length, then a JSON object."""
-    return len(head) > LENGTH_BYTES and head[LENGTH_BYTES : LENGTH_BYTES + 1] == b"{"
+    length = int.from_bytes(head[:LENGTH_BYTES], "little")
+    return length <= MAX_HEADER_BYTES and head[LENGTH_BYTES : LENGTH_BYTES + 1] == b"{"
 
 
 def read_safetensors(path: Path, where: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -57,6 +58,8 @@ def _check_header(path: Path, where: str) -> list[str]:
         header = parse_line(line, f"{where}, its header")
     except IntegrityError as error:
         raise ImportRefusedError(str(error)) from error
+    if not isinstance(header, dict):
+        raise ImportRefusedError(f"{where}: its header is no JSON object")
     data = size - LENGTH_BYTES - length
     items = {name: item for name, item in header.items() if name != METADATA}
     for name, item in items.items():

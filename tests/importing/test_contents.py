@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ckptstore.errors import ArgumentError, ImportRefusedError
+from ckptstore.importing.contents import is_config, real, recognise, whole
+from ckptstore.importing.plain import Held
+from tests.importing.files import full, trained
+
+W = {"w": torch.ones(2)}
+
+
+def parts(value, **how):
+    return {name: part.kind for name, part in recognise(value, "torch", "it", **how).parts.items()}
+
+
+def test_the_usual_keys_are_recognised():
+    found = recognise(full(best="x", lr=0.1), "torch", "it")
+    assert {name: part.kind for name, part in found.parts.items()} == {
+        "model": "state_dict",
+        "optimizer": "optimizer",
+        "scheduler": "object",
+    }
+    assert (found.epoch, found.step) == (3, None)
+    assert found.metrics == {"train_loss": 0.5, "val_loss": 0.25}
+    assert found.model_config == {"width": 4}
+    assert found.extra == {"best": "x", "lr": 0.1}
+
+
+def test_a_bare_state_dict_is_the_model():
+    found = recognise(trained()[0].state_dict(), "torch", "it")
+    assert list(found.parts) == ["model"]
+    assert not found.extra
+
+
+@pytest.mark.parametrize(
+    "key", ["model_state_dict", "state_dict", "model", "net", "network", "model_state", "weights"]
+)
+def test_the_model_goes_by_many_names(key):
+    assert parts({key: W, "epoch": 1}) == {"model": "state_dict"}
+
+
+@pytest.mark.parametrize("key", ["optimizer", "optimizer_state_dict", "optim", "opt_state"])
+def test_so_does_the_optimizer(key):
+    state = trained()[1].state_dict()
+    assert parts({"model": W, key: state}) == {"model": "state_dict", "optimizer": "optimizer"}
+
+
+def test_the_only_state_dict_is_the_model_whatever_its_name():
+    assert parts({"resnet": W, "ema": W}) == {"model": "state_dict", "ema": "state_dict"}
+
+
+def test_several_modules_and_optimizers_are_parts_of_their_own():
+    state = trained()[1].state_dict()
+    found = parts(
+        {
+            "netG": W, "netD_state_dict": W, "optimizerG": state, "optimizerD": state,
+            "lr_scheduler": {"last_epoch": 3}, "scaler": {"scale": 2.0}, "model_ema": W,
+        }
+    )  # fmt: skip
+    assert found == {
+        "netG": "state_dict", "netD": "state_dict", "optimizerG": "optimizer",
+        "optimizerD": "optimizer", "scheduler": "object", "scaler": "object",
+        "model_ema": "state_dict",
+    }  # fmt: skip
+
+
+def test_a_list_of_optimizers_is_several_parts():
+    state = trained()[1].state_dict()
+    assert list(parts({"model": W, "optimizers": [state, state]})) == [
+        "model",
+        "optimizer",
+        "optimizer_1",
+    ]
+
+
+def test_nothing_is_dropped():
+    odd = {"model": W, "epoch": 1.5, "loss": "low", "args": [1], "config": {1: 2}, 7: "x"}
+    assert recognise(odd, "torch", "it").extra == {
+        "epoch": 1.5, "loss": "low", "args": [1], "config": {1: 2}, "7": "x",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["rng", "extra", "only", "strict"])
+def test_no_part_takes_the_name_of_an_option(name):
+    found = parts({"model": W, f"{name}_state_dict": W})
+    assert list(found) == ["model", f"{name}_state_dict"]
+
+
+def test_two_states_of_one_name_are_both_kept():
+    found = parts({"model": W, "net": W, "net_state_dict": W})
+    assert len(found) == 3
+
+
+def test_what_keys_are_can_be_told():
+    value = {"a": W, "b": {"c": {"x": 1}, "d": 5}, "n": 7, "m": 0.5, "big": [1], "q": {"z": 1}}
+    found = recognise(
+        value,
+        "torch",
+        "it",
+        keys={"a": "model", "b/d": "epoch", "n": "step", "m": "val_acc", "big": None,
+              "q": "config", "b/c": "extra"},
+    )  # fmt: skip
+    assert list(found.parts) == ["model"]
+    assert (found.epoch, found.step, found.metrics) == (5, 7, {"val_acc": 0.5})
+    assert found.config == {"z": 1}
+    assert found.extra == {"b/c": {"x": 1}}
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"gone": "model"}, "no such key"),
+        ({"b/gone": "model"}, "no such key"),
+        ({"b/c": "epoch"}, "no whole number"),
+        ({"a": "config"}, "no dict of plain values"),
+        ({"a": "metrics"}, "no dict of numbers"),
+        ({"a": "strict"}, "no name of a part"),
+        ({"text": "model"}, "has no state"),
+    ],
+)
+def test_what_is_told_and_not_so_is_refused(keys, why):
+    with pytest.raises(ArgumentError, match=why):
+        recognise({"a": W, "b": {"c": 1.5}, "text": "x"}, "torch", "it", keys=keys)
+
+
+def test_objects_are_parts_of_their_kind():
+    held = {"model": Held("module", "a.Net", {"width": 2}), "sched": Held("object", "b.S")}
+    found = recognise({"model": W, "sched": {"x": 1}}, "torch", "it", held)
+    assert (found.parts["model"].class_name, found.parts["model"].kind) == ("a.Net", "module")
+    assert found.parts["scheduler"].class_name == "b.S"
+    alone = recognise(W, "torch", "it", {"": Held("module", "a.Net")})
+    assert alone.parts["model"].class_name == "a.Net"
+
+
+@pytest.mark.parametrize("value", [[], 3, torch.ones(2), None])
+def test_what_is_no_dict_is_refused(value):
+    with pytest.raises(ImportRefusedError, match="neither a state dict"):
+        recognise(value, "torch", "it")
+
+
+def test_numbers_of_every_kind_are_read():
+    assert [whole(x) for x in (3, 3.0, torch.tensor(3), np.int64(3))] == [3] * 4
+    assert [whole(x) for x in (1.5, True, "3", float("nan"), float("inf"), 2**70, None)] == [None] * 7
+    assert real(torch.tensor(0.5)) == real(np.array(0.5)) == real(0.5) == 0.5
+    assert [real(x) for x in (torch.ones(2), True, 1j, "x")] == [None] * 4
+
+
+def test_a_config_has_no_tensors():
+    assert is_config({"a": [1, {"b": (2,)}]})
+    assert not is_config({"a": [torch.ones(1)]})
+    assert not is_config({1: 2})

@@ -1,0 +1,80 @@
+"""What its owner vouches for is read elsewhere, and brings nothing along but values."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+import torch
+
+from ckptstore.errors import ImportRefusedError
+from ckptstore.importing import child, separate
+from ckptstore.importing.plain import Held
+from ckptstore.importing.separate import environment, read_trusted
+from tests.importing.files import Net, Runs, evil, same, trained
+
+SECRET = "AWS_SECRET_ACCESS_KEY"
+
+
+def test_both_sides_mean_the_same_parts():
+    assert (separate.RUN, separate.VALUE, separate.ABOUT) == (child.RUN, child.VALUE, child.ABOUT)
+
+
+def test_the_environment_has_no_credential(tmp_path, monkeypatch):
+    for name in (SECRET, "HF_TOKEN", "PYTHONPATH", "PYTHONSTARTUP", "SSH_AUTH_SOCK"):
+        monkeypatch.setenv(name, "secret-value")
+    found = environment(tmp_path)
+    assert "secret-value" not in found.values()
+    assert found.keys() <= {*separate.KEPT, "HOME", "TMPDIR", "TEMP", "TMP", "CUDA_VISIBLE_DEVICES"}
+    assert found["HOME"] == str(tmp_path / "empty")
+
+
+def test_whole_objects_come_as_their_state(tmp_path):
+    model, optimizer, scheduler = trained()
+    saved = {"model": model, "optimizer": optimizer, "sched": scheduler, "kind": Net}
+    torch.save(saved, tmp_path / "x")
+    found = read_trusted(tmp_path / "x", "x")
+    assert found.held == {
+        "model": Held("module", "tests.importing.files.Net"),
+        "optimizer": Held("optimizer", "torch.optim.adam.Adam"),
+        "sched": Held("object", "torch.optim.lr_scheduler.StepLR"),
+    }
+    assert same(dict(found.value["model"]), dict(model.state_dict()))
+    assert same(found.value["optimizer"], optimizer.state_dict())
+    assert found.value["kind"] == "tests.importing.files.Net"
+    assert any(note.startswith("kind") for note in found.notes)
+
+
+def test_it_runs_elsewhere_in_an_empty_folder_without_credentials(tmp_path, monkeypatch):
+    monkeypatch.setenv(SECRET, "secret-value")
+    told = tmp_path / "told"
+    code = (
+        "(lambda o, j: open({!r}, 'w').write(j.dumps([o.getpid(), o.getcwd(), o.listdir(), "
+        "dict(o.environ)])))(__import__('os'), __import__('json'))"
+    ).format(str(told))
+    torch.save({"w": torch.ones(1), "run": Runs(eval, code)}, tmp_path / "x")
+    read_trusted(tmp_path / "x", "x")
+    import json
+
+    pid, folder, inside, variables = json.loads(told.read_text())
+    assert pid != os.getpid()
+    assert folder != os.getcwd()
+    assert inside == []
+    assert SECRET not in variables
+    assert "secret-value" not in variables.values()
+
+
+def test_one_that_fails_says_why(tmp_path):
+    torch.save(evil(tmp_path / "canary")["builtins.exec"], tmp_path / "x")
+    data = (tmp_path / "x").read_bytes()
+    (tmp_path / "x").write_bytes(data.replace(b"__builtin__\nexec", b"__builtin__\nexit"))
+    with pytest.raises(ImportRefusedError, match="x could not be read: the process"):
+        read_trusted(tmp_path / "x", "x")
+
+
+def test_one_that_takes_for_ever_is_stopped(tmp_path, monkeypatch):
+    torch.save(Runs(time.sleep, 1000), tmp_path / "x")
+    monkeypatch.setattr(separate, "TIME_LIMIT_S", 0.5)
+    with pytest.raises(ImportRefusedError, match="stopped"):
+        read_trusted(tmp_path / "x", "x")
