@@ -7,13 +7,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ckptstore.errors import ArgumentError, GuardWarning, StorageError, warn
+from ckptstore.errors import (
+    ArgumentError,
+    GuardWarning,
+    StorageError,
+    UnsupportedValueError,
+    warn,
+)
 from ckptstore.format.manifest import Head
 from ckptstore.saving.on_full import impatient, may_be_repeated
 from ckptstore.text import size
@@ -227,6 +233,8 @@ class Guard:
 
     def _save(self, what: dict[str, Any]) -> None:
         """Save as much as there is time for, unless this very step was saved since the signal."""
+        import torch
+
         from ckptstore.saving.leaner import first_that_fits, ladder
         from ckptstore.state.keywords import is_part
 
@@ -248,16 +256,17 @@ class Guard:
         for index, rung in enumerate(rungs[place:], start=place):
             self._hurrying = self._deadline_s is not None and index + 1 < len(rungs)
             try:
-                saved = self._run._without(rung.left_out).save(  # noqa: SLF001 - as above
-                    **{name: each for name, each in what.items() if name not in rung.left_out}
-                )
+                saved = self._run._without(rung.left_out).save(**_less(what, rung))  # noqa: SLF001 - as above
             except StorageError as error:
                 if not self._hurrying or not may_be_repeated(error):
-                    raise
-                continue  # less may find room
-            if index:
-                self._tell(rungs[0], left_s, f"{rung.said} was saved, as {saved.ref}")
-            return
+                    raise  # else less may find room
+            except (MemoryError, torch.OutOfMemoryError, UnsupportedValueError):
+                if not self._hurrying:
+                    raise  # else less may do without the memory, or without that value
+            else:
+                if index:
+                    self._tell(rungs[0], left_s, f"{rung.said} was saved, as {saved.ref}")
+                return
 
     def _saved_since(self) -> Head | None:
         """Return the checkpoint of this run that was committed last, if after the signal."""
@@ -269,10 +278,21 @@ class Guard:
     def _tell(self, whole: Rung, left_s: float, done: str) -> None:
         warn(
             f"run {self._run.name!r} was told to stop, with {left_s:.0f} s left, and {whole.said} "
-            f"({size(whole.size_bytes)}) might have taken longer or found no room: {done}. "
-            "resume() passes over what lacks a part; resume(…, strict=False) takes it",
+            f"({size(whole.size_bytes)}) might take longer, can't be saved or found no room: {done}",
             GuardWarning,
         )
+
+
+def _less(what: Mapping[str, Any], rung: Rung) -> dict[str, Any]:
+    """Return what to hand to ``save`` instead of *what*."""
+    import torch
+
+    less = {name: each for name, each in what.items() if name not in rung.left_out}
+    dtypes = dict(what.get("dtype") or {})
+    if rung.narrowed or dtypes:
+        narrowed = dict.fromkeys(rung.narrowed, torch.bfloat16) | dtypes
+        less["dtype"] = {name: each for name, each in narrowed.items() if name not in rung.left_out}
+    return less
 
 
 def _leave_guards_to_parent() -> None:

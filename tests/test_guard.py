@@ -12,6 +12,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from ckptstore import Store
 from ckptstore import guard as guard_module
@@ -22,8 +23,10 @@ from ckptstore.errors import (
     RoomWarning,
     StateWarning,
     StorageError,
+    UnsupportedValueError,
     VersionNotFoundError,
 )
+from ckptstore.saving.leaner import ladder
 from ckptstore.saving.pace import Pace
 from ckptstore.storage.local import LocalStorage
 from tests.clocks import WaitingClock
@@ -302,6 +305,25 @@ def test_near_the_deadline_the_optimizer_is_left_out_and_the_version_says_so(run
     assert {info.name for info in lean.head.parts} == {"model", "scheduler", "rng"}
 
 
+def test_with_some_time_left_the_optimizer_is_saved_in_bfloat16(run, training, clock):
+    whole, narrow, least = (rung.size_bytes for rung in ladder(training.parts()))
+    training.save(run, step=0)
+    # Two seconds a byte, and the time is over between all of it and some.
+    run._store._writer(run.name).pace.estimate_s = lambda size: size
+    left_s = (whole + narrow) / 2
+
+    with pytest.warns(GuardWarning, match="with 'optimizer' in bfloat16, was saved, as digits@2"):
+        stop(run, training, clock, late_s=10, deadline=timedelta(seconds=10 + left_s))
+
+    saved = run.latest()
+    assert (saved.step, saved.head.left_out) == (1, ())
+    average = saved.state("optimizer")["state"][0]["exp_avg"]
+    assert average.dtype == torch.bfloat16
+    assert training.resume(run).step == 1
+    assert training.optimizer.state_dict()["state"][0]["exp_avg"].dtype == torch.float32
+    assert least < narrow
+
+
 def test_without_a_deadline_all_is_saved_however_long_it_takes(run, training, clock):
     paced(run, seconds=1e6)
     stop(run, training, clock, late_s=1e6, deadline=None)
@@ -362,15 +384,44 @@ def no_room():
     return error
 
 
-def test_where_there_is_no_room_for_all_there_may_be_for_less(tmp_path, training):
-    storage = Failing(LocalStorage(tmp_path / "store"), fault=no_room, only={"open_writer"})
+@pytest.mark.parametrize(
+    ("times", "said", "left_out"),
+    [(1, "with 'optimizer' in bfloat16, was", ()), (2, "but 'optimizer' was", ("optimizer",))],
+)
+def test_where_there_is_no_room_for_all_there_may_be_for_less(
+    tmp_path, training, times, said, left_out
+):
+    storage = Failing(LocalStorage(tmp_path / "store"))
     run = store_on(storage, on_full="wait").run("digits")
-    storage.at = 2  # the optimizer's pack is the second
+    failed = []
 
-    with pytest.warns(GuardWarning, match="found no room: everything but 'optimizer' was saved"):
+    def full(operation, key, work, do=storage.do):
+        second = operation == "open_writer" and "-1." in key  # the optimizer's
+        if second and len(failed) < times:
+            failed.append(key)
+            raise no_room()
+        return do(operation, key, work)
+
+    storage.do = full
+
+    with pytest.warns(GuardWarning, match=f"found no room: everything,? {said} saved"):
         exits(run, told(), boundary(training, step=1))
 
-    assert run.latest().head.left_out == ("optimizer",)
+    assert run.latest().head.left_out == left_out
+
+
+def test_what_can_not_be_saved_of_an_optimizer_does_not_take_the_weights_with_it(run, training):
+    training.optimizer.param_groups[0]["hook"] = lambda: None
+
+    with pytest.warns(GuardWarning, match="everything but 'optimizer' was saved"):
+        exits(run, told(), boundary(training, step=1))
+
+
+def test_without_a_deadline_an_error_is_an_error(run, training):
+    training.optimizer.param_groups[0]["hook"] = lambda: None
+
+    with pytest.raises(UnsupportedValueError, match="optimizer/param_groups/0/hook"):
+        exits(run, told(), boundary(training, step=1), deadline=None)
 
 
 @pytest.mark.parametrize("is_saving_already", [True, False])

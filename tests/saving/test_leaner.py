@@ -32,10 +32,13 @@ def test_optimizers_are_what_is_left_out():
     one, two = nn.Linear(4, 3), nn.Linear(4, 1)
     parts = {"model": one, "optimizer": adam(one), "critic": two, "critic_optimizer": adam(two)}
 
-    whole, lean = ladder(parts)
+    whole, narrow, lean = ladder(parts)
 
-    assert (whole.left_out, whole.size_bytes) == ((), sum(map(state_bytes, parts.values())))
-    assert lean.left_out == ("optimizer", "critic_optimizer")
+    assert (whole.left_out, whole.narrowed) == ((), ())
+    assert whole.size_bytes == sum(map(state_bytes, parts.values())) == 80 + 2 * 80 + 4 * 4
+    assert (narrow.left_out, narrow.narrowed) == ((), ("optimizer", "critic_optimizer"))
+    assert narrow.size_bytes == 80 + 80 + 4 * 4  # counts of steps stay as they are
+    assert (lean.left_out, lean.narrowed) == (("optimizer", "critic_optimizer"), ())
     assert lean.size_bytes == 60 + 20
 
 
@@ -43,12 +46,27 @@ def test_optimizers_are_what_is_left_out():
     "parts",
     [
         {"model": nn.Linear(4, 3)},
-        {"optimizer": adam(nn.Linear(4, 3))},
         {"model": nn.Linear(4, 3), "optimizer": Training("sgd").optimizer},  # has no state yet
     ],
 )
 def test_where_there_is_nothing_to_gain_there_is_one_way(parts):
     assert [rung.said for rung in ladder(parts)] == ["everything"]
+
+
+def test_an_optimizer_alone_is_never_left_out():
+    whole, narrow = ladder({"optimizer": adam(nn.Linear(4, 3))})
+
+    assert narrow.narrowed == ("optimizer",)
+    assert whole.left_out == narrow.left_out == ()
+
+
+def test_what_is_narrow_already_gets_no_narrower():
+    model = nn.Linear(4, 3, dtype=torch.bfloat16)
+    model(torch.randn(2, 4, dtype=torch.bfloat16)).sum().backward()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer.step()
+
+    assert [rung.narrowed for rung in ladder({"model": model, "optimizer": optimizer})] == [(), ()]
 
 
 @pytest.mark.parametrize(("left_s", "place"), [(9, 0), (8, 0), (7, 1), (4, 1), (3, 2), (-5, 2)])
