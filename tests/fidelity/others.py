@@ -112,6 +112,11 @@ def _drawn_by_numpy(source: np.random.Generator) -> Any:
     return source.standard_normal((5, 4), dtype=np.float32)
 
 
+def _spawned_by_numpy(source: np.random.Generator) -> Any:
+    (child,) = source.spawn(1)  # from its seed sequence, which no draw moves
+    return child.standard_normal((5, 4), dtype=np.float32)
+
+
 def _adversaries(_: int) -> Training:
     """Two models, each with an optimizer and a schedule, that take turns."""
     one, other = Net(), Net()
@@ -187,6 +192,15 @@ CASES = [
             ),
         )
         for kind in _BIT_GENERATORS
+    ),
+    Case(
+        "other",
+        "numpy.random.Generator",
+        "children spawned",
+        partial(
+            _check,
+            partial(_drawing, _seeded_by_torch(np.random.PCG64), _spawned_by_numpy),
+        ),
     ),
     Case("other", "several optimizers", "two models taking turns", partial(_check, _adversaries)),
 ]

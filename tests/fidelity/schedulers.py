@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.optim import lr_scheduler as of
 from torch.optim import swa_utils
@@ -68,6 +69,10 @@ def remembered(epoch: int) -> float:
     return 0.9**epoch
 
 
+def powers(epoch: int) -> Any:
+    return np.float64(0.9) ** epoch
+
+
 def halved(_: int) -> float:
     return 0.5
 
@@ -123,6 +128,7 @@ SCHEDULERS: list[tuple[str, str, Make, Make | None, dict[str, tuple[Any, Any]]]]
     ),
     ("LambdaLR", "a bound method", lambda o: of.LambdaLR(o, Warmth(4).rate), None, {}),
     ("LambdaLR", "a partial function", lambda o: of.LambdaLR(o, partial(scaled, 0.9)), None, {}),
+    ("LambdaLR", "NumPy numbers", lambda o: of.LambdaLR(o, powers), None, {}),
     ("LambdaLR", "a cached function", lambda o: of.LambdaLR(o, remembered), None, {}),
     ("MultiplicativeLR", "a function", lambda o: of.MultiplicativeLR(o, halved), None, {}),
     (
@@ -335,6 +341,18 @@ def cases() -> list[Case]:
             "two groups, a lambda each",
             partial(_check_with, _two_groups, _lambdas),
         ),
+        Case(
+            "scheduler",
+            "ReduceLROnPlateau",
+            "a group added before step 3",
+            partial(_check_grown, _plateau),
+        ),
+        Case(
+            "scheduler",
+            "StepLR",
+            "a group and its base rate added before step 3",
+            partial(_check_grown, _step),
+        ),
         Case("scheduler", "StepLR", "another lr in the script", _check_other_rate),
     ]
 
@@ -379,6 +397,34 @@ def _check_other_rate(folder: Path) -> list[str]:
         partial(_scheduled, partial(SGD, lr=0.7), _step),
         {"optimizer/param_groups/0/initial_lr": (0.7, 0.1)},
     )
+
+
+def _check_grown(make: Make, folder: Path) -> list[str]:
+    return goes_on(folder, partial(_grown, make))
+
+
+def _grown(make: Make, done: int) -> Training:
+    model = Net()
+    optimizer = SGD([model.fc.weight])
+    scheduler: Any = make(optimizer)
+    training = training_of(model, optimizer)
+
+    def add() -> None:
+        optimizer.add_param_group({"params": [model.fc.bias], "lr": 0.2, "initial_lr": 0.2})
+
+    if done > 3:  # so the script knows that it was added, and that its rate is in the state
+        add()
+
+    def step(number: int) -> float:
+        if number == 3:
+            add()
+            if hasattr(scheduler, "base_lrs"):
+                scheduler.base_lrs.append(0.2)
+        loss = training.step(number)
+        scheduler.step(*([loss] if isinstance(scheduler, of.ReduceLROnPlateau) else []))
+        return loss
+
+    return Training({**training.parts, "scheduler": scheduler}, step)
 
 
 def _scheduled(make_optimizer: Any, make: Make, _: int) -> Training:

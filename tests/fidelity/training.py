@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ckptstore import Store
-from ckptstore.saving.capture import generator_state
+from ckptstore.state.generators import generator_state
 from ckptstore.state.keywords import is_generator
 from tests.loading.trainings import frozen
 
