@@ -6,6 +6,7 @@ sealed again, so that each field's own check has to hold.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from ckptstore.errors import IntegrityError, NewerFormatError
+from ckptstore.errors import IntegrityError, MissingPackageError, NewerFormatError
 from ckptstore.format import untree
 from ckptstore.format.digest import digest
 from ckptstore.format.facts import Settings
@@ -36,7 +37,8 @@ from ckptstore.format.store_facts import StoreFacts, decode_store, encode_store
 from tests.format.heads import NOON, versions
 
 WHERE = "a test's file"
-TYPED = (IntegrityError, NewerFormatError)
+# Not every machine that runs this has torchao.
+TYPED = (IntegrityError, NewerFormatError, MissingPackageError)
 WRITER = UUID("01a20cb8-5e69-7452-884a-9ec81d929f23")
 SIGNED = {"time": NOON, "writer": WRITER, "by": "me@here"}
 
@@ -103,6 +105,53 @@ NODES = (
     {"$torch.device": "cuda:99999999999999"},
     {"$torch.nn": "Module"},
     {"$nobody": 1},
+    {
+        "$sparse": "coo",
+        "shape": [2, 2],
+        "coalesced": False,
+        "tensors": {"indices": {"$tensor": 1}, "values": {"$tensor": 2}},
+    },
+    {
+        "$sparse": "csr",
+        "shape": [1, 1],
+        "tensors": {
+            "crow_indices": {"$tensor": 5},
+            "col_indices": {"$tensor": 3},
+            "values": {"$tensor": 2},
+        },
+    },
+    {"$sparse": "bsr", "shape": [2**62, 2**62], "tensors": {}},
+    {"$sparse": "coo", "shape": [-1], "coalesced": 1, "tensors": [{"$tensor": 0}]},
+    {
+        "$quantized": "per_channel_affine",
+        "dtype": "quint8",
+        "axis": 0,
+        "tensors": {
+            "integers": {"$tensor": 0},
+            "scales": {"$tensor": 4},
+            "zero_points": {"$tensor": 3},
+        },
+    },
+    {
+        "$quantized": "per_tensor_affine",
+        "dtype": "quint8",
+        "scale": 0.5,
+        "zero_point": 0,
+        "tensors": {"integers": {"$tensor": 0}},
+        "requires_grad": True,
+        "parameter": True,
+    },
+    {
+        "$subclass": "torchao.optim.subclass_fp8.OptimStateFp8",
+        "shape": [1, 8],
+        "context": [{"$torch.dtype": "float32"}],
+        "tensors": {"codes": {"$tensor": 6}, "scale": {"$tensor": 2}},
+    },
+    {"$subclass": "os.system", "shape": [], "context": "ls", "tensors": {}},
+    {"$enum": "torchao.quantization.quant_primitives.MappingType", "member": "SYMMETRIC"},
+    {"$enum": "os.path", "member": "sep"},
+    {"$record": "torchao.quantization.granularity.PerRow", "fields": {"dim": -1}},
+    {"$record": "subprocess.Popen", "fields": {"args": ["ls"]}},
     {"$dict": [], "$set": []},
 )
 values = st.sampled_from([None, True, False, [], {}, [[]], *NUMBERS, *TEXTS, *NODES])
@@ -204,6 +253,8 @@ def read_manifest(data: bytes) -> None:
         info, start = part_span(head, len(line), each.name)
         part = decode_part(data[start : start + info.length], head, info, WHERE)
         untree.tensor_places(part.tree)
+        with contextlib.suppress(*TYPED):  # as verify does, which has read no tensor
+            untree.decode(part.tree, WHERE, stand_in, whole=False)
         untree.decode(part.tree, WHERE, stand_in)
 
 
@@ -213,7 +264,15 @@ def stand_in(place: int) -> Any:
 
     if place > 1000:
         raise IndexError(place)
-    return torch.zeros(8, dtype=torch.uint8)
+    kinds = {
+        1: torch.tensor([[0], [1]]),
+        2: torch.zeros(1),
+        3: torch.zeros(1, dtype=torch.int64),
+        4: torch.zeros(8, dtype=torch.float64),
+        5: torch.tensor([0, 1]),
+        6: torch.zeros(1, 8, dtype=torch.uint8).view(torch.float8_e4m3fn),
+    }
+    return kinds.get(place, torch.zeros(8, dtype=torch.uint8))
 
 
 def read_entry(data: bytes) -> None:
