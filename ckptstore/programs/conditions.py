@@ -140,7 +140,10 @@ def holds(condition: Any, dims: Sequence[Sequence[int] | None], numbers: Sequenc
         dims: Each input's shape, None where it is no tensor.
         numbers: Each input itself, where it is a number.
     """
-    return bool(_value(condition, dims, numbers))
+    try:
+        return bool(_value(condition, dims, numbers))
+    except ZeroDivisionError:
+        return False
 
 
 def _value(
@@ -167,10 +170,7 @@ def _applied(name: str, values: Sequence[int | float | bool]) -> Any:
         return MANY[name](values)
     if name in UNARY:
         return UNARY[name](values[0])
-    try:
-        return BINARY[name](values[0], values[1])
-    except ZeroDivisionError:
-        return False
+    return BINARY[name](values[0], values[1])
 
 
 def check(condition: Any, ranks: Sequence[int | None], where: str, depth: int = 0) -> None:
