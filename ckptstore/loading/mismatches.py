@@ -13,7 +13,9 @@ from ckptstore.errors import MismatchError
 from ckptstore.format.manifest import PartInfo
 from ckptstore.loading.fit import Fit, Leave, fit
 from ckptstore.loading.tensors import unwritable
+from ckptstore.state.generators import generator_problems
 from ckptstore.state.keywords import is_generator
+from ckptstore.state.metrics import has_weights, is_metric, metric_problems
 from ckptstore.state.modules import class_name, raw_state
 from ckptstore.state.optimizers import Groups
 from ckptstore.state.schedulers import scheduler_problems
@@ -42,7 +44,7 @@ SHAPED_LIKE_PARAMETER = frozenset(
 
 def kind_problems(part: object, info: PartInfo, state: Any) -> list[str]:
     """Say whether a part was saved by another kind of thing than it is to go into."""
-    if isinstance(part, torch.nn.Module):
+    if has_weights(part):
         fits = info.kind in ("module", "state_dict")
     elif isinstance(part, torch.optim.Optimizer):
         fits = info.kind == "optimizer" and _same_class(info, part)
@@ -200,12 +202,16 @@ def _lbfgs_problems(
 
 
 def object_problems(part: object, state: Any) -> list[str]:
-    """Say what keeps a saved state from a scheduler or gradient scaler that would take it anyway.
+    """Say what keeps a saved state from a scheduler, metric or scaler that would take it anyway.
 
     Or that would refuse it when other parts are restored already.
     """
+    if is_generator(part):
+        return generator_problems(state)
     if isinstance(part, LRScheduler):
         return scheduler_problems(part, state)
+    if is_metric(part):
+        return metric_problems(part, state)
     if isinstance(part, torch.amp.GradScaler) and part.is_enabled() and not state:
         return [
             "saved while it was not enabled, so there is nothing for an enabled one to go on from"

@@ -27,7 +27,10 @@ from ckptstore.loading.mismatches import (
 from ckptstore.loading.overridden import of_object, of_optimizer
 from ckptstore.loading.undo import Before
 from ckptstore.manifest import OpenManifest
-from ckptstore.state import rng
+from ckptstore.state import loaders, rng
+from ckptstore.state.generators import restore_generator
+from ckptstore.state.keywords import is_generator
+from ckptstore.state.metrics import has_weights, is_metric, put_metric_state
 from ckptstore.state.modules import raw_state
 from ckptstore.state.optimizers import Groups, given_names, match, parameter_names, place, reorder
 from ckptstore.text import plain
@@ -155,7 +158,7 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
     for name, part in saved_parts.items():
         state = loaded.states[name]
         mismatches = kind_problems(part, infos[name], state)
-        if not mismatches and isinstance(part, torch.nn.Module):
+        if not mismatches and has_weights(part):
             converts = loaded.choices.get(name, EVERYTHING).dtype is not None
             leave = loaded.chosen[name].leave
             found, mismatches = fit_module(part, state, name, leave, converts=converts)
@@ -213,7 +216,7 @@ def apply(plan: Plan, agree: Callable[[bool], object] = bool) -> Audit:
             continue
         part, state = plan.parts[name], states.pop(name)
         with _telling(loaded, name, done):
-            if isinstance(part, torch.nn.Module):
+            if has_weights(part):
                 keys[name] = _load_module(part, state, plan.fits[name])
             elif isinstance(part, torch.optim.Optimizer):
                 place(part, reorder(state, plan.numbers[name]))
@@ -286,7 +289,7 @@ def _telling(loaded: Loaded, name: str, done: Sequence[str] | None) -> Iterator[
 
 
 def _rank(part: object) -> int:
-    if isinstance(part, torch.nn.Module):
+    if has_weights(part):
         return 0
     return 1 if isinstance(part, torch.optim.Optimizer) else 2
 
@@ -313,9 +316,11 @@ def _load_module(module: torch.nn.Module, state: Mapping[str, Any], found: Fit) 
 
 
 def _load_object(part: Any, state: Any) -> None:
-    if isinstance(part, torch.Generator):
-        part.set_state(torch.frombuffer(bytearray(state["state"]), dtype=torch.uint8))
-    elif hasattr(part, "bit_generator") and not hasattr(part, "load_state_dict"):
-        part.bit_generator.state = state["bit_generator"]
+    if is_generator(part):
+        restore_generator(part, state)
+    elif is_metric(part):
+        put_metric_state(part, state)
+    elif loaders.is_loader(part):
+        loaders.load(part, state)
     else:
         part.load_state_dict(state)

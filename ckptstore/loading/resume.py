@@ -36,6 +36,7 @@ from ckptstore.loading.restore import (
 from ckptstore.manifest import OpenManifest, open_manifest
 from ckptstore.state.environment import device_types, differences
 from ckptstore.state.keywords import only_parts
+from ckptstore.state.metrics import has_weights
 from ckptstore.storage.base import Storage
 from ckptstore.text import plain
 
@@ -186,7 +187,7 @@ def restore(
 
 
 def _modules(parts: Mapping[str, Any]) -> list[str]:
-    return [name for name, part in parts.items() if isinstance(part, torch.nn.Module)]
+    return [name for name, part in parts.items() if has_weights(part)]
 
 
 def _tell_keys(verb: str, done: Done) -> None:
