@@ -23,6 +23,8 @@ from ckptstore.state.schedulers import (
 
 # Of a parameter group: who is in it.
 _MEMBERS = frozenset({"params", "param_names"})
+# Of a scheduler: lists with an item for each group.
+_BY_GROUP = ("_lrs", "_momentums")
 _MOST_REDUCTIONS = 10_000  # a learning rate that went down more often is not followed
 
 
@@ -114,8 +116,13 @@ def _differences(
     name: str, mine: Mapping[str, Any], saved: Mapping[str, Any], keys: set[str]
 ) -> Iterator[Overridden]:
     for key, value in mine.items():
-        if key in keys and key in saved and not _same(value, saved[key]):
-            yield _found(f"{name}/{key}", value, saved[key])
+        if key in keys and key in saved:
+            script, checkpoint = value, saved[key]
+            if key.endswith(_BY_GROUP) and isinstance(value, list) and isinstance(checkpoint, list):
+                # Groups that were added later have theirs at the end.
+                script, checkpoint = value[: len(checkpoint)], checkpoint[: len(value)]
+            if not _same(script, checkpoint):
+                yield _found(f"{name}/{key}", value, saved[key])
 
 
 def _moved(

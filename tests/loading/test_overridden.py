@@ -133,6 +133,15 @@ def test_phases_are_told_only_if_the_steps_are_the_same(tmp_path):
     assert found == {"scheduler/total_steps": (8, 9)}
 
 
+def test_rates_of_groups_that_came_later_are_nothing_of_the_scripts(tmp_path):
+    saved = Run(plateau)
+    saved.scheduler.min_lrs = [0, 0]
+    assert said(tmp_path / "one", saved, Run(plateau, steps=0)) == {}
+    saved.scheduler.min_lrs = [0.01, 0]
+    found = said(tmp_path / "other", saved, Run(plateau, steps=0))
+    assert found == {"scheduler/min_lrs": ([0], [0.01, 0])}
+
+
 def test_no_number_is_the_same_as_no_number(tmp_path):
     def until(limit):
         return lambda optimizer: of.CosineAnnealingLR(optimizer, 5, limit)
