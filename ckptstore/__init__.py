@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ckptstore.entry import Checkpoint as Checkpoint
     from ckptstore.entry import Package as Package
     from ckptstore.errors import CkptStoreError as CkptStoreError
+    from ckptstore.guard import Guard as Guard
     from ckptstore.history import History as History
     from ckptstore.loading.resume import Resumed as Resumed
     from ckptstore.run import Run as Run
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "Checkpoint": "ckptstore.entry",
     "CkptStoreError": "ckptstore.errors",
+    "Guard": "ckptstore.guard",
     "History": "ckptstore.history",
     "Keep": "ckptstore.upkeep.keep",
     "Package": "ckptstore.entry",
@@ -45,6 +47,7 @@ _PLACES = {
 __all__ = [
     "Checkpoint",
     "CkptStoreError",
+    "Guard",
     "History",
     "Keep",
     "Package",

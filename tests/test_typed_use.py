@@ -22,6 +22,7 @@ def test_typed_use_runs(tmp_path):
     [
         Entry,
         ckptstore.Checkpoint,
+        ckptstore.Guard,
         ckptstore.History,
         ckptstore.Package,
         ckptstore.Resumed,

@@ -6,6 +6,7 @@ it is wider than the truth.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ import ckptstore
 from ckptstore import (
     Checkpoint,
     CkptStoreError,
+    Guard,
     History,
     Keep,
     Package,
@@ -291,6 +293,22 @@ def keep_in_order(store: Store, folder: Path) -> None:
     assert copied.to_json()
 
 
+def be_interrupted(folder: Path) -> None:
+    """Train under a guard, in a store that raises where there is no room."""
+    store = Store(folder, on_full="raise")
+    run = store.run("guarded", on_full="retire", keep=Keep(last=1))
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with run.guard(deadline=timedelta(minutes=2), exit_code=75, signals=[signal.SIGTERM]) as guard:
+        assert_type(guard, Guard)
+        for step in range(2):
+            guard.step(model, optimizer, step=step, val_loss=0.5)
+        assert_type(guard.stopping, bool)
+        assert guard.run_name == "guarded"
+    needed: int | None = errors.StorageError("full").needed_bytes
+    assert needed is None
+
+
 def use(folder: Path) -> None:
     """Do all of it in *folder*."""
     train(folder)
@@ -301,5 +319,6 @@ def use(folder: Path) -> None:
     serve(store)
     record_later(store)
     keep_in_order(store, folder)
+    be_interrupted(folder)
     version: str = ckptstore.__version__
     assert version

@@ -14,7 +14,18 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from ckptstore import Checkpoint, History, Keep, Package, Resumed, Run, Store, errors, remember_init
+from ckptstore import (
+    Checkpoint,
+    Guard,
+    History,
+    Keep,
+    Package,
+    Resumed,
+    Run,
+    Store,
+    errors,
+    remember_init,
+)
 from ckptstore.audit import Audit, Overridden
 from ckptstore.catalog.later import TagMove
 from ckptstore.entry import Entry
@@ -38,6 +49,7 @@ MADE = "<!-- Made by `python -m tests.docs.make_api_reference`. Change the docst
 SUBJECTS = {
     "Store": Store,
     "Run": Run,
+    "Guard": Guard,
     "Checkpoint and Package": Entry,
     "Checkpoint": Checkpoint,
     "Package": Package,
@@ -71,7 +83,7 @@ START = f"""\
 
 ```py
 from ckptstore import (
-    Checkpoint, History, Keep, Package, Resumed, Run, Store, errors, remember_init
+    Checkpoint, Guard, History, Keep, Package, Resumed, Run, Store, errors, remember_init
 )
 ```
 
