@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from struct import iter_unpack
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from ckptstore import Store
 from ckptstore.format.journal import decode_entry
 from ckptstore.format.untree import decode
+from tests.format.tensors import quietly, torchaos
 from tests.independent_reader import sealed, value, version
 from tests.test_golden import GOLDEN, VERSIONS
 
@@ -66,6 +68,141 @@ def test_a_flipped_bit_is_noticed_by_the_other_reader_too(tmp_path):
 
     with pytest.raises(AssertionError):
         sealed(damaged)
+
+
+SPARSE = torch.tensor([[0.0, 2.0, 0.0, 0.0], [3.0, 0.0, 0.0, 4.0]])
+COMPOSITES = {
+    "coo": SPARSE.to_sparse(),
+    "uncoalesced": torch.sparse_coo_tensor(
+        torch.tensor([[1, 1], [0, 0]]), torch.ones(2), (2, 4), check_invariants=True
+    ),
+    "csr": quietly(SPARSE.to_sparse_csr),
+    "csc": torch.nn.Parameter(quietly(SPARSE.to_sparse_csc)),
+    "bsr": quietly(SPARSE.to_sparse_bsr, (2, 2)),
+    "bsc": quietly(SPARSE.to_sparse_bsc, (1, 2)),
+    "levels": quietly(torch.quantize_per_tensor, SPARSE, 0.5, 3, torch.quint8),
+    "channels": quietly(
+        torch.quantize_per_channel,
+        SPARSE,
+        torch.tensor([0.5, 0.25], dtype=torch.float64),
+        torch.tensor([1, 2]),
+        0,
+        torch.qint8,
+    ),
+    "int8": torchaos()[0],
+    "moments": torchaos()[-1],
+}
+
+
+def test_both_readers_agree_on_tensors_made_of_others(tmp_path):
+    Store(tmp_path, catalog="sqlite://").save({"all": COMPOSITES}, run="x", rng=False)
+    _, states = version(tmp_path, "x", 1)
+    entry = Store(tmp_path, catalog="sqlite://").get("x@1")
+
+    assert shown(states["model"]) == shown(entry.state("model"))
+    assert shown(states["model"]["all"]) == shown(COMPOSITES)
+
+
+@pytest.mark.parametrize("name", ["coo", "uncoalesced", "csr", "csc", "bsr", "bsc"])
+def test_what_the_page_says_of_sparse_tensors_is_enough_to_fill_a_matrix(tmp_path, name):
+    Store(tmp_path, catalog="sqlite://").save({"w": COMPOSITES[name]}, run="x", rng=False)
+    node = version(tmp_path, "x", 1)[1]["model"]["w"]
+
+    assert filled(node) == COMPOSITES[name].to_dense().tolist()
+
+
+@pytest.mark.parametrize("name", ["levels", "channels"])
+def test_what_the_page_says_of_quantised_tensors_is_enough_to_have_their_values(tmp_path, name):
+    Store(tmp_path, catalog="sqlite://").save({"w": COMPOSITES[name]}, run="x", rng=False)
+    node = version(tmp_path, "x", 1)[1]["model"]["w"]
+    integers = numbers(node, "integers", "B" if node["dtype"] == "quint8" else "b")
+    if name == "levels":
+        scales, zeros = [node["scale"]] * 2, [node["zero_point"]] * 2
+    else:
+        assert node["axis"] == 0
+        scales, zeros = numbers(node, "scales", "d"), numbers(node, "zero_points", "q")
+    rows = [
+        [(each - zero) * scale for each in integers[4 * row : 4 * row + 4]]
+        for row, (scale, zero) in enumerate(zip(scales, zeros, strict=True))
+    ]
+    assert rows == COMPOSITES[name].dequantize().tolist()
+
+
+def numbers(node, name, code):
+    """The numbers in one of the tensors of a node."""
+    data = node["tensors"][name]["$tensor"]["data"]
+    return [each for (each,) in iter_unpack(f"<{code}", data)]
+
+
+def filled(node):
+    """A sparse matrix of floats from its node, row by row."""
+    layout, (rows, columns) = node["$sparse"], node["shape"]
+    matrix = [[0.0] * columns for _ in range(rows)]
+    values = numbers(node, "values", "f")
+    if layout == "coo":
+        indices = numbers(node, "indices", "q")
+        places = zip(indices[: len(values)], indices[len(values) :], strict=True)
+        for (row, column), each in zip(places, values, strict=True):
+            matrix[row][column] += each
+        return matrix
+    by_row = layout[2] == "r"
+    ends = numbers(node, "crow_indices" if by_row else "ccol_indices", "q")
+    others = numbers(node, "col_indices" if by_row else "row_indices", "q")
+    height, width = node["tensors"]["values"]["$tensor"]["shape"][1:] or (1, 1)
+    for line in range(len(ends) - 1):
+        for at in range(ends[line], ends[line + 1]):
+            top, left = (line, others[at]) if by_row else (others[at], line)
+            for place in range(height * width):
+                row, column = top * height + place // width, left * width + place % width
+                matrix[row][column] = values[at * height * width + place]
+    return matrix
+
+
+def made_of(value: torch.Tensor, name: str, content: str, **members: Any) -> dict[str, Any]:
+    """The node of a tensor that is made of others."""
+    beside = {key: member for key, member in members.items() if not torch.is_tensor(member)}
+    parts = {key: part for key, part in members.items() if torch.is_tensor(part)}
+    return {
+        name: content,
+        **beside,
+        "tensors": {key: {"$tensor": tensor(part)} for key, part in parts.items()},
+        **({"requires_grad": True} if value.requires_grad else {}),
+        **({"parameter": True} if isinstance(value, torch.nn.Parameter) else {}),
+    }
+
+
+def any_tensor(value: torch.Tensor) -> dict[str, Any]:
+    """The node of any tensor, after the page."""
+    plain, layout = value.detach(), torch_name(value.layout).removeprefix("sparse_")
+    shape = {"shape": list(value.shape)}
+    if hasattr(plain, "__tensor_flatten__") and type(plain) is not torch.Tensor:
+        names, context = plain.__tensor_flatten__()
+        content = f"{type(plain).__module__}.{type(plain).__qualname__}"
+        parts = {name: getattr(plain, name) for name in names}
+        return made_of(value, "$subclass", content, **shape, context=context, **parts)
+    if layout == "coo":
+        parts = {"indices": plain._indices(), "values": plain._values()}
+        return made_of(value, "$sparse", layout, **shape, coalesced=value.is_coalesced(), **parts)
+    if layout != "strided":
+        names = (
+            ("crow_indices", "col_indices") if layout[2] == "r" else ("ccol_indices", "row_indices")
+        )
+        parts = {name: getattr(plain, name)() for name in (*names, "values")}
+        return made_of(value, "$sparse", layout, **shape, **parts)
+    if value.is_quantized:
+        facts = (
+            {"scale": value.q_scale(), "zero_point": value.q_zero_point()}
+            if "tensor" in str(value.qscheme())
+            else {
+                "axis": value.q_per_channel_axis(),
+                "scales": value.q_per_channel_scales(),
+                "zero_points": value.q_per_channel_zero_points(),
+            }
+        )
+        members = {"dtype": torch_name(value.dtype), "integers": plain.int_repr(), **facts}
+        return made_of(value, "$quantized", torch_name(value.qscheme()), **members)
+    parameter = {"parameter": True} if type(value) is torch.nn.Parameter else {}
+    return {"$tensor": tensor(value), **parameter}
 
 
 def shown(state: Any) -> Any:
@@ -122,8 +259,7 @@ MEMBERS = ("dtype", "shape", "order", "requires_grad", "data")
 
 # What the other reader leaves as it stands in the tree. The first that fits counts.
 NODES: dict[type, Callable[[Any], dict[str, Any]]] = {
-    torch.nn.Parameter: lambda value: {"$tensor": tensor(value), "parameter": True},
-    torch.Tensor: lambda value: {"$tensor": tensor(value)},
+    torch.Tensor: any_tensor,
     torch.Size: lambda value: {"$torch.Size": list(value)},
     torch.device: lambda value: {"$torch.device": str(value)},
     torch.dtype: lambda value: {"$torch.dtype": torch_name(value)},
