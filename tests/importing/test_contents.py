@@ -143,7 +143,9 @@ def test_what_is_no_dict_is_refused(value):
 
 def test_numbers_of_every_kind_are_read():
     assert [whole(x) for x in (3, 3.0, torch.tensor(3), np.int64(3))] == [3] * 4
-    assert [whole(x) for x in (1.5, True, "3", float("nan"), float("inf"), 2**70, None)] == [None] * 7
+    assert [whole(x) for x in (1.5, True, "3", float("nan"), float("inf"), 2**70, None)] == [
+        None
+    ] * 7
     assert real(torch.tensor(0.5)) == real(np.array(0.5)) == real(0.5) == 0.5
     assert [real(x) for x in (torch.ones(2), True, 1j, "x")] == [None] * 4
 

@@ -148,7 +148,7 @@ def test_damage_anywhere_is_refused_or_read_as_values(tmp_path, zipped):
 
 
 def test_names_of_a_legacy_file_are_those_of_all_its_pickles(tmp_path):
-    data = legacy(pickle.dumps(OrderedDict(), 2)) [:-1]
+    data = legacy(pickle.dumps(OrderedDict(), 2))[:-1]
     extra = b"\x80\x02cposix\nsystem\n."
     names = names_of(io.BytesIO(data.removesuffix(pickle.dumps([], 2)[:-1]) + extra), "x")
     assert ("posix", "system") in names
