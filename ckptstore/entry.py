@@ -88,6 +88,9 @@ class Source(Protocol):
     def read_file(self, entry: Entry, file: File) -> memoryview:
         """Return one of an entry's files, compared with its digest."""
 
+    def left_out(self, entry: Entry, part: str) -> tuple[str, ...]:
+        """Return the keys of one of an entry's parts that nobody saved."""
+
     def tensors(self, entry: Entry, part: str, *, verify: bool) -> Mapping[str, LazyTensor]:
         """Return the tensors of one of an entry's parts, unread."""
 
@@ -361,6 +364,20 @@ class Entry:
             StorageError: The storage failed.
         """
         return self._source.state(self, part, device)
+
+    def left_out(self, part: str = "model") -> tuple[str, ...]:
+        """Return the keys of a module part that were left out on purpose: ``save(only=…)``.
+
+        They come from the class when the module is loaded, and stay as the script has them when
+        training is resumed.
+
+        Raises:
+            VersionNotFoundError: There is no such part.
+            RetiredError: The version is retired.
+            IntegrityError: The version's manifest is not what was saved.
+            StorageError: The storage failed.
+        """
+        return self._source.left_out(self, part)
 
     def tensors(self, part: str = "model", *, verify: bool = False) -> Mapping[str, LazyTensor]:
         """Return a part's tensors by key; none is read before it is asked for.

@@ -68,6 +68,10 @@ class LazyTensor(Protocol):
     def dtype(self) -> torch.dtype:
         """Its dtype, known without reading: the one that it was stored in."""
 
+    @property
+    def was(self) -> torch.dtype | None:
+        """The dtype it had, where it was stored in another one (``save(dtype=…)``); else None."""
+
     def __len__(self) -> int: ...
 
     def read(self) -> torch.Tensor:

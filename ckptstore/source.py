@@ -89,6 +89,11 @@ class Source:
         with self._opened(entry) as opened:
             return load_state(opened, part, device=device)
 
+    def left_out(self, entry: Entry, part: str) -> tuple[str, ...]:
+        """Return the keys of a part that nobody saved; :meth:`Entry.left_out` calls this."""
+        with self._opened(entry) as opened:
+            return opened.part(part).left_out
+
     def tensors(self, entry: Entry, part: str, *, verify: bool) -> Mapping[str, LazyTensor]:
         """Return the tensors of one of an entry's parts; :meth:`Entry.tensors` calls this."""
         from ckptstore.loading.lazy import Tensors

@@ -20,5 +20,5 @@ def test_the_options_of_load_are_those_it_takes():
 def test_a_lazy_tensor_has_all_that_is_said_of_it():
     promised = {name for name in vars(LazyTensor) if not name.startswith("_")}
 
-    assert promised == {"shape", "dtype", "read"}
+    assert promised == {"shape", "dtype", "was", "read"}
     assert all(hasattr(lazy.LazyTensor, name) for name in (*promised, "__len__", "__getitem__"))

@@ -50,20 +50,32 @@ def as_they_were(
         was = part.tensors[place].was
         if was is None:
             continue
-        dtype = getattr(torch, was, None)
-        if not (
-            isinstance(dtype, torch.dtype)
-            and dtype.is_floating_point
-            and tensor.is_floating_point()
-        ):
+        dtype = dtype_was(was, where, ref)
+        if not tensor.is_floating_point():
             raise IntegrityError(
-                f"{where}: tensor {place} is {dtype_name(tensor.dtype)} and should have been "
-                f"{was!r}, which this torch has no such dtype for",
+                f"{where}: tensor {place} is {dtype_name(tensor.dtype)}, and should have been "
+                f"{was}, which nobody converts to that",
                 ref=ref,
             )
         stored.add(dtype_name(tensor.dtype))
         tensors[place] = converted(tensor, dtype)
     return tuple(sorted(stored))
+
+
+def dtype_was(name: str, where: str, ref: str | None = None) -> torch.dtype:
+    """Return the dtype that a tensor had, by its recorded name.
+
+    Raises:
+        IntegrityError: There is no such dtype of floating numbers.
+    """
+    dtype = getattr(torch, name, None)
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
+        return dtype
+    raise IntegrityError(
+        f"{where}: a tensor should have been {name!r} in the training, and torch "
+        f"{torch.__version__} has no such dtype of floating numbers",
+        ref=ref,
+    )
 
 
 def in_dtype(state: Mapping[Any, Any], dtype: torch.dtype) -> Any:

@@ -14,6 +14,7 @@ from ckptstore.format.part import Chunk, Tensor
 from ckptstore.format.paths import tensors_by_path
 from ckptstore.format.untree import decode, tensor_places
 from ckptstore.loading.boxes import Box, box_of, overlap, shape_of, spans
+from ckptstore.loading.dtypes import dtype_was
 from ckptstore.loading.fetch import BLOCK_BYTES, GAP_BYTES, Reader, Want, assemble, fetch
 from ckptstore.manifest import OpenManifest
 from ckptstore.state.tensors import fresh_bytes, from_bytes
@@ -176,6 +177,14 @@ class LazyTensor:
         """Its dtype, as stored; a tensor that is made of several is read for it."""
         found = self._tensors.described(self._node)
         return self.read().dtype if found is None else self._tensors.dtype(found[0])
+
+    @property
+    def was(self) -> torch.dtype | None:
+        """The dtype it had, where it was stored in another one; else None."""
+        found = self._tensors.described(self._node)
+        if found is None or found[1].was is None:
+            return None
+        return dtype_was(found[1].was, self._tensors.what)
 
     def __len__(self) -> int:
         if not self.shape:

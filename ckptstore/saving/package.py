@@ -10,6 +10,7 @@ import torch
 from ckptstore.entry import Entry
 from ckptstore.errors import ArgumentError, StateWarning, VersionNotFoundError, warn
 from ckptstore.format.manifest import Head, Parent, PartInfo, parent_of
+from ckptstore.format.paths import tensors_by_path
 from ckptstore.saving.attempts import save_in_attempts
 from ckptstore.saving.capture import (
     CapturedPart,
@@ -24,6 +25,7 @@ from ckptstore.saving.program import carried_program, program_file
 from ckptstore.saving.run_writer import RunWriter
 from ckptstore.saving.save import Facts, check_rank
 from ckptstore.saving.settings import GivenSettings
+from ckptstore.state.tensors import dtype_name
 from ckptstore.storage.base import Storage
 
 
@@ -99,6 +101,12 @@ def _from_entry(
     head = entry.head
     info = _module_info(head, part)
     (model,) = capture({"model": entry.state(part)})
+    model.left_out = entry.left_out(part)
+    were = {key: saved.was for key, saved in entry.tensors(part).items()}
+    for key, node in tensors_by_path(model.tree).items():
+        was = were.get(key)
+        if was is not None:
+            model.was[node["$tensor"]] = dtype_name(was)
     model.kind, model.class_name, model.model_config = info.kind, info.class_name, info.model_config
     return model, Facts(
         "package",
