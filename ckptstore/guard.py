@@ -278,7 +278,7 @@ class Guard:
     def _tell(self, whole: Rung, left_s: float, done: str) -> None:
         warn(
             f"run {self._run.name!r} was told to stop, with {left_s:.0f} s left, and {whole.said} "
-            f"({size(whole.size_bytes)}) might take longer, can't be saved or found no room: {done}",
+            f"({size(whole.size_bytes)}) might take longer, can't be kept or found no room: {done}",
             GuardWarning,
         )
 

@@ -8,7 +8,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ckptstore.entry import Checkpoint, Entry, Package
-from ckptstore.errors import ArgumentError, CkptStoreError, RetentionWarning, warn
+from ckptstore.errors import (
+    ArgumentError,
+    CkptStoreError,
+    NotAStoreError,
+    RetentionWarning,
+    warn,
+)
 from ckptstore.opened import Monitor, Opened
 from ckptstore.saving.on_full import Retire
 from ckptstore.storage.opening import parse
@@ -302,7 +308,10 @@ class Keeping(Opened):
         """Return how room is made for a run: what it keeps is applied, then all is collected."""
 
         def make_room() -> str:
-            return "; ".join([self._retire_for_room(writer), self._collect_for_room()])
+            try:
+                return f"{self._retire_for_room(writer)}; {self._collect_for_room()}"
+            except NotAStoreError:
+                return "there is nothing to retire yet"
 
         return make_room
 
@@ -311,6 +320,8 @@ class Keeping(Opened):
             if not writer.keeps:
                 return f"nothing was retired, as run {writer.run!r} has no keep="
             retired = self._prune(writer, None, (None, None), dry_run=False).retired
+        except NotAStoreError:
+            raise
         except CkptStoreError as error:
             return f"nothing could be retired: {error}"
         return f"{len(retired)} version(s) were retired"

@@ -27,8 +27,8 @@ WARN_S = 60.0
 ANYWAY_S = 600.0
 # How often is collected what is collectible: more becomes so as time goes by.
 COLLECT_S = 3600.0
-# Beside tensors there is a manifest, and a filesystem's own tables grow.
-BESIDE_BYTES = 1024 * 1024
+# Beside tensors there is a manifest, and a filesystem's own tables grow: so much, and a hundredth.
+BESIDE_BYTES = 64 * 1024
 
 Result = TypeVar("Result")
 Retire = Callable[[], str]
@@ -125,7 +125,7 @@ class WhenFull:
         return free_bytes(self.storage.local_folder)
 
     def _said(self, error: StorageError, did: str) -> str:
-        needed = "" if error.needed_bytes is None else f", {size(error.needed_bytes)} are needed"
+        needed = f", {size(error.needed_bytes)} are needed" if error.needed_bytes else ""
         free = self._free()
         room = "how much is free can't be told" if free is None else f"{size(free)} are free"
         done = f" ({did})" if did else ""
@@ -158,7 +158,8 @@ def is_due(error: StorageError, before: int | None, now: int | None, since_s: fl
     """
     if before is None or now is None:
         return since_s >= WARN_S
-    needed = (error.needed_bytes or 0) + BESIDE_BYTES
+    tensors = error.needed_bytes or 0
+    needed = tensors + tensors // 100 + BESIDE_BYTES
     if now < needed:
         return since_s >= ANYWAY_S
     # There was as much room as now, and it was not enough: a quota that isn't seen, or inodes.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ckptstore.errors import ArgumentError, CkptStoreError, DurabilityError, StorageError
 
-_NO_ROOM = "free some room and save again; what was saved before is intact"
+_NO_ROOM = "free some room; what was saved before is intact"
 _NO_PERMISSION = "let this user read and write there, or name another place"
 _ADVICE: dict[int, tuple[str, str]] = {
     errno.ENOSPC: ("the disk is full", _NO_ROOM),

@@ -280,3 +280,12 @@ def test_if_no_room_can_be_made_the_warning_says_why(storage, clock):
 
     with pytest.warns(RoomWarning, match="nothing could be collected: no room"):
         run.save({"weight": torch.rand(9)}, rng=False)
+
+
+def test_where_there_is_no_store_yet_there_is_nothing_to_retire(storage, clock):
+    store = store_on(storage, on_full="retire")
+    fill(storage, ["create"])
+    clock.then = lambda _: storage.rest()
+
+    with pytest.warns(RoomWarning, match="there is nothing to retire yet"):
+        assert store.save(STATE, rng=False).ref == "default@1"

@@ -194,7 +194,7 @@ def test_waiting_alone_retires_nothing(monkeypatch, clock, storage):
     [
         (0, GB - 1, WARN_S, False),
         (0, GB, WARN_S, False),  # a manifest has to go there, too
-        (0, GB + BESIDE_BYTES, 0, True),
+        (0, GB + GB // 100 + BESIDE_BYTES, 0, True),
         (0, GB, ANYWAY_S, True),  # a filesystem that compresses takes more than it says
         (2 * GB, 2 * GB, LOOK_S, False),  # a quota that nobody shows
         (2 * GB, 3 * GB, WARN_S, True),
