@@ -13,7 +13,7 @@ import torch
 
 from ckptstore import Store
 from ckptstore.saving.pace import Pace
-from ckptstore.state.ranks import Largest, are_several, from_rank_zero
+from ckptstore.state.ranks import Largest, all_ranks, are_several, from_rank_zero
 from tests.loading.trainings import Training
 
 TOLD_AT = 2
@@ -74,7 +74,8 @@ def little_time_is_left(folder: Path, rank: int) -> str:
 
 def the_largest_is_known_to_all(_: Path, rank: int) -> str:
     asked = Largest(10 + rank)
-    return f"{are_several()} {asked.result()} {from_rank_zero(rank + 5)}"
+    fine = all_ranks(fine=True), all_ranks(fine=rank == 0)
+    return f"{are_several()} {asked.result()} {from_rank_zero(rank + 5)} {fine}"
 
 
 def asking_costs(_: Path, rank: int) -> str:

@@ -37,6 +37,7 @@ from ckptstore.manifest import OpenManifest, open_manifest
 from ckptstore.state.environment import device_types, differences
 from ckptstore.state.keywords import only_parts
 from ckptstore.state.metrics import has_weights
+from ckptstore.state.ranks import all_ranks, are_several, from_rank_zero
 from ckptstore.storage.base import Storage
 from ckptstore.text import plain
 
@@ -141,7 +142,7 @@ def resume(
     """
     parts = only_parts(parts, "resume")
     wanted = Wanted(list(parts), with_rng, strict, keys.by_part(_modules(parts), strict=strict))
-    if _several_ranks():
+    if are_several():
         done = _resume_together(
             storage, newest_first, run, parts, wanted=wanted, on_damage=on_damage
         )
@@ -325,7 +326,7 @@ def _resume_together(
     except CkptStoreError as caught:
         error = caught
     finally:
-        choice = _from_rank_zero(choice)
+        choice = from_rank_zero(choice)
     if choice == NOTHING:
         return None
     if choice == FAILED:
@@ -342,7 +343,7 @@ def _resume_together(
     except CkptStoreError as caught:
         error = caught
     finally:
-        all_fit = _all_ranks(plan is not None)
+        all_fit = all_ranks(plan is not None)
     elsewhere = StorageError(
         f"resume of run {run!r}: another rank could not restore version {choice}, so none did; "
         "see its error"
@@ -351,37 +352,7 @@ def _resume_together(
         raise error or elsewhere
 
     def agree(fine: bool) -> None:  # noqa: FBT001 - a fact, not an option
-        if not _all_ranks(fine) and fine:
+        if not all_ranks(fine) and fine:
             raise elsewhere
 
     return _finish(plan, agree)
-
-
-def _several_ranks() -> bool:
-    distributed = torch.distributed
-    return (
-        distributed.is_available()
-        and distributed.is_initialized()
-        and distributed.get_world_size() > 1
-    )
-
-
-def _wire(value: int) -> torch.Tensor:
-    """Return a number as a tensor on the device the process group talks through.
-
-    A tensor, because ``broadcast_object_list`` would pickle.
-    """
-    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-    return torch.tensor([value], dtype=torch.int64, device=device)
-
-
-def _from_rank_zero(value: int) -> int:
-    wire = _wire(value)
-    torch.distributed.broadcast(wire, src=0)
-    return int(wire.item())
-
-
-def _all_ranks(fine: bool) -> bool:  # noqa: FBT001 - a fact, not an option
-    wire = _wire(int(fine))
-    torch.distributed.all_reduce(wire, op=torch.distributed.ReduceOp.MIN)
-    return bool(wire.item())

@@ -46,7 +46,17 @@ def from_rank_zero(value: int) -> int:
     return int(wire.item())
 
 
+def all_ranks(fine: bool) -> bool:  # noqa: FBT001 - a fact, not an option
+    """Say whether all is fine on every rank; every rank must call this."""
+    wire = _wire(int(fine))
+    torch.distributed.all_reduce(wire, op=torch.distributed.ReduceOp.MIN)
+    return bool(wire.item())
+
+
 def _wire(value: int) -> torch.Tensor:
-    """Return a number as a tensor on the device that the process group talks through."""
+    """Return a number as a tensor on the device that the process group talks through.
+
+    A tensor, because ``broadcast_object_list`` would pickle.
+    """
     device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
     return torch.tensor([value], dtype=torch.int64, device=device)
