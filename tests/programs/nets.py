@@ -36,6 +36,13 @@ class Net(nn.Module):
         return self.fc(h) * self.scale + self.table
 
 
+class Line(nn.Linear):
+    """A linear layer that needs no arguments."""
+
+    def __init__(self, width: int = 2) -> None:
+        super().__init__(3, width)
+
+
 class Attention(nn.Module):
     """Attention with tied weights, a causal mask and gradients off for a part."""
 

@@ -7,7 +7,7 @@ import inspect
 import pytest
 import torch
 from torch import nn
-from torch.utils._pytree import register_pytree_node
+from torch.utils._pytree import GetAttrKey, register_pytree_node
 
 from ckptstore.errors import ProgramError
 from ckptstore.programs.conditions import words
@@ -36,7 +36,7 @@ register_pytree_node(
     Box,
     lambda box: ([box.inside], None),
     lambda inside, _: Box(*inside),
-    serialized_type_name="tests.Box",
+    flatten_with_keys_fn=lambda box: ([(GetAttrKey("inside"), box.inside)], None),
 )
 
 
