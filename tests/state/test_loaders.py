@@ -1,0 +1,129 @@
+"""torchdata's loaders go on as if their iterator had been there all along."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+from torchdata.stateful_dataloader import StatefulDataLoader
+from torchdata.stateful_dataloader.sampler import RandomSampler as StatefulRandomSampler
+
+from ckptstore import Store
+from ckptstore.errors import StateWarning
+from ckptstore.state.loaders import is_loader, load, lost_orders
+from tests.loading.trainings import frozen, generators
+
+pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata calls it
+ROWS = torch.arange(12.0)
+
+
+def loader(**options):
+    return StatefulDataLoader(ROWS, batch_size=2, **options)
+
+
+def cut(seed=0, batches=2, **options):
+    """Return a loader that was iterated for some batches, and its iterator."""
+    torch.manual_seed(seed)
+    made = loader(**options)
+    batches_of = iter(made)
+    for _ in range(batches):
+        next(batches_of)
+    return made, batches_of
+
+
+def test_only_torchdatas_loaders_are_loaders():
+    assert is_loader(loader())
+    assert not is_loader(DataLoader(ROWS))
+    assert not is_loader(None)
+
+
+@pytest.mark.parametrize("batches", [0, 2, 6])
+@pytest.mark.parametrize("seeded", [True, False], ids=["own generator", "the process's"])
+def test_going_on_draws_nothing(batches, seeded):
+    options = {"generator": torch.Generator().manual_seed(3)} if seeded else {}
+    first, rest = cut(batches=batches, shuffle=True, **options)
+    state = first.state_dict()
+    expected = [*rest, *first]
+    options = {"generator": torch.Generator().manual_seed(8)} if seeded else {}
+    second = loader(shuffle=True, **options)
+    random.seed(4)
+    torch.manual_seed(4)
+    before = generators()
+    load(second, state)
+    found = list(second)
+
+    assert generators() == before
+    assert frozen([*found, *second]) == frozen(expected)
+
+
+def test_the_generator_is_the_loaders_own_again():
+    own = torch.Generator().manual_seed(3)
+    first, _ = cut()
+    second = loader(generator=own)
+    before = own.get_state()
+    load(second, first.state_dict())
+    iter(second)
+
+    assert second.generator is own
+    assert torch.equal(own.get_state(), before)  # nobody shares it
+
+
+def test_only_the_first_iterator_is_made_without_drawing():
+    first, _ = cut()
+    second = loader()
+    load(second, first.state_dict())
+    load(second, first.state_dict())
+    list(second)
+    before = generators()
+    list(second)
+
+    assert generators() != before
+    assert "_get_iterator" not in vars(second)
+
+
+def test_an_iterator_that_cannot_be_made_leaves_the_loader_as_it_was():
+    own = torch.Generator()
+    second = loader(generator=own)
+    load(second, {"no": "state"})
+    with pytest.raises(AssertionError, match="State doesn't contain key"):
+        iter(second)
+
+    assert second.generator is own
+
+
+@pytest.mark.parametrize(
+    ("sampler", "told"),
+    [
+        (RandomSampler(ROWS), "RandomSampler"),
+        (SubsetRandomSampler([3, 1]), "SubsetRandomSampler"),
+        (WeightedRandomSampler([1.0, 2.0], 2), "WeightedRandomSampler"),
+        (SequentialSampler(ROWS), None),
+        (DistributedSampler(ROWS, num_replicas=2, rank=0), None),
+        (StatefulRandomSampler(ROWS), None),
+    ],
+)
+def test_an_order_that_cannot_be_kept_in_mid_epoch_is_told(sampler, told):
+    found = lost_orders({"model": torch.nn.Linear(1, 1), "data": loader(sampler=sampler)})
+    batched = StatefulDataLoader(ROWS, batch_sampler=BatchSampler(sampler, 2, drop_last=False))
+
+    assert [f"torch's {told} keeps nothing" in message for message in found] == [True] * bool(told)
+    assert len(lost_orders({"data": batched})) == len(found)
+
+
+def test_it_is_told_once_a_run(tmp_path):
+    store, data = Store(tmp_path), loader(sampler=RandomSampler(ROWS))
+    with pytest.warns(
+        StateWarning, match="part 'data' can go on between epochs, not in the middle"
+    ):
+        store.save(data=data)
+    store.save(data=data)  # a warning fails the test
