@@ -7,7 +7,7 @@ it is wider than the truth.
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, assert_type
@@ -29,6 +29,8 @@ from ckptstore import (
     errors,
 )
 from ckptstore.entry import Entry
+from ckptstore.key_report import KeyReport
+from ckptstore.reading import LazyTensor
 
 
 @ckptstore.remember_init
@@ -309,6 +311,44 @@ def be_interrupted(folder: Path) -> None:
     assert needed is None
 
 
+def choose(folder: Path) -> None:
+    """Load and save part of a model, under other names and in other dtypes."""
+    store = Store(folder / "chosen")
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    saved = store.save(model, optimizer, dtype={"optimizer": torch.bfloat16}, val_loss=0.1)
+    rename = {"layers.": "layers."}
+    assert_type(
+        saved.load(Net, device="cpu", only="layers.0", dtype=torch.float16, rename=rename), Net
+    )
+    assert_type(store.load_best(Net, skip=["layers.2.*"], strict=False, device="cpu"), Net)
+    audit = saved.restore(
+        model, optimizer, only={"model": ["layers.*"]}, rename=rename, strict=False, dtype="own"
+    )
+    converted: Mapping[str, tuple[str, ...]] = audit.converted
+    assert converted == {"optimizer": ("bfloat16",)}
+    report: KeyReport | None = audit.keys.get("model")
+    assert report is None
+    assert_type(store.resume(model, optimizer, only="layers", skip=None), Resumed)
+
+    tensors = saved.tensors("model", verify=False)
+    assert_type(tensors, Mapping[str, LazyTensor])
+    weight = tensors["layers.0.weight"]
+    assert_type(weight.shape, torch.Size)
+    assert_type(weight.dtype, torch.dtype)
+    assert_type(weight.was, torch.dtype | None)
+    assert_type(weight.read(), torch.Tensor)
+    assert_type(weight[:2], torch.Tensor)
+    model.layers[0].requires_grad_(requires_grad=False)
+    run = store.run("less")
+    less = run.save(model, only="trainable", dtype={"model": torch.bfloat16})
+    assert_type(less.left_out(), tuple[str, ...])
+    assert_type(run.resume(model, strict=False, only="layers.2.*", dtype="own"), Resumed)
+    assert_type(errors.KeysWarning("some keys", KeyReport()).report, KeyReport)
+
+
 def use(folder: Path) -> None:
     """Do all of it in *folder*."""
     train(folder)
@@ -319,6 +359,7 @@ def use(folder: Path) -> None:
     serve(store)
     record_later(store)
     keep_in_order(store, folder)
+    choose(folder)
     be_interrupted(folder)
     version: str = ckptstore.__version__
     assert version
