@@ -62,7 +62,7 @@ def of_optimizer(
 
 
 def of_object(
-    name: str, part: object, state: Mapping[str, Any], parts: Mapping[str, Any]
+    name: str, part: object, state: Any, parts: Mapping[str, Any]
 ) -> Iterator[Overridden]:
     """Say which hyperparameters a scheduler or gradient scaler is about to lose.
 
@@ -76,7 +76,7 @@ def of_object(
     """
     if isinstance(part, LRScheduler):
         yield from _of_scheduler(name, part, state, parts)
-    elif isinstance(part, torch.amp.GradScaler):
+    elif isinstance(part, torch.amp.GradScaler) and isinstance(state, Mapping):
         mine = part.state_dict()
         yield from _differences(name, mine, state, argument_keys(type(part), mine))
 
@@ -134,15 +134,20 @@ def _moved(
     moved = set()
     has_initial = "initial_lr" in mine and "initial_lr" in saved
     if has_initial or any(
-        isinstance(each, ReduceLROnPlateau) and _is_reduced(mine["lr"], saved["lr"], each, index)
+        isinstance(each, ReduceLROnPlateau)
+        and _is_reduced(_plain(mine.get("lr")), _plain(saved.get("lr")), each, index)
         for each in schedulers
     ):
         moved.add("lr")
     if "max_momentum" in mine and "max_momentum" in saved:
         moved.add("momentum")
-        if "betas" in mine and _same(mine["betas"][1:], saved["betas"][1:]):
+        if _same(_after_first(mine.get("betas")), _after_first(saved.get("betas"))):
             moved.add("betas")
     return moved
+
+
+def _after_first(values: Any) -> Any:
+    return values[1:] if isinstance(values, (list, tuple)) else values
 
 
 def _is_reduced(script: Any, saved: Any, plateau: ReduceLROnPlateau, index: int) -> bool:
@@ -151,6 +156,8 @@ def _is_reduced(script: Any, saved: Any, plateau: ReduceLROnPlateau, index: int)
     A plateau's scheduler records no initial rate; but it computes (torch/optim/lr_scheduler.py,
     ``_reduce_lr``), so its steps can be taken again.
     """
+    if not isinstance(script, (int, float)) or not isinstance(saved, (int, float)):
+        return False
     rate, goal, least = float(script), float(saved), plateau.min_lrs[index]
     for _ in range(_MOST_REDUCTIONS):
         if rate <= goal:

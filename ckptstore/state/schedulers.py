@@ -191,8 +191,10 @@ def _problems(scheduler: LRScheduler, state: Any, path: str) -> Iterator[str]:
             yield f"{path}{key} had {had} entries, and has {len(now)} here"
             return
     present = function_states(mine)
-    for name, kept in function_states(state).items():
-        if kept and name not in present:
+    for name, kept in _by_place(state.get(FUNCTIONS), state.get(FUNCTION)).items():
+        if kept is not None and not isinstance(kept, Mapping):
+            yield f"{path}{name} is a {type(kept).__qualname__}, and should be a dict"
+        elif kept and name not in present:
             yield (
                 f"{path}{name} was an object with {', '.join(sorted(map(str, kept)))}, and is a "
                 "function here"

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import lr_scheduler as of
 
 from ckptstore import Store
+from ckptstore.loading.overridden import of_object, of_optimizer
 
 
 class Run:
@@ -190,3 +191,24 @@ def test_what_the_script_had_is_kept_when_its_tensor_is_written_to(tmp_path):
     present = Run(kind=torch.optim.Adam, betas=(torch.tensor(0.25), torch.tensor(0.5)))
     script, checkpoint = said(tmp_path, saved, present)["optimizer/0/betas"]
     assert ([each.item() for each in script], checkpoint[0].item()) == ([0.25, 0.5], 0.5)
+
+
+@pytest.mark.parametrize("rate", ["text", [0.1], None])
+def test_a_rate_of_another_form_is_told_as_it_is(rate):
+    present = Run(plateau, steps=0)
+    (group,) = present.optimizer.state_dict()["param_groups"]
+    state = {"param_groups": [{**group, "lr": rate}]}
+    found = of_optimizer("o", present.optimizer, state, {"s": present.scheduler})
+    assert [(one.name, one.checkpoint) for one in found] == [("o/param_groups/0/lr", rate)]
+
+
+def test_betas_of_another_form_are_told_as_they_are():
+    present = Run(one_cycle, steps=0, kind=torch.optim.Adam)
+    (group,) = present.optimizer.state_dict()["param_groups"]
+    state = {"param_groups": [{**group, "betas": 0.5}]}
+    found = of_optimizer("o", present.optimizer, state, {"s": present.scheduler})
+    assert [one.name for one in found] == ["o/param_groups/0/betas"]
+
+
+def test_of_a_scalers_state_of_another_form_nothing_is_told():
+    assert list(of_object("s", torch.amp.GradScaler("cpu"), [1], {})) == []

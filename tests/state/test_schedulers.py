@@ -201,6 +201,12 @@ def test_a_state_of_another_form_is_told(state):
     assert problem.endswith(", and should be a dict")
 
 
+def test_attributes_of_another_form_are_told():
+    scheduler = of.LambdaLR(optimizer_of(), Decay())
+    state = {**scheduler.state_dict(), "lr_lambdas": ["text"]}
+    assert scheduler_problems(scheduler, state) == ["lr_lambdas/0 is a str, and should be a dict"]
+
+
 def test_what_an_older_torch_kept_and_a_newer_one_does_not_is_no_mismatch():
     scheduler = steps(optimizer_of())
     state = scheduler.state_dict()
