@@ -237,11 +237,13 @@ class Run:
         *,
         device: str | int | torch.device | None = None,
         model_config: Mapping[str, Any] | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Package:
         """Load a package of this run. See :meth:`ckptstore.Store.load_package`."""
         wanted = Ref(self.name, "latest") if ref is None else self._ref(ref)
         monitor = (self._given.monitor, self._given.mode)
-        return self._store._load_package(ModelClass, wanted, device, model_config, monitor)  # noqa: SLF001 - a run is part of its store
+        how = {"device": device, "model_config": model_config, "dtype": dtype}
+        return self._store._load_package(ModelClass, wanted, monitor, how)  # noqa: SLF001 - a run is part of its store
 
     def import_file(
         self,

@@ -408,6 +408,7 @@ class Store(LaterFacts, BringingIn):
         *,
         device: str | int | torch.device | None = None,
         model_config: Mapping[str, Any] | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Package:
         """Load a package: its module, preprocessing and class names, ready to predict.
 
@@ -416,13 +417,15 @@ class Store(LaterFacts, BringingIn):
             ref: None means the newest package of the only run there is; a run means its newest.
             device: None means CUDA if there is one, else the CPU.
             model_config: Constructor arguments instead of the recorded ones.
+            dtype: What the model's floating tensors are converted to, such as ``torch.bfloat16``.
 
         Raises:
             VersionNotFoundError: There is no such package.
             CkptStoreError: As :meth:`load`.
         """
         wanted = Ref(None, "latest") if ref is None else parse_ref(ref)
-        return self._load_package(ModelClass, wanted, device, model_config, self._monitor)
+        how = {"device": device, "model_config": model_config, "dtype": dtype}
+        return self._load_package(ModelClass, wanted, self._monitor, how)
 
     def resume(
         self,
@@ -543,12 +546,11 @@ class Store(LaterFacts, BringingIn):
         self,
         factory: Callable[..., torch.nn.Module],
         ref: Ref,
-        device: str | int | torch.device | None,
-        model_config: Mapping[str, Any] | None,
         monitor: tuple[str | None, Mode | None],
+        how: Mapping[str, Any],
     ) -> Package:
         from ckptstore.inference.package import load_package
 
         package = self._entry(self._lookup.by_ref(ref, "package", monitor))
-        loaded = load_package(package, factory, device=device, model_config=model_config)
+        loaded = load_package(package, factory, **how)
         return Package(package.head, self._source, package.facts, loaded=loaded)

@@ -67,6 +67,7 @@ def load_package(
     *,
     device: str | int | torch.device | None,
     model_config: Mapping[str, Any] | None,
+    dtype: torch.dtype | None = None,
 ) -> LoadedPackage:
     """Load a package's module and what turns raw samples into class names with it.
 
@@ -83,7 +84,7 @@ def load_package(
     shape = said.get("sample_shape")
     has_statistics = PREPROCESSING_PART in package.parts
     statistics = preprocessing.check(package.state(PREPROCESSING_PART)) if has_statistics else None
-    module = package.load(factory, device=device, model_config=model_config)
+    module = package.load(factory, device=device, model_config=model_config, dtype=dtype)
     predictor = Predictor(
         module,
         statistics,
