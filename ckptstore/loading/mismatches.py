@@ -15,6 +15,7 @@ from ckptstore.loading.fit import Fit, Leave, fit
 from ckptstore.loading.tensors import unwritable
 from ckptstore.state.generators import generator_problems
 from ckptstore.state.keywords import is_generator
+from ckptstore.state.loaders import is_loader, loader_problems
 from ckptstore.state.metrics import has_weights, is_metric, metric_problems
 from ckptstore.state.modules import class_name, raw_state
 from ckptstore.state.optimizers import Groups
@@ -212,6 +213,8 @@ def object_problems(part: object, state: Any) -> list[str]:
         return scheduler_problems(part, state)
     if is_metric(part):
         return metric_problems(part, state)
+    if is_loader(part):
+        return loader_problems(part, state)
     if isinstance(part, torch.amp.GradScaler) and part.is_enabled() and not state:
         return [
             "saved while it was not enabled, so there is nothing for an enabled one to go on from"

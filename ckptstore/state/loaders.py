@@ -22,6 +22,19 @@ def is_loader(part: object) -> bool:
     return torchdata is not None and isinstance(part, torchdata.StatefulDataLoader)
 
 
+def loader_problems(loader: Any, state: Any) -> list[str]:
+    """Say what keeps a loader from going on: torchdata's state is that of its workers."""
+    try:
+        snapshot = state.get("_snapshot")
+        workers = 0 if snapshot is None else snapshot["_main_snapshot"]["_num_workers"]
+    except (AttributeError, KeyError, TypeError):
+        return ["its state is not what a StatefulDataLoader was saved as"]
+    if state and workers != loader.num_workers:
+        saved = f"saved by a loader with num_workers={workers!r:.40}"
+        return [f"{saved}, and this has {loader.num_workers}: its state is that of its workers"]
+    return []
+
+
 def load(loader: Any, state: Any) -> None:
     """Give a loader its state, so that it goes on as if its iterator had been there all along.
 

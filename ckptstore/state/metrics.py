@@ -55,7 +55,7 @@ def metric_state(part: Any) -> dict[str, Any]:
 
 def metric_problems(part: Any, state: Any) -> list[str]:
     """Say what keeps a metric from taking a state: other metrics inside, other names or shapes."""
-    if not isinstance(state, Mapping) or not {"metrics", "modules"} <= state.keys():
+    if not _is_metric_state(state):
         return ["its state is not what a metric of torchmetrics was saved as"]
     mine, saved = dict(_metrics(part)), state["metrics"]
     problems = [f"metric {path!r} is here, and was not saved" for path in mine if path not in saved]
@@ -67,6 +67,21 @@ def metric_problems(part: Any, state: Any) -> list[str]:
             at = f"of metric {path!r}" if path else "of the metric"
             problems += _differences(metric.metric_state, saved[path]["state"], at)
     return problems + _differences(_modules(part), state["modules"], "of a module inside")
+
+
+def _is_metric_state(state: Any) -> bool:
+    """Say whether a state has the form of those that :func:`metric_state` returns."""
+    if not isinstance(state, dict) or state.keys() != {"metrics", "modules"}:
+        return False
+    return all(isinstance(each, dict) for each in state.values()) and all(
+        isinstance(each, dict)
+        and each.keys() == {"updates", "state", "more"}
+        and type(each["updates"]) is int
+        and isinstance(each["state"], dict)
+        and isinstance(each["more"], dict)
+        and each["more"].keys() <= set(OUTSIDE_STATES)
+        for each in state["metrics"].values()
+    )
 
 
 def put_metric_state(part: Any, state: Mapping[str, Any]) -> None:
@@ -110,8 +125,8 @@ def _differences(mine: Mapping[str, Any], saved: Mapping[str, Any], of: str) -> 
 
 
 def _shape(value: object) -> object:
-    """Return a tensor's shape; whatever else there is may be of any length."""
-    return list(value.shape) if isinstance(value, torch.Tensor) else "a list"
+    """Return a tensor's shape, of anything else its type: lists may be of any length."""
+    return list(value.shape) if isinstance(value, torch.Tensor) else type(value).__qualname__
 
 
 def _detached(value: Any) -> Any:

@@ -19,8 +19,8 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from torchdata.stateful_dataloader.sampler import RandomSampler as StatefulRandomSampler
 
 from ckptstore import Store
-from ckptstore.errors import StateWarning
-from ckptstore.state.loaders import is_loader, load, lost_orders
+from ckptstore.errors import MismatchError, StateWarning
+from ckptstore.state.loaders import is_loader, load, loader_problems, lost_orders
 from tests.loading.trainings import frozen, generators
 
 pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata calls it
@@ -99,6 +99,27 @@ def test_an_iterator_that_cannot_be_made_leaves_the_loader_as_it_was():
         iter(second)
 
     assert second.generator is own
+
+
+def test_another_number_of_workers_is_a_mismatch_before_anything_is_touched(tmp_path):
+    made, _ = cut(num_workers=0)
+    with_workers = loader(num_workers=2)
+    state = {"_snapshot": {"_main_snapshot": {"_num_workers": 2}}}
+
+    assert loader_problems(loader(), state) == [
+        "saved by a loader with num_workers=2, and this has 0: its state is that of its workers"
+    ]
+    assert loader_problems(with_workers, state) == []
+    with pytest.raises(MismatchError, match="num_workers=0, and this has 2"):
+        Store(tmp_path).save(data=made).restore(data=with_workers)
+    assert with_workers.next_iter_state is None
+
+
+@pytest.mark.parametrize("state", [None, 3, {"_snapshot": 3}, {"_snapshot": {}}])
+def test_what_is_no_loaders_state_is_a_mismatch(state):
+    assert loader_problems(loader(), state) == [
+        "its state is not what a StatefulDataLoader was saved as"
+    ]
 
 
 @pytest.mark.parametrize(

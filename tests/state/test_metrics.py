@@ -168,10 +168,38 @@ def test_every_difference_is_listed():
     ]
 
 
-@pytest.mark.parametrize("state", [None, {}, {"metrics": {}}, [1]])
+SAVED = {"updates": 1, "state": {}, "more": {}}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        {},
+        {"metrics": {}},
+        [1],
+        {"metrics": [], "modules": {}},
+        {"metrics": {}, "modules": 3},
+        {"metrics": {"": 3}, "modules": {}},
+        {"metrics": {"": {"updates": 1}}, "modules": {}},
+        {"metrics": {"": SAVED | {"updates": True}}, "modules": {}},
+        {"metrics": {"": SAVED | {"state": []}}, "modules": {}},
+        {"metrics": {"": SAVED | {"more": 3}}, "modules": {}},
+        {"metrics": {"": SAVED | {"more": {"compute": 3}}}, "modules": {}},
+    ],
+)
 def test_what_is_no_metrics_state_is_a_mismatch(state):
     assert metric_problems(MeanMetric(), state) == [
         "its state is not what a metric of torchmetrics was saved as"
+    ]
+
+
+def test_a_value_of_another_type_is_a_mismatch():
+    saved = metric_state(CatMetric())
+    saved["metrics"][""]["state"]["value"] = 3
+
+    assert metric_problems(CatMetric(), saved) == [
+        "'value' of the metric has shape list, and was saved as int"
     ]
 
 
