@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -281,26 +282,16 @@ class _Copying:
 
         def head(number: int) -> Head:
             arrivals.check(number, original.origin)
-            return Head(
+            return replace(
+                original,
                 save_id=save_id,
                 run=writer.run,
                 version=number,
-                kind=original.kind,
-                started_at=original.started_at,
-                created_at=original.created_at,
                 parent=parent,
-                epoch=original.epoch,
-                step=original.step,
-                metrics=original.metrics,
-                config=original.config,
-                package=original.package,
-                environment=original.environment,
                 packs=carried.packs,
                 files=carried.files,
                 parts=carried.infos,
                 copied_from=copied_from,
-                imported_from=original.imported_from,
-                left_out=original.left_out,
             )
 
         length = len(encode_head(head(1)))
