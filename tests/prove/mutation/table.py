@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.prove.mutation import (
     checking_guards,
     copying_guards,
+    interruption_guards,
     reading_guards,
     saving_guards,
     storage_guards,
@@ -18,4 +19,5 @@ MUTANTS = [
     *upkeep_guards.MUTANTS,
     *copying_guards.MUTANTS,
     *checking_guards.MUTANTS,
+    *interruption_guards.MUTANTS,
 ]
