@@ -75,14 +75,7 @@ class Source(Protocol):
     def state(self, entry: Entry, part: str, device: str | int | torch.device) -> Any:
         """Return the state of one of an entry's parts."""
 
-    def load_program(
-        self,
-        entry: Entry,
-        *,
-        device: str | int | torch.device | None,
-        part: str,
-        operators: Collection[str],
-    ) -> torch.nn.Module:
+    def load_program(self, entry: Entry, device: Any, part: str, operators: Any) -> torch.nn.Module:
         """Return the program of one of an entry's parts."""
 
     def read_file(self, entry: Entry, file: File) -> memoryview:
@@ -94,15 +87,7 @@ class Source(Protocol):
     def tensors(self, entry: Entry, part: str, *, verify: bool) -> Mapping[str, LazyTensor]:
         """Return the tensors of one of an entry's parts, unread."""
 
-    def restore(
-        self,
-        entry: Entry,
-        parts: Mapping[str, Any],
-        *,
-        rng: bool,
-        strict: bool,
-        keys: Mapping[str, Any],
-    ) -> Audit:
+    def restore(self, entry: Entry, parts: Mapping[str, Any], **how: Any) -> Audit:
         """Put an entry's state into live objects."""
 
     def log(
@@ -300,16 +285,7 @@ class Entry:
                 }
                 for info in head.parts
             },
-            **(
-                {
-                    "files": [
-                        {"role": file.role, "part": file.part, "size_bytes": file.size_bytes}
-                        for file in head.files
-                    ]
-                }
-                if head.files
-                else {}
-            ),
+            **({"files": [file.described() for file in head.files]} if head.files else {}),
             **({"package": dict(head.package)} if head.package is not None else {}),
             "environment": dict(head.environment),
         }
@@ -450,7 +426,7 @@ class Entry:
             NewerFormatError: A newer ckptstore made it.
             StorageError: The storage failed.
         """
-        return self._source.load_program(self, device=device, part=part, operators=operators)
+        return self._source.load_program(self, device, part, operators)
 
     def read_file(self, file: File) -> memoryview:
         """Return one of :attr:`files`, whole, compared with its digest.

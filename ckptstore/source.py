@@ -64,7 +64,6 @@ class Source:
     def load_program(
         self,
         entry: Entry,
-        *,
         device: str | int | torch.device | None,
         part: str,
         operators: Collection[str],

@@ -48,6 +48,10 @@ class File:
     part: str | None = None
     """The part that it belongs to, None where it belongs to none."""
 
+    def described(self) -> dict[str, Any]:
+        """Return what people want to know of it, as plain JSON."""
+        return {"role": self.role, "part": self.part, "size_bytes": self.size_bytes}
+
 
 @dataclass(frozen=True)
 class PartInfo:
