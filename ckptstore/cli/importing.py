@@ -100,7 +100,7 @@ def import_files(
         bool, typer.Option("--json", help="Print what was done as one line of JSON instead.")
     ] = False,
 ) -> None:
-    """Import checkpoints that other tools wrote: torch.save, Lightning, Hugging Face and others.
+    """Import checkpoints of other tools: torch.save, Lightning, Hugging Face.
 
     Nothing that a file says is run, unless you say that you trust it. Epochs and metrics come from
     the contents, else from the names. What the run has already is not imported again.

@@ -56,7 +56,7 @@ def full(width=4, **more):
 
 
 def same(one, other):
-    """Whether two states are the same values, bit for bit, tensors of one dtype and stride order."""
+    """Whether two states are the same values, bit for bit; tensors in one stride order too."""
     if isinstance(one, torch.Tensor):
         return (
             isinstance(other, torch.Tensor)

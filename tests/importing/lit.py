@@ -15,7 +15,7 @@ with warnings.catch_warnings():
 
 
 class Lit(lightning.LightningModule):
-    def __init__(self, width=4, lr=0.01):
+    def __init__(self, width=4, lr=0.01):  # noqa: ARG002 - save_hyperparameters() finds it
         super().__init__()
         self.save_hyperparameters()
         self.model = torch.nn.Sequential(torch.nn.Linear(3, width), torch.nn.Linear(width, 1))

@@ -18,9 +18,12 @@ def found(tmp_path):
     state = {f"module.{key}": value for key, value in full()["model_state_dict"].items()}
     torch.save({"model": state}, folder / "epoch=1-val_loss=0.5.pt")
     torch.save(full(epoch=2, val_loss=0.25), folder / "b.pt")
-    with Store(tmp_path / "store", run="r") as store, pytest.warns(ImportingWarning):
-        store.import_file(folder / "epoch=1-val_loss=0.5.pt")
-        yield store.import_folder(folder)
+    with Store(tmp_path / "store", run="r") as store:
+        with pytest.warns(ImportingWarning, match="module"):
+            store.import_file(folder / "epoch=1-val_loss=0.5.pt")
+        with pytest.warns(ImportingWarning, match="before"):
+            imported = store.import_folder(folder)
+        yield imported
 
 
 def test_it_is_a_history_that_says_what_was_done(found):

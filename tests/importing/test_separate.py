@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -50,16 +52,14 @@ def test_it_runs_elsewhere_in_an_empty_folder_without_credentials(tmp_path, monk
     monkeypatch.setenv(SECRET, "secret-value")
     told = tmp_path / "told"
     code = (
-        "(lambda o, j: open({!r}, 'w').write(j.dumps([o.getpid(), o.getcwd(), o.listdir(), "
-        "dict(o.environ)])))(__import__('os'), __import__('json'))"
-    ).format(str(told))
+        f"(lambda o, j: open({str(told)!r}, 'w').write(j.dumps([o.getpid(), o.getcwd(), "
+        "o.listdir(), dict(o.environ)])))(__import__('os'), __import__('json'))"
+    )
     torch.save({"w": torch.ones(1), "run": Runs(eval, code)}, tmp_path / "x")
     read_trusted(tmp_path / "x", "x")
-    import json
-
     pid, folder, inside, variables = json.loads(told.read_text())
     assert pid != os.getpid()
-    assert folder != os.getcwd()
+    assert folder != str(Path.cwd())
     assert inside == []
     assert SECRET not in variables
     assert "secret-value" not in variables.values()

@@ -147,7 +147,7 @@ def test_damage_anywhere_is_refused_or_read_as_values(tmp_path, zipped):
     assert refused > 20
 
 
-def test_names_of_a_legacy_file_are_those_of_all_its_pickles(tmp_path):
+def test_names_of_a_legacy_file_are_those_of_all_its_pickles():
     data = legacy(pickle.dumps(OrderedDict(), 2))[:-1]
     extra = b"\x80\x02cposix\nsystem\n."
     names = names_of(io.BytesIO(data.removesuffix(pickle.dumps([], 2)[:-1]) + extra), "x")
