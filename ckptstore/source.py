@@ -100,22 +100,15 @@ class Source:
         with self._opened(entry) as opened:
             return Tensors(opened, part, lambda: self._explaining(entry), verify=verify)
 
-    def restore(
-        self,
-        entry: Entry,
-        parts: Mapping[str, Any],
-        *,
-        rng: bool,
-        strict: bool,
-        keys: Mapping[str, Any],
-    ) -> Audit:
+    def restore(self, entry: Entry, parts: Mapping[str, Any], **how: Any) -> Audit:
         """Put an entry's state into live objects; :meth:`Checkpoint.restore` calls this."""
         from ckptstore.format.manifest import parent_of
         from ckptstore.loading.choice import KeyOptions
         from ckptstore.loading.resume import restore
 
         with self._opened(entry) as opened:
-            audit = restore(opened, parts, with_rng=rng, strict=strict, keys=KeyOptions(**keys))
+            keys = KeyOptions(**how["keys"])
+            audit = restore(opened, parts, with_rng=how["rng"], strict=how["strict"], keys=keys)
         self._writer(entry.run).resumed(parent_of(opened.head))
         return audit
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ckptstore.audit import Audit, Overridden
-from ckptstore.entry import NOTHING_LATER
+from ckptstore.described import NOTHING_LATER
 from ckptstore.errors import MismatchError, VersionNotFoundError
 from ckptstore.format.facts import VersionFacts
 from ckptstore.key_report import KeyReport
