@@ -33,7 +33,15 @@ def version(store, run, number):
         part = json.loads(checked(part_line, info["blake3"]))
         tensors = [{**facts, "data": elements(packs, **facts)} for facts in part["tensors"]]
         states[info["name"]] = value(part["tree"], tensors)
+    for named in head["files"]:
+        opaque(store / "files", **named)
     return head, states
+
+
+def opaque(folder, *, save, number, size_bytes, **named):
+    data = (folder / save[-2:] / f"{save}-{number}").read_bytes()
+    assert len(data) == size_bytes, "it was cut short"
+    return checked(data, named["blake3"])
 
 
 def pack(folder, *, save, number, header_bytes, header_blake3, **_):

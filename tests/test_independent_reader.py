@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from struct import iter_unpack
@@ -16,7 +17,7 @@ from ckptstore import Store
 from ckptstore.format.journal import decode_entry
 from ckptstore.format.untree import decode
 from tests.format.tensors import quietly, torchaos
-from tests.independent_reader import sealed, value, version
+from tests.independent_reader import opaque, sealed, value, version
 from tests.test_golden import GOLDEN, VERSIONS
 
 JOURNAL = sorted((GOLDEN / "runs/digits/_journal").iterdir())
@@ -272,3 +273,23 @@ NODES: dict[type, Callable[[Any], dict[str, Any]]] = {
     },
     np.dtype: lambda value: {"$numpy.dtype": value.str},
 }
+
+
+def test_files_are_read_as_the_page_says(tmp_path):
+    store = Store(tmp_path, run="digits", catalog="sqlite://")
+    store.save(torch.nn.Sequential(torch.nn.Linear(3, 2)), program=torch.ones(2, 3), rng=False)
+    head, states = version(tmp_path, "digits", 1)
+    (named,) = head["files"]
+    assert (named["role"], named["part"]) == ("program", "model")
+
+    data = opaque(tmp_path / "files", **named)
+    program = json.loads(data[: data.index(b"\n")])
+    assert {each["key"] for each in program["tensors"]} == set(states["model"])
+    assert program["graph"]["steps"] == [
+        {"call": "aten.linear.default", "args": [{"value": 2}, {"value": 0}, {"value": 1}]}
+    ]
+
+    (file,) = (path for path in (tmp_path / "files").rglob("*") if path.is_file())
+    file.write_bytes(data[:-1] + b"?")
+    with pytest.raises(AssertionError, match="not the bytes that were written"):
+        version(tmp_path, "digits", 1)

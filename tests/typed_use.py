@@ -188,6 +188,10 @@ def look_up(store: Store) -> None:
     assert_type(entry.size_bytes, int)
     assert_type(entry.new_bytes, int)
     assert_type(entry.metadata, dict[str, Any])
+    for file in entry.files:
+        role: str | None = file.role
+        assert_type(file.part, str | None)
+        assert len(entry.read_file(file)) == file.size_bytes, role
 
     try:
         store.get("nobody@1")
@@ -349,6 +353,25 @@ def choose(folder: Path) -> None:
     assert_type(errors.KeysWarning("some keys", KeyReport()).report, KeyReport)
 
 
+def load_without_the_class(folder: Path) -> None:
+    """Store programs and run them."""
+    store, samples = Store(folder / "programs"), torch.ones(2, 4)
+    given = {"args": (samples,), "kwargs": {}, "dynamic_shapes": None}
+    checkpoint = store.save(Net(), program=samples)
+    package = store.save_package(checkpoint)
+    for entry in (
+        checkpoint,
+        package,
+        store.save_package(Net(), program=(samples,)),
+        store.run("other").save(Net(), program=given),
+        store.run("other").save_package(Net(), program=given),
+    ):
+        program = entry.load_program(device="cpu", part="model", operators=["torchvision"])
+        assert_type(program, nn.Module)
+        assert program(torch.ones(5, 4)).shape == (5, 3)
+    assert issubclass(errors.ProgramError, RuntimeError)
+
+
 def use(folder: Path) -> None:
     """Do all of it in *folder*."""
     train(folder)
@@ -359,6 +382,7 @@ def use(folder: Path) -> None:
     serve(store)
     record_later(store)
     keep_in_order(store, folder)
+    load_without_the_class(folder)
     choose(folder)
     be_interrupted(folder)
     version: str = ckptstore.__version__
