@@ -18,12 +18,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import torch
 
 from ckptstore import Keep, Store
 from ckptstore.catalog import revisions
 from ckptstore.format.layout import CLOCK_FOLDER
+from ckptstore.saving import checkpoint as saving
+from ckptstore.saving.files import NewFile
 from ckptstore.storage.local import LocalStorage
 from ckptstore.storage.remote import RemoteStorage
 
@@ -164,6 +167,54 @@ def save_package(world: World) -> None:
         world.acknowledge(("tag", RUN, "prod", package.version))
 
 
+PROGRAM = NewFile("program", "model", [b"what a model computes" * 500])
+
+
+@contextmanager
+def traced() -> Iterator[None]:
+    """Have a program at once: tracing one takes a second in each child, and touches no storage."""
+    with mock.patch.object(saving, "program_file", return_value=PROGRAM):
+        yield
+
+
+def save_a_program(world: World) -> None:
+    """A version with a file, then one that shares it."""
+    with world.store() as store, traced():
+        for content in (5.0, 6.0):
+            save(world, store, content, program=torch.ones(1))
+
+
+def saved_with_a_program(world: World) -> None:
+    with world.store() as store, traced():
+        save(world, store, 1.0, program=torch.ones(1))
+
+
+def save_a_package_of_a_program(world: World) -> None:
+    """A package that takes its checkpoint's file along."""
+    with world.store() as store:
+        world.saved(store.save_package(f"{RUN}@1"), 1.0)
+
+
+def copy_a_program(world: World) -> None:
+    with world.store() as store, world.other_store() as other:
+        store.copy_to(other)
+        world.acknowledge(("there", "version", RUN, 1, 1.0))
+
+
+def saved_and_pruned_programs(world: World) -> None:
+    """A program that only a retired version names, and one that a live version names too."""
+    with world.store() as store:
+        with traced():
+            save(world, store, 1.0, program=torch.ones(1))
+        other = NewFile("program", "model", [b"another"])
+        with mock.patch.object(saving, "program_file", return_value=other):
+            for content in (2.0, 3.0):
+                save(world, store, content, program=torch.ones(1))
+        for pruned in store.prune(Keep(last=1), run=RUN):
+            for number in pruned.retired:
+                world.acknowledge(("retired", RUN, number))
+
+
 def tag(world: World) -> None:
     with world.store() as store:
         store.tag(f"{RUN}@2", "prod")
@@ -265,6 +316,10 @@ OPERATIONS = {
         Operation("save, a child of another run", saved(1.0), save_a_child),
         Operation("save, settings and tags", saved(1.0), save_with_settings_and_tags),
         Operation("save_package", saved(1.0), save_package),
+        Operation("save, a program", saved(1.0), save_a_program),
+        Operation("save_package, a program", saved_with_a_program, save_a_package_of_a_program),
+        Operation("copy_to, a program", saved_with_a_program, copy_a_program, copies=True),
+        Operation("collect, programs", saved_and_pruned_programs, collect, in_months=True),
         Operation("tag", saved_twice_and_tagged, tag),
         Operation("log", saved(1.0, 2.0), log),
         Operation("prune", saved_in_turn(1.0, 2.0, 3.0), prune),
