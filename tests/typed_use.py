@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import ckptstore
@@ -29,6 +30,8 @@ from ckptstore import (
     errors,
 )
 from ckptstore.entry import Entry
+from ckptstore.format.imported import ImportedFrom
+from ckptstore.importing.imported import Imported
 from ckptstore.key_report import KeyReport
 from ckptstore.reading import LazyTensor
 
@@ -372,6 +375,48 @@ def load_without_the_class(folder: Path) -> None:
     assert issubclass(errors.ProgramError, RuntimeError)
 
 
+def bring_in(folder: Path) -> None:
+    """Import what another tool wrote."""
+    old = folder / "old"
+    old.mkdir()
+    model = Net()
+    save_file(model.state_dict(), old / "model_epoch3_valloss0.5.safetensors")
+    store = Store(folder / "imported")
+    checkpoint = store.import_file(
+        old / "model_epoch3_valloss0.5.safetensors",
+        run="one",
+        epoch=3,
+        step=None,
+        metrics={"accuracy": 0.5},
+        tags=["old"],
+        storage_options=None,
+        model_config={"width": 8},
+        config={"lr": 0.1},
+        keys=None,
+        rename={"layers.": "layers."},
+        ties={},
+        unwrap=True,
+        trust_pickle=False,
+        again=False,
+    )
+    assert_type(checkpoint, Checkpoint)
+    assert_type(checkpoint.load(Net, device="cpu"), Net)
+    imported_from: ImportedFrom | None = checkpoint.imported_from
+    assert imported_from is not None
+    assert imported_from.format == "safetensors"
+    imported = store.import_folder(old, pattern="*.safetensors", run="all", progress=None)
+    assert_type(imported, Imported)
+    assert_type(imported.new, tuple[str, ...])
+    assert (imported.summary(), imported.left) == (f"{old}: 1 imported, 0 there already", ())
+    assert len(imported.to_json()["versions"]) == 1
+    run = store.run("three", model_config={"width": 8})
+    assert_type(run.import_folder(old, unwrap=False), Imported)
+    assert_type(run.import_file(str(next(old.iterdir())), again=True), Checkpoint)
+    refused = errors.UntrustedPickleError("x.pth", ["os.system"])
+    assert_type(refused.names, tuple[str, ...])
+    assert isinstance(refused, errors.ImportRefusedError)
+
+
 def use(folder: Path) -> None:
     """Do all of it in *folder*."""
     train(folder)
@@ -383,6 +428,7 @@ def use(folder: Path) -> None:
     record_later(store)
     keep_in_order(store, folder)
     load_without_the_class(folder)
+    bring_in(folder)
     choose(folder)
     be_interrupted(folder)
     version: str = ckptstore.__version__
