@@ -10,6 +10,7 @@ from torch.utils.data import (
     BatchSampler,
     DataLoader,
     DistributedSampler,
+    IterableDataset,
     RandomSampler,
     SequentialSampler,
     SubsetRandomSampler,
@@ -64,6 +65,29 @@ def test_going_on_draws_nothing(batches, seeded):
 
     assert generators() == before
     assert frozen([*found, *second]) == frozen(expected)
+
+
+class Drawing(IterableDataset):
+    """Draws from the process's generators when an iterator of it is made."""
+
+    def __iter__(self):
+        return iter(torch.randperm(6) + random.random())
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def test_what_a_dataset_draws_for_its_iterator_is_taken_back():
+    first, second = (StatefulDataLoader(Drawing(), batch_size=2) for _ in range(2))
+    next(iter(first))
+    before = generators()
+    load(second, first.state_dict())
+    iter(second)
+
+    assert generators() == before
 
 
 def test_the_generator_is_the_loaders_own_again():

@@ -177,6 +177,22 @@ def test_what_a_wrapped_module_leaves_out_of_its_state_dict_and_was_saved_is_fou
     assert torch.equal(target[0].module.bias, saved.state("model")["0.bias"])
 
 
+def test_a_wrapped_modules_version_is_found(tmp_path):
+    class Versioned(nn.Linear):
+        _version = 7
+        loaded = None
+
+        def _load_from_state_dict(self, *args):
+            self.loaded = args[2].get("version")
+            super()._load_from_state_dict(*args)
+
+    saved = Store(tmp_path).save(nn.Sequential(checkpoint_wrapper(Versioned(2, 2))))
+    target = nn.Sequential(nn.DataParallel(Versioned(2, 2)))
+    saved.restore(target)
+
+    assert target[0].module.loaded == 7
+
+
 def test_a_parametrized_module_is_called_by_its_own_class():
     net = Net()
     net.scale = nn.Parameter(torch.ones(1))
