@@ -25,7 +25,7 @@ class CopiedVersion:
     bytes_written: int = 0
     """Of packs and files that were written for it."""
     bytes_shared: int = 0
-    """Of its tensors, those that lay in the other store already."""
+    """Of its tensors and files, those that lay in the other store already."""
 
 
 @dataclass(frozen=True, repr=False)
