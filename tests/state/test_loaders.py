@@ -71,7 +71,7 @@ class Drawing(IterableDataset):
     """Draws from the process's generators when an iterator of it is made."""
 
     def __iter__(self):
-        return iter(torch.randperm(6) + random.random())
+        return iter(torch.randperm(6) + random.random())  # noqa: S311 - no secret
 
     def state_dict(self):
         return {}
