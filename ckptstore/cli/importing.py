@@ -69,10 +69,14 @@ def import_files(
             show_default=False,
         ),
     ] = None,
-    unwrap: Annotated[
+    no_unwrap: Annotated[
         bool,
-        typer.Option(help="Take off 'module.' and '_orig_mod.' if all keys begin so."),
-    ] = True,
+        typer.Option(
+            "--no-unwrap",
+            help="Keep what DDP and torch.compile put before keys ('module.', '_orig_mod.'); it is "
+            "taken off where all keys have it.",
+        ),
+    ] = False,
     trust_pickle: Annotated[
         bool,
         typer.Option(
@@ -116,7 +120,7 @@ def import_files(
             keys={name: value or None for name, value in parse_pairs("key", key).items()} or None,
             rename=parse_pairs("rename", rename) or None,
             ties=parse_pairs("tie", tie) or None,
-            unwrap=unwrap,
+            unwrap=not no_unwrap,
             trust_pickle=trust_pickle,
             again=again,
             storage_options=parse_options(path_option or []) or None,

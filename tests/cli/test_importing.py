@@ -32,6 +32,14 @@ def test_a_folder_is_imported_and_the_table_says_what_was(typed, old, tmp_path):
     assert "0 imported, 2 there already" in again.stdout
 
 
+@pytest.mark.parametrize(("options", "first"), [([], "a"), (["--no-unwrap"], "module.a")])
+def test_prefixes_of_wrappers_can_stay(typed, tmp_path, options, first):
+    torch.save({"module.a": torch.ones(1)}, tmp_path / "x")
+    assert typed("import", tmp_path / "s", tmp_path / "x", "--run", "d", *options).exit_code == 0
+    with Store(tmp_path / "s") as store:
+        assert list(store.latest().state("model")) == [first]
+
+
 def test_json_is_one_line(typed, old, tmp_path):
     done = typed("import", tmp_path / "s", old / "model_1.pth", "--run", "d", "--json")
     (line,) = done.stdout.splitlines()

@@ -30,7 +30,10 @@ from ckptstore.audit import Audit, Overridden
 from ckptstore.catalog.later import TagMove
 from ckptstore.entry import Entry
 from ckptstore.format.facts import Retired
+from ckptstore.format.imported import ImportedFrom
 from ckptstore.history import Logged
+from ckptstore.importing.imported import Imported
+from ckptstore.importing.options import ImportOptions
 from ckptstore.key_report import KeyReport
 from ckptstore.opened import Opened
 from ckptstore.reading import LazyTensor, LoadOptions
@@ -73,6 +76,9 @@ SUBJECTS = {
     "Tally": Tally,
     "Report": Report,
     "Finding": Finding,
+    "Imported": Imported,
+    "ImportOptions": ImportOptions,
+    "ImportedFrom": ImportedFrom,
     "Copied": Copied,
     "CopiedVersion": CopiedVersion,
 }
