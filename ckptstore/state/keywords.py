@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, Sampler
 
 from ckptstore.errors import ArgumentError
 
@@ -34,6 +35,10 @@ RESTORING_OPTIONS = {
 }
 # How alike two names must be to be taken for a slip of the keyboard; 'epochs' to 'epoch' is 0.91.
 CLOSE = 0.85
+_KEEPS_NOTHING = (
+    "keeps nothing of where it is, so there is no state: torchdata's StatefulDataLoader does. "
+    "Between epochs a loader's generator= is a part, and a sampler with set_epoch() needs none"
+)
 
 
 def sort(keywords: Mapping[str, object]) -> tuple[dict[str, Any], dict[str, float | int]]:
@@ -221,6 +226,8 @@ def _advice(name: str, value: object) -> str:
     if isinstance(value, type):
         name_of_class = value.__qualname__
         return f"{name_of_class} is a class; pass an instance, e.g. {name}={name_of_class}(…)"
+    if isinstance(value, (DataLoader, Sampler)):
+        return f"a {kind} {_KEEPS_NOTHING}"
     if isinstance(value, torch.Tensor):
         return (
             f"a tensor of shape {list(value.shape)} is no metric; pass .item() of one value, "
@@ -273,6 +280,8 @@ def _restoring_advice(name: str, value: object, verb: str) -> str:
     if isinstance(value, type):
         return _advice(name, value)
     kind = type(value).__qualname__
+    if isinstance(value, (DataLoader, Sampler)):
+        return f"a {kind} {_KEEPS_NOTHING}"
     if isinstance(value, Mapping):
         return (
             f"a {kind} is no live object: pass the one whose state it is, e.g. the module; to read "

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, SequentialSampler
 
 from ckptstore import Store
 from ckptstore.errors import ArgumentError
@@ -265,3 +266,12 @@ def test_a_class_is_no_part():
     assert not is_part(nn.Linear)
     assert is_part(Scheduler())
     assert not is_part(type("Odd", (), {"state_dict": 7})())
+
+
+@pytest.mark.parametrize("what", [DataLoader([1]), SequentialSampler([1])])
+def test_what_keeps_nothing_of_where_it_is_is_refused_with_the_way_out(what):
+    told = "keeps nothing of where it is.*StatefulDataLoader.*generator=.*set_epoch"
+    with pytest.raises(ArgumentError, match=told):
+        sort({"data": what})
+    with pytest.raises(ArgumentError, match=told):
+        only_parts({"data": what}, "resume")
