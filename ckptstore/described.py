@@ -110,6 +110,11 @@ class Described:
         return tuple(info.name for info in self.head.parts)
 
     @property
+    def parts_left_out(self) -> tuple[str, ...]:
+        """Parts that a guard left out of it, as there was no time or room to save them."""
+        return tuple(self.head.left_out)
+
+    @property
     def files(self) -> tuple[File, ...]:
         """Its files beside the parts, such as a program."""
         return tuple(self.head.files)
@@ -189,6 +194,7 @@ class Described:
                 }
                 for info in head.parts
             },
+            **({"parts_left_out": list(head.left_out)} if head.left_out else {}),
             **({"files": [file.described() for file in head.files]} if head.files else {}),
             **({"package": dict(head.package)} if head.package is not None else {}),
             "environment": dict(head.environment),

@@ -447,8 +447,9 @@ class Store(LaterFacts, BringingIn):
 
             for epoch in range(store.resume(model, optimizer).next_epoch, 10): ...
 
-        Damaged versions are passed over with a warning; any other failure raises and leaves the
-        objects untouched. In a process group every rank must call this.
+        Damaged versions are passed over with a warning; with *strict*, so are those from which a
+        guard left out a part that is asked for. Any other failure raises and leaves the objects
+        untouched. In a process group every rank must call this.
 
         Args:
             model: The module.

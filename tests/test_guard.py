@@ -290,7 +290,7 @@ def test_in_time_all_is_saved(run, training, clock):
     paced(run, seconds=1e-3)
     stop(run, training, clock, late_s=20)
 
-    assert run.latest().head.left_out == ()
+    assert run.latest().parts_left_out == ()
 
 
 def test_near_the_deadline_the_optimizer_is_left_out_and_the_version_says_so(run, training, clock):
@@ -301,8 +301,9 @@ def test_near_the_deadline_the_optimizer_is_left_out_and_the_version_says_so(run
         stop(run, training, clock, late_s=20)
 
     lean = run.latest()
-    assert (lean.step, lean.head.left_out) == (1, ("optimizer",))
-    assert {info.name for info in lean.head.parts} == {"model", "scheduler", "rng"}
+    assert (lean.step, lean.parts_left_out) == (1, ("optimizer",))
+    assert set(lean.parts) == {"model", "scheduler", "rng"}
+    assert lean.metadata["parts_left_out"] == ["optimizer"]
 
 
 def test_with_some_time_left_the_optimizer_is_saved_in_bfloat16(run, training, clock):
@@ -316,7 +317,7 @@ def test_with_some_time_left_the_optimizer_is_saved_in_bfloat16(run, training, c
         stop(run, training, clock, late_s=10, deadline=timedelta(seconds=10 + left_s))
 
     saved = run.latest()
-    assert (saved.step, saved.head.left_out) == (1, ())
+    assert (saved.step, saved.parts_left_out) == (1, ())
     average = saved.state("optimizer")["state"][0]["exp_avg"]
     assert average.dtype == torch.bfloat16
     assert training.resume(run).step == 1
@@ -328,7 +329,7 @@ def test_without_a_deadline_all_is_saved_however_long_it_takes(run, training, cl
     paced(run, seconds=1e6)
     stop(run, training, clock, late_s=1e6, deadline=None)
 
-    assert run.latest().head.left_out == ()
+    assert run.latest().parts_left_out == ()
 
 
 def test_who_has_no_optimizer_saves_all_there_is(run, training):
@@ -336,7 +337,7 @@ def test_who_has_no_optimizer_saves_all_there_is(run, training):
 
     exits(run, told(), lambda guard: guard.step(training.model))
 
-    assert run.latest().head.left_out == ()
+    assert run.latest().parts_left_out == ()
 
 
 def test_a_whole_version_since_the_signal_is_worth_more_than_a_leaner_one(run, training, clock):
@@ -407,7 +408,7 @@ def test_where_there_is_no_room_for_all_there_may_be_for_less(
     with pytest.warns(GuardWarning, match=f"found no room: everything,? {said} saved"):
         exits(run, told(), boundary(training, step=1))
 
-    assert run.latest().head.left_out == left_out
+    assert run.latest().parts_left_out == left_out
 
 
 def test_what_can_not_be_saved_of_an_optimizer_does_not_take_the_weights_with_it(run, training):

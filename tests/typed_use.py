@@ -314,6 +314,8 @@ def be_interrupted(folder: Path) -> None:
             guard.step(model, optimizer, step=step, val_loss=0.5)
         assert_type(guard.stopping, bool)
         assert guard.run_name == "guarded"
+    whole: tuple[str, ...] = run.save(model, optimizer).parts_left_out
+    assert whole == ()
     needed: int | None = errors.StorageError("full").needed_bytes
     assert needed is None
 
