@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import sys
@@ -67,6 +68,7 @@ class Guard:
         self._since_s: float | None = None
         """When the first signal came, to whichever rank, by this process's clock."""
         self._alone = False
+        self._is_checked = False
         self._hurrying = False
         self._noticed = False
         self._asked: Largest | None = None
@@ -138,17 +140,23 @@ class Guard:
         In a process group every rank must call this equally often. All learn of a signal that came
         to one of them, rank 0 saves, and all exit at the same step.
 
+        The first call looks whether ``save`` will take what it is given: not when the signal comes.
+
         Args:
             model: As for ``save``.
             optimizer: As for ``save``.
             **what: All that ``save`` takes.
 
         Raises:
+            UsageError: Something is no part, metric or option, or can't be kept.
             SystemExit: A signal came, and all is saved that could be.
             CkptStoreError: A signal came, and saving failed, as ``save`` says.
         """
         if self._alone and not self._came:
             return
+        if not self._is_checked:
+            self._is_checked = True
+            _check(self._run, {"model": model, "optimizer": optimizer, **what})
         elapsed_s = self._agreed()
         if elapsed_s is None:
             return
@@ -281,6 +289,26 @@ class Guard:
             f"({size(whole.size_bytes)}) might take longer, can't be kept or found no room: {done}",
             GuardWarning,
         )
+
+
+def _check(run: Run, what: Mapping[str, Any]) -> None:
+    """Refuse what ``save`` would refuse.
+
+    Raises:
+        UsageError: As ``save`` says.
+    """
+    from ckptstore.saving.capture import capture
+    from ckptstore.state.keywords import check_model, check_optimizer, sort
+
+    options = inspect.signature(run.save).parameters
+    parts, _ = sort({name: each for name, each in what.items() if name not in options})
+    if (model := what.get("model")) is not None:
+        check_model(model)
+        parts["model"] = model
+    if (optimizer := what.get("optimizer")) is not None:
+        check_optimizer(optimizer)
+        parts["optimizer"] = optimizer
+    capture(parts, what.get("model_config"))
 
 
 def _less(what: Mapping[str, Any], rung: Rung) -> dict[str, Any]:

@@ -262,6 +262,19 @@ def test_a_forked_child_dies_of_its_signals(run):
     assert os.waitstatus_to_exitcode(status) == 0
 
 
+def test_what_save_would_refuse_is_refused_at_the_first_step(run, training):
+    unkeepable(training)(None)
+
+    for wrong, kind in [
+        (training.parts(), UnsupportedValueError),
+        ({"model": training.model, "optimizer": training.model}, ArgumentError),
+        ({"model": training.model, "epochs": 3}, ArgumentError),
+        ({"model": training.model, "run": "other"}, ArgumentError),
+    ]:
+        with run.guard() as guard, pytest.raises(kind):
+            guard.step(**wrong)
+
+
 # ------------------------------------------------------------ leaner
 
 
@@ -411,18 +424,27 @@ def test_where_there_is_no_room_for_all_there_may_be_for_less(
     assert run.latest().parts_left_out == left_out
 
 
+def unkeepable(training):
+    """A step that puts something into the optimizer's state that can't be kept."""
+
+    def spoil(_):
+        training.optimizer.param_groups[0]["hook"] = lambda: None
+
+    return spoil
+
+
 def test_what_can_not_be_saved_of_an_optimizer_does_not_take_the_weights_with_it(run, training):
-    training.optimizer.param_groups[0]["hook"] = lambda: None
+    steps = [boundary(training), unkeepable(training), told(), boundary(training, step=1)]
 
     with pytest.warns(GuardWarning, match="everything but 'optimizer' was saved"):
-        exits(run, told(), boundary(training, step=1))
+        exits(run, *steps)
 
 
 def test_without_a_deadline_an_error_is_an_error(run, training):
-    training.optimizer.param_groups[0]["hook"] = lambda: None
+    steps = [boundary(training), unkeepable(training), told(), boundary(training, step=1)]
 
     with pytest.raises(UnsupportedValueError, match="optimizer/param_groups/0/hook"):
-        exits(run, told(), boundary(training, step=1), deadline=None)
+        exits(run, *steps, deadline=None)
 
 
 @pytest.mark.parametrize("is_saving_already", [True, False])
