@@ -115,6 +115,17 @@ def test_only_the_chosen_bytes_are_read_and_the_rest_is_as_the_class_makes_it(
     assert not model.training
 
 
+def test_nothing_else_is_read_on_any_storage(store_url, trained, monkeypatch):
+    store = Store(store_url)
+    saved = store.save(trained, rng=False)
+    reads = count_reads(monkeypatch, store)
+    model = load(saved, lambda: Encoder(HEAD), only="head", mmap=False)
+
+    assert same(model.head, trained.head)
+    wanted = sum(tensor.nbytes for tensor in trained.head.state_dict().values())
+    assert reads.data(saved) == wanted
+
+
 def test_loading_part_of_it_moves_no_generator(saved):
     before = generators()
     load(saved, Backbone, only="backbone.*")

@@ -213,8 +213,9 @@ def test_a_pack_that_begins_otherwise_or_is_short_is_found_by_a_slice_too(local)
     with pytest.raises(IntegrityError, match="should have"):
         saved.tensors()["layer.weight"][0]
     pack.write_bytes(b"\0" + data[1:])
-    with pytest.raises(IntegrityError, match="does not begin as it was saved"):
-        saved.tensors()["layer.weight"][0]
+    for index in (0, ...):
+        with pytest.raises(IntegrityError, match="does not begin as it was saved"):
+            saved.tensors()["layer.weight"][index]
 
 
 def test_what_was_retired_is_not_read(local):
