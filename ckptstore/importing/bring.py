@@ -27,6 +27,7 @@ from ckptstore.saving.save import Facts, save
 from ckptstore.saving.settings import GivenSettings
 from ckptstore.state.keywords import metric_dict, whole
 from ckptstore.storage.base import Storage
+from ckptstore.text import plain
 
 MOST_TIMES = 8
 """How many times a file's size its tensors may take. Views of one memory are written one by one,
@@ -109,7 +110,7 @@ def bring(
             found.metrics,
             target.given.config if found.config is None else encode_config(found.config, "config"),
             imported_from=ImportedFrom(
-                path.name[:MAX_NAME], found.format, seen.size_bytes, seen.blake3
+                plain(path.name)[:MAX_NAME], found.format, seen.size_bytes, seen.blake3
             ),
         )
         head = save(target.storage, target.writer, captured, facts)

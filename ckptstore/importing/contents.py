@@ -255,7 +255,11 @@ def real(value: Any) -> float | int | None:
         value = value.item() if value.ndim == 0 else None
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
-    return int(value) if isinstance(value, numbers.Integral) else float(value)
+    try:
+        near = float(value)
+    except OverflowError:
+        return None  # metrics are compared as floats
+    return int(value) if isinstance(value, numbers.Integral) else near
 
 
 def is_config(value: Any) -> bool:

@@ -31,17 +31,18 @@ def fingerprint(path: Path, where: str) -> Fingerprint:
     Raises:
         ImportRefusedError: It can't be read, or changed while it was.
     """
-    seen = look(path)
     try:
+        seen = look(path)
         if not path.is_dir():
             found, size = _digest(path), seen[0][1]
         else:
             lines = [f"{_digest(path / name)} {size} {name}\n" for name, size, _ in seen]
             found = blake3("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
             size = sum(size for _, size, _ in seen)
+        now = look(path)
     except OSError as error:
         raise ImportRefusedError(f"{where} can't be read: {error.strerror or error}") from error
-    if look(path) != seen:
+    if now != seen:
         raise ImportRefusedError(f"{where} is being written to: import it when it is whole")
     return Fingerprint(size, found, seen)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ckptstore.errors import ImportRefusedError, UntrustedPickleError
 from ckptstore.importing.contents import Contents, ForeignPart, is_config, real, whole
-from ckptstore.importing.plain import Plain
+from ckptstore.importing.plain import Plain, to_plain
 from ckptstore.importing.safetensors_file import read_safetensors
 from ckptstore.importing.state_dicts import is_module_state, is_optimizer_state
 
@@ -107,9 +107,10 @@ def read_json(path: Path, where: str) -> Any:
     if size > MAX_JSON_BYTES:
         raise ImportRefusedError(f"{where}/{path.name} has {size} bytes, for a JSON file too many")
     try:
-        return json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ImportRefusedError(f"{where}/{path.name} is no JSON: {error}") from error
+    return to_plain(value, f"{where}/{path.name}").value
 
 
 def _weights(

@@ -89,7 +89,8 @@ class LocalPlace:
     def names(self, inside: str | None = None) -> Listing:
         """Return the names of the folders and files in it."""
         folder = self._path if inside is None else self._path / inside
-        entries = sorted(folder.iterdir())
+        with _reading(folder):
+            entries = sorted(folder.iterdir())
         return Listing(
             tuple(each.name for each in entries if each.is_dir()),
             tuple(each.name for each in entries if each.is_file()),
@@ -101,11 +102,20 @@ class LocalPlace:
 
     def start(self, inside: str) -> bytes:
         """Return the first 512 bytes of a file in it."""
-        with (self._path / inside).open("rb") as file:
+        path = self._path / inside
+        with _reading(path), path.open("rb") as file:
             return file.read(START_BYTES)
 
     def close(self) -> None:
         """Do nothing."""
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path} can't be read: {error.strerror or error}") from error
 
 
 class RemotePlace:

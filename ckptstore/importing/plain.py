@@ -88,11 +88,8 @@ class _Turning:
                 f"{self._where} holds more than {most} {what} at {path or 'its top'!r}"
             )
         kind = type(value)
-        if isinstance(value, str | bytes | bytearray) and len(value) > MAX_LINE_BYTES:
-            raise ImportRefusedError(
-                f"{self._where}: {path or 'its top'!r} has {len(value)} bytes or letters; at most "
-                f"{MAX_LINE_BYTES} are kept"
-            )
+        if isinstance(value, str | bytes | bytearray):
+            self._check_text(value, path)
         if kind in AS_THEY_ARE or kind in (torch.Tensor, torch.nn.Parameter):
             return value
         if isinstance(value, torch.Tensor):
@@ -103,6 +100,21 @@ class _Turning:
         if made is None:
             made = self._scalar(value, kind, path, depth)
         return self._object(value, path, depth) if made is None else made[0]
+
+    def _check_text(self, value: str | bytes | bytearray, path: str) -> None:
+        """Refuse text that no line has room for, or that is none."""
+        if len(value) > MAX_LINE_BYTES:
+            raise ImportRefusedError(
+                f"{self._where}: {path or 'its top'!r} has {len(value)} bytes or letters; at most "
+                f"{MAX_LINE_BYTES} are kept"
+            )
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise ImportRefusedError(
+                    f"{self._where}: {path or 'its top'!a} has a lone surrogate, {value!a:.80}"
+                ) from error
 
     def _container(self, value: Any, kind: type, path: str, depth: int) -> tuple[Any] | None:
         if isinstance(value, Mapping):
@@ -153,6 +165,8 @@ class _Turning:
         return [self.turn(item, f"{path}/{place}", depth + 1) for place, item in enumerate(items)]
 
     def _key(self, key: Any, path: str) -> Any:
+        if isinstance(key, str):
+            self._check_text(key, path)
         if type(key) in AS_THEY_ARE or isinstance(key, np.generic):
             return key
         if isinstance(key, tuple):

@@ -66,8 +66,7 @@ def load_restricted(file: Path | IO[bytes], where: str) -> Any:
     """
     if isinstance(file, Path):
         with file.open("rb") as opened:
-            mapped = _check(opened, where) and file.suffix != ".safetensors"
-            # By that suffix torch takes any file for one of safetensors.
+            mapped = _check(opened, where) and _is_mappable(file)
             return _load(str(file) if mapped else _rewound(opened), where, mapped=mapped)
     _check(file, where)
     return _load(_rewound(file), where, mapped=False)
@@ -103,7 +102,7 @@ def load_trusted(path: Path) -> Any:
     with path.open("rb") as file:
         if is_plain:  # nothing of torch.save's: a pickle of somebody else's
             return _Unpickler(file).load()
-        mapped = head.startswith(ZIP_MAGIC) and path.suffix != ".safetensors"
+        mapped = head.startswith(ZIP_MAGIC) and _is_mappable(path)
         return _load_all(str(path) if mapped else file, mapped=mapped)
 
 
@@ -172,6 +171,15 @@ def _load(file: str | IO[bytes], where: str, *, mapped: bool) -> Any:
             raise ImportRefusedError(
                 f"{where} is damaged, torch can't read it: {error!r:.300}"
             ) from error
+
+
+def _is_mappable(path: Path) -> bool:
+    """Say whether torch maps a file of that name; whatever its name, it can read it open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return path.suffix != ".safetensors"  # by that suffix torch takes any file for one
 
 
 def _safe() -> list[Any]:

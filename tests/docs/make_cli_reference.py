@@ -16,7 +16,7 @@ START = """\
 
 <!-- Made by `python -m tests.docs.make_cli_reference`. Change ckptstore/cli instead. -->
 
-`pip install` brings the command `ckptstore`. Only `log`, `verify`, `copy` and `import` import torch.
+`pip install` brings the command `ckptstore`. Of it `log`, `verify`, `copy`, `import` load torch.
 
 ```sh
 ckptstore history checkpoints

@@ -69,6 +69,12 @@ def test_where_it_came_from_is_recorded_without_the_folder(tmp_path, store):
     assert store.get("r@1").imported_from == found
 
 
+def test_a_name_that_is_no_text_is_spelled_out(tmp_path, store):
+    name = b"x\xff\n.pth".decode("utf-8", "surrogateescape")
+    checkpoint = store.import_file(saved(tmp_path, full(), name))
+    assert checkpoint.imported_from.name == "x\\udcff\\n.pth"
+
+
 def test_training_goes_on_from_it(tmp_path, store):
     model, optimizer, scheduler = trained()
     store.import_file(saved(tmp_path, full()))

@@ -147,7 +147,7 @@ def test_numbers_of_every_kind_are_read():
         None
     ] * 7
     assert real(torch.tensor(0.5)) == real(np.array(0.5)) == real(0.5) == 0.5
-    assert [real(x) for x in (torch.ones(2), True, 1j, "x")] == [None] * 4
+    assert [real(x) for x in (torch.ones(2), True, 1j, "x", 10**400)] == [None] * 5
 
 
 def test_a_config_has_no_tensors():

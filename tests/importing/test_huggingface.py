@@ -121,6 +121,13 @@ def test_json_that_is_none_is_refused(tmp_path, text):
         read(tmp_path)
 
 
+def test_json_that_no_tree_holds_is_refused(tmp_path):
+    save_file({"w": torch.ones(1)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"a": "\\ud800"}')
+    with pytest.raises(ImportRefusedError, match="lone surrogate"):
+        read(tmp_path)
+
+
 def test_other_folders_are_none(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     assert not is_huggingfaces(tmp_path)

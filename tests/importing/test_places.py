@@ -3,7 +3,7 @@ from __future__ import annotations
 import fsspec
 import pytest
 
-from ckptstore.errors import ArgumentError, NotFoundError
+from ckptstore.errors import ArgumentError, NotFoundError, StorageError
 from ckptstore.importing.places import find_place
 
 
@@ -49,6 +49,13 @@ def test_a_file_is_none(place):
 def test_what_is_not_there_is_said(place):
     with pytest.raises(NotFoundError, match="is not there"):
         find_place(f"{place}/gone.pt").is_folder()
+
+
+def test_what_can_not_be_read_is_said(tmp_path):
+    with pytest.raises(StorageError, match="can't be read"):
+        find_place(tmp_path).start("gone")
+    with pytest.raises(StorageError, match="can't be read"):
+        find_place(tmp_path).names("gone")
 
 
 @pytest.mark.parametrize("url", ["memory://", "s3://bucket", ""])

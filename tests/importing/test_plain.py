@@ -109,6 +109,12 @@ def test_a_list_that_is_far_longer_than_its_file_is_refused(monkeypatch):
         to_plain(value, "it")
 
 
+@pytest.mark.parametrize("value", ["\ud800", {"\ud800": 1}, [{"a": ("\udfff",)}]])
+def test_a_lone_surrogate_is_no_text(value):
+    with pytest.raises(ImportRefusedError, match="lone surrogate"):
+        to_plain(value, "it")
+
+
 def test_text_that_no_line_has_room_for_is_refused(monkeypatch):
     monkeypatch.setattr(module, "MAX_LINE_BYTES", 10)
     with pytest.raises(ImportRefusedError, match="at most 10"):

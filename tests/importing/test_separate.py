@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 
 from ckptstore.errors import ImportRefusedError
 from ckptstore.importing import child, separate
@@ -63,6 +65,15 @@ def test_it_runs_elsewhere_in_an_empty_folder_without_credentials(tmp_path, monk
     assert inside == []
     assert SECRET not in variables
     assert "secret-value" not in variables.values()
+
+
+def test_a_folder_of_pieces_too(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about there being no process group
+        dcp.save({"w": torch.ones(2), "odd": slice(3)}, checkpoint_id=tmp_path / "x", no_dist=True)
+    found = read_trusted(tmp_path / "x", "x", kind="dcp")
+    assert found.value["w"].tolist() == [1, 1]
+    assert found.value["odd"] == "slice(None, 3, None)"
 
 
 def test_one_that_fails_says_why(tmp_path):
