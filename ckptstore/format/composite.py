@@ -203,8 +203,6 @@ def _sparse(
     if layout == "coo":
         if tensors["indices"].dtype is not torch.int64:  # torch would cast what is none
             raise ValueError(f"indices of dtype {tensors['indices'].dtype}")
-        if type(facts["coalesced"]) is not bool:
-            raise ValueError("a sparse tensor is coalesced or is not")
         return torch.sparse_coo_tensor(
             tensors["indices"],
             tensors["values"],

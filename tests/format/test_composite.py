@@ -199,6 +199,15 @@ def test_an_index_outside_of_a_tensor_is_refused_by_path():
     assert raised.value.path == "model/w"
 
 
+def test_what_an_older_version_did_not_save_of_a_context_is_none():
+    tree, found = taken(INT8)
+    del tree["context"]["reduce_range"]
+    back = decode(tree, "here", found.__getitem__)
+
+    assert back.reduce_range is None
+    assert torch.equal(back.qdata, INT8.qdata)
+
+
 I64, I32 = torch.int64, torch.int32
 
 

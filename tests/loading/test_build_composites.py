@@ -185,6 +185,44 @@ def test_tensors_that_are_tied_in_the_file_alone_are_two(store):
     assert bits(loaded.a) == bits(loaded.b)
 
 
+def test_parameters_made_of_one_stay_tied_in_the_plain_class(store):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Parameter(torch.randn(16, 32))
+            self.b = nn.Parameter(self.a)
+
+    for tensor in (torchaos()[0], quietly(torch.eye(16, 32).to_sparse_csr)):
+        entry = store.save({"a": tensor, "b": tensor.clone()}, rng=False)
+        loaded = entry.load(Tied, device="cpu")
+        assert place(loaded.a) == place(loaded.b)
+        assert bits(loaded.a.detach()) == bits(tensor.detach())
+
+
+class Looking(nn.Module):
+    """Holds what its sparse parameter is made of beside it."""
+
+    def __init__(self):
+        super().__init__()
+        places = torch.tensor([[0, 1], [1, 2]])
+        sparse = torch.sparse_coo_tensor(places, torch.zeros(2), (3, 4), check_invariants=True)
+        self.w = nn.Parameter(sparse)
+        self.where = sparse._indices()
+        self.what = sparse._values()
+
+
+def test_what_looks_at_the_memory_sees_what_was_saved(store):
+    net = Looking()
+    with torch.no_grad():
+        net.what.add_(3)
+        net.where.copy_(torch.tensor([[1, 2], [0, 0]]))
+    loaded = store.save(net, rng=False).load(Looking, device="cpu")
+
+    assert bits(loaded.w) == bits(net.w)
+    assert loaded.what.tolist() == [3, 3]
+    assert loaded.where.tolist() == [[1, 2], [0, 0]]
+
+
 class OwnLoading(Sparse):
     def _load_from_state_dict(self, *args):
         super()._load_from_state_dict(*args)

@@ -128,7 +128,15 @@ def test_identity_is_shared_by_the_same_view_alone():
 def test_a_dtype_is_found_by_its_name_and_size():
     for dtype in (torch.float32, torch.bool, torch.float8_e4m3fn, torch.complex128):
         assert dtype_of(dtype_name(dtype), dtype.itemsize, "here") is dtype
-    for name, size in (("float32", 8), ("float1024", 128), ("nn", 4), ("__name__", 1), ("load", 1)):
+    for name, size in (
+        ("float32", 8),
+        ("float1024", 128),
+        ("nn", 4),
+        ("__name__", 1),
+        ("load", 1),
+        ("qint8", 1),
+        ("quint4x2", 1),
+    ):
         with pytest.raises(IntegrityError, match=r"here.*no dtype"):
             dtype_of(name, size, "here")
 

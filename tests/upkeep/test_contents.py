@@ -199,6 +199,24 @@ def test_arrays_are_decoded_without_their_bytes(place):
     assert place.messages(deep=False)[1] == [f"pack {pack_key(UUID(int=7), 0)} is gone"]
 
 
+NODE = {
+    "$sparse": "coo",
+    "shape": [9],
+    "coalesced": True,
+    "tensors": {"indices": {"$tensor": 0}, "values": {"$tensor": 1}},
+}
+
+
+def test_tensors_made_of_others_are_checked_without_their_bytes(place):
+    place.version(tensor(DATA, (0, 10)), tensor(DATA, (10, 30)), tree={"a": NODE})
+    assert place.messages(deep=False) == {}
+
+
+def test_tensors_made_of_what_they_can_not_be_are_damage_of_the_manifest(place):
+    place.version(tensor(DATA, (0, 10)), tree={"a": NODE | {"$sparse": "csr"}})
+    assert "tree is not what ckptstore writes" in place.messages(deep=False)[1][0]
+
+
 def test_a_dtype_that_torch_has_not_is_damage(place):
     one = tensor(DATA, (0, 10))
     named = ("float3", one.itemsize, one.shape, one.order, one.requires_grad, one.chunks)
