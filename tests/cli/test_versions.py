@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from ckptstore import Store
 from tests.cli.conftest import EVIL
@@ -85,3 +86,14 @@ def test_best_says_what_it_could_not_compare(typed, tmp_path):
     assert done.exit_code == 0
     assert done.stderr.startswith("Warning: the best by 'val_loss' is looked for without default@2")
     assert "screen.py" not in done.stderr
+
+
+def test_show_lists_files_by_what_they_are(typed, tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2))
+    with Store(tmp_path / "store", run="digits") as store:
+        (file,) = store.save(model, program=torch.ones(2, 3)).files
+    place = str(tmp_path / "store")
+    lines = [line.split() for line in typed("show", place, "@1").stdout.splitlines()]
+    assert ["program", "of", "model", str(file.size_bytes), "B"] in lines
+    shown = json.loads(typed("show", place, "@1", "--json").stdout)["files"]
+    assert shown == [{"role": "program", "part": "model", "size_bytes": file.size_bytes}]

@@ -135,6 +135,10 @@ def changed(**fields):
     return dump_line({name: item for name, item in value.items() if item != "gone"})
 
 
+FILE = {"save": str(SAVE), "number": 0, "size_bytes": 3, "blake3": digest(b"x")}
+FILE |= {"role": "program", "part": "model"}
+
+
 def part(**fields):
     return {"parts": [json.loads(encode_head(HEAD))["parts"][0] | fields]}
 
@@ -170,6 +174,9 @@ def pack(**fields):
         {"packs": [7]},
         {"parts": None},
         {"files": [{}]},
+        {"files": [FILE | {"role": 3}]},
+        {"files": [FILE | {"part": ["model"]}]},
+        {"files": [FILE, FILE | {"number": 1}]},  # two programs of one part
         {"package": []},
         {"left_out": "optimizer"},
         {"left_out": ["a", "a"]},
