@@ -32,10 +32,11 @@ class LoadOptions(TypedDict, total=False):
     """``"plain"`` builds the module as its class does, random initialisation included; the result
     is the same. ``"auto"``, the default, skips that work where it makes no difference."""
     only: str | Iterable[str] | None
-    """Load these keys alone, e.g. ``"encoder.*"``, or several patterns. Nothing of the others is
-    read, and what they are in the module is as its class makes it. A pattern is compared with the
-    saved keys: ``*`` stands for any characters, dots too, ``?`` for one, ``[ab]`` for one of
-    these. One that fits a module means all that is below it: ``"encoder"`` is ``"encoder.*"``."""
+    """Load these keys alone, e.g. ``"encoder.*"``, or several patterns. The others are not read,
+    but for small gaps, and what they are in the module is as its class makes it. A pattern is
+    compared with the saved keys: ``*`` stands for any characters, dots too, ``?`` for one, ``[ab]``
+    for one of these. One that fits a module means all that is below it: ``"encoder"`` is
+    ``"encoder.*"``."""
     skip: str | Iterable[str] | None
     """Patterns, as for ``only``, of keys not to load."""
     rename: Mapping[str, str] | None

@@ -78,8 +78,8 @@ def save_checkpoint(
             "save() was given no state: pass a model, an optimizer or any other part"
         )
     captured = capture(parts, model_config)
-    select(parts, captured, only)
-    narrow(captured, dtype)
+    select(parts, captured, _without(only, left_out))
+    narrow(captured, _without(dtype, left_out))
     captured += _extras(extra, with_rng=with_rng)
     for message in writer.once(lambda: _advice(parts, captured)):
         warn(message, StateWarning)
@@ -88,6 +88,13 @@ def save_checkpoint(
     writer.record(given)
     writer.set_tags(names, head)
     return head, names
+
+
+def _without(said: Any, left_out: Sequence[str]) -> Any:
+    """Return what an option says of parts, without those that a lean save leaves out."""
+    if not isinstance(said, Mapping):
+        return said
+    return {name: value for name, value in said.items() if name not in left_out}
 
 
 def _advice(parts: Mapping[str, Any], captured: Sequence[CapturedPart]) -> list[str]:

@@ -30,7 +30,7 @@ def select(parts: Mapping[str, Any], captured: Sequence[CapturedPart], only: Any
     Raises:
         ArgumentError: It makes no sense, fits nothing in one of the parts, or there is no module.
     """
-    if only is None:
+    if only is None or only == {}:
         return
     chosen = [part for part in captured if part.kind in ("module", "state_dict")]
     if not chosen:

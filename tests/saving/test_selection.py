@@ -253,3 +253,20 @@ def test_a_program_needs_all_of_it(store, model):
     for less in ({"only": "trainable"}, {"dtype": {"model": torch.bfloat16}}):
         with pytest.raises(ArgumentError, match="program= needs the model's weights as they are"):
             store.save(model.eval(), program=torch.randn(2, 64), **less)
+
+
+def test_a_lean_save_forgets_what_was_said_of_parts_it_leaves_out(store, model):
+    what = {
+        "model": model,
+        "optimizer": adam(model),
+        "only": {"model": "adapter", "ema": "adapter"},
+        "dtype": {"optimizer": torch.bfloat16},
+    }
+    run = store.run("lean")
+    with pytest.raises(ArgumentError, match="only= names 'ema'"):
+        run.save(**what)
+    del what["optimizer"]
+    saved = run._without(("optimizer", "ema")).save(**what)
+
+    assert saved.parts == ("model", "rng")
+    assert saved.head.left_out == ("optimizer", "ema")
