@@ -361,7 +361,7 @@ def choose(folder: Path) -> None:
 def load_without_the_class(folder: Path) -> None:
     """Store programs and run them."""
     store, samples = Store(folder / "programs"), torch.ones(2, 4)
-    given = {"args": (samples,), "kwargs": {}, "dynamic_shapes": None}
+    given: dict[str, Any] = {"args": (samples,), "kwargs": {}, "dynamic_shapes": None}
     checkpoint = store.save(Net(), program=samples)
     package = store.save_package(checkpoint)
     for entry in (
