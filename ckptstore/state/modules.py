@@ -74,17 +74,14 @@ class PlainNames:
 
     def __init__(self, places: Iterable[_Place]) -> None:
         places = list(places)
-        spelled = {
+        self._wrapped = {
             _dotted(path): _dotted(place.plain)
             for place in places
             for path in (place.path, place.saved)
             if path != place.plain
         }
-        # Longest first: an inner wrapper's path has the outer ones' components in it.
-        self._wrapped = sorted(spelled.items(), key=lambda pair: -len(pair[0]))
         # A wrapper comes before what it holds, so the last of a plain path is the module itself.
-        inside = {_dotted(place.plain): _dotted(place.saved) for place in places}
-        self._plain = sorted(inside.items(), key=lambda pair: -len(pair[0]))
+        self._saved = {_dotted(place.plain): _dotted(place.saved) for place in places}
         self._paths = {place.plain: place.path for place in places}
 
     def __bool__(self) -> bool:
@@ -93,11 +90,11 @@ class PlainNames:
 
     def __call__(self, name: str) -> str:
         """Return the plain name of a parameter, buffer or module."""
-        return _respelled(f"{name}.", self._wrapped)[:-1]
+        return _respelled(f"{name}.", self._wrapped)[:-1] if self._wrapped else name
 
     def saved(self, name: str) -> str:
         """Return the name that a plain one has in the module's own state dict."""
-        return _respelled(name, self._plain)
+        return _respelled(name, self._saved) if self._wrapped else name
 
     def path(self, plain: str) -> str:
         """Return the path of the module with a plain path, wrappers included."""
@@ -108,11 +105,13 @@ def _dotted(path: str) -> str:
     return f"{path}." if path else ""
 
 
-def _respelled(name: str, spellings: list[tuple[str, str]]) -> str:
-    for start, other in spellings:
-        if name.startswith(start):
-            return other + name[len(start) :]
-    return name
+def _respelled(name: str, spellings: Mapping[str, str]) -> str:
+    """Return a name with the longest start that has another spelling spelled so."""
+    end = len(name)
+    while (end := name.rfind(".", 0, end)) >= 0:
+        if (other := spellings.get(name[: end + 1])) is not None:
+            return other + name[end + 1 :]
+    return spellings.get("", "") + name
 
 
 def plain_state(module: torch.nn.Module) -> Mapping[str, Any]:
