@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ckptstore.errors import UnsupportedValueError
 from ckptstore.format.subclasses import SUBCLASSES, find, name_of
+
+if TYPE_CHECKING:
+    import torch
 
 SPARSE, QUANTIZED, SUBCLASS = "$sparse", "$quantized", "$subclass"
 COMPOSITES = frozenset({SPARSE, QUANTIZED, SUBCLASS})
@@ -29,10 +30,10 @@ COMPRESSED = {
     "bsc": ("ccol_indices", "row_indices"),
 }
 # Integers of each dtype that torch's quantised ones are made of.
-QUANTISED_INTEGERS = {"qint8": torch.int8, "quint8": torch.uint8, "qint32": torch.int32}
+QUANTISED_INTEGERS = {"qint8": "int8", "quint8": "uint8", "qint32": "int32"}
 PER_CHANNEL = {
-    "per_channel_affine": (torch.float64, torch.int64),
-    "per_channel_affine_float_qparams": (torch.float32, torch.float32),
+    "per_channel_affine": ("float64", "int64"),
+    "per_channel_affine_float_qparams": ("float32", "float32"),
 }
 
 
@@ -55,6 +56,8 @@ class Apart:
 
 def take_apart(tensor: torch.Tensor) -> Apart | None:
     """Return what a tensor is made of; None for a plain one, and for one that can't be kept."""
+    import torch
+
     kind = type(tensor)
     if tensor.is_meta:
         return None
@@ -94,6 +97,8 @@ def tie(tensor: torch.Tensor, apart: Apart) -> tuple[object, ...] | None:
 
     None for those without elements, which share nothing.
     """
+    import torch
+
     # A quantised tensor's integers are a copy; the memory is its own.
     owners = (tensor,) if apart.node == QUANTIZED else tuple(apart.tensors.values())
     if not any(each.numel() for each in owners):
@@ -120,10 +125,10 @@ def _sparse_apart(layout: str, tensor: torch.Tensor) -> Apart:
 
 
 def _quantized_apart(tensor: torch.Tensor) -> Apart | None:
-    dtype = str(tensor.dtype).removeprefix("torch.")
+    dtype = _named(tensor.dtype)
     if dtype not in QUANTISED_INTEGERS:
         return None  # several elements a byte: torch can't make one of its integers
-    scheme = str(tensor.qscheme()).removeprefix("torch.")
+    scheme = _named(tensor.qscheme())
     parts = {"integers": tensor.int_repr()}
     if scheme == "per_tensor_affine":
         facts = {"scale": tensor.q_scale(), "zero_point": tensor.q_zero_point()}
@@ -199,6 +204,8 @@ def check_form(
 def _sparse(
     layout: str, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
+    import torch
+
     shape = torch.Size(facts["shape"])
     if layout == "coo":
         if tensors["indices"].dtype is not torch.int64:  # torch would cast what is none
@@ -211,7 +218,7 @@ def _sparse(
             check_invariants=True,
         )
     indices = [tensors[name] for name in COMPRESSED[layout]]
-    if any(str(each.dtype).removeprefix("torch.") not in INDICES for each in indices):
+    if any(_named(each.dtype) not in INDICES for each in indices):
         raise ValueError(f"indices of dtypes {[each.dtype for each in indices]}")
     # Its stub in torch knows the arguments in another order.
     make: Callable[..., torch.Tensor] = torch.sparse_compressed_tensor
@@ -222,8 +229,10 @@ def _sparse(
 def _quantized(
     scheme: str, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
+    import torch
+
     integers = tensors["integers"]
-    if QUANTISED_INTEGERS.get(facts["dtype"]) is not integers.dtype:
+    if QUANTISED_INTEGERS.get(facts["dtype"]) != _named(integers.dtype):
         raise ValueError(f"a {facts['dtype']!r:.80} made of {integers.dtype}")
     dtype = getattr(torch, facts["dtype"])
     if scheme == "per_tensor_affine":
@@ -236,7 +245,7 @@ def _quantized(
     axis, channels = facts["axis"], (tensors["scales"], tensors["zero_points"])
     if type(axis) is not int or not 0 <= axis < integers.dim():
         raise ValueError(f"axis {axis!r:.80} of a tensor of {integers.dim()} dimensions")
-    found = [(each.dtype, list(each.shape)) for each in channels]
+    found = [(_named(each.dtype), list(each.shape)) for each in channels]
     wanted = [(dtype, [integers.shape[axis]]) for dtype in PER_CHANNEL[scheme]]
     if found != wanted:
         raise ValueError(f"scales and zero points are {found}, and should be {wanted}")
@@ -264,6 +273,8 @@ def _subclass(
 ) -> torch.Tensor:
     if not _made_as_listed(name, tensors):
         raise ValueError(f"a {name} is not made of { {n: t.dtype for n, t in tensors.items()} }")
+    import torch
+
     kind, context, shape = find(name), facts["context"], torch.Size(facts["shape"])
     if isinstance(context, dict):
         # As its own __setstate__ does with what an older version did not save.
@@ -280,14 +291,21 @@ _TOGETHER = {SPARSE: _sparse, QUANTIZED: _quantized, SUBCLASS: _subclass}
 
 
 def _made_as_listed(name: str, tensors: Mapping[str, Any]) -> bool:
+    import torch
+
     made = SUBCLASSES[name]
     return {inner for inner, each in made.items() if each.needed} <= {*tensors} <= {*made} and all(
         type(part) in (torch.Tensor, torch.nn.Parameter)
         and part.layout is torch.strided
-        and str(part.dtype).removeprefix("torch.") in made[inner].dtypes
+        and _named(part.dtype) in made[inner].dtypes
         and made[inner].count in (None, part.numel())
         for inner, part in tensors.items()
     )
+
+
+def _named(value: object) -> str:
+    """Return the name of a dtype or scheme, without torch's."""
+    return str(value).removeprefix("torch.")
 
 
 def _is_shape(value: object) -> bool:
