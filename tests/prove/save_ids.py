@@ -8,14 +8,14 @@ counted in one run and one of them is hit in another, both must make the same.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from unittest import mock
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from ckptstore.saving import save
+from ckptstore.saving import attempts, save
 from ckptstore.upkeep import transfer
 
 PREPARING, ACTING, RECOVERING = 0x00, 0x40, 0x80
@@ -31,5 +31,7 @@ def in_folders_from(first: int) -> Iterator[None]:
     def save_id() -> UUID:
         return UUID(bytes=uuid7().bytes[:-1] + bytes([first + next(numbers) % PHASE]))
 
-    with mock.patch.object(save, "uuid7", save_id), mock.patch.object(transfer, "uuid7", save_id):
+    with ExitStack() as patched:
+        for module in (attempts, save, transfer):
+            patched.enter_context(mock.patch.object(module, "uuid7", save_id))
         yield
