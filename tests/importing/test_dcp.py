@@ -80,7 +80,7 @@ def test_pieces_of_several_ranks_are_put_together(tmp_path):
 @pytest.mark.parametrize(
     "how",
     [
-        {"relative_path": "../x/__0_0.distcp"},
+        {"relative_path": "../x/__0_0.distcp", "boxes": [((0, 0), (4, 3))]},
         {"relative_path": "/etc/passwd"},
         {"relative_path": "gone"},
         {"relative_path": 5},

@@ -57,6 +57,13 @@ def test_a_header_that_says_what_can_not_be_is_refused(tmp_path, header, length)
         read_safetensors(path, "it")
 
 
+@pytest.mark.parametrize("ends", [[0, 800], [8, 0], [-8, 0]])
+def test_a_tensor_outside_the_data_is_named(tmp_path, ends):
+    path = written(tmp_path, {"w": W | {"data_offsets": ends}}, b"\0" * 8)
+    with pytest.raises(ImportRefusedError, match="'w' does not lie within the 8 bytes"):
+        read_safetensors(path, "it")
+
+
 def test_a_file_that_was_cut_is_refused(tmp_path):
     save_file({"w": torch.ones(100)}, tmp_path / "x")
     whole = (tmp_path / "x").read_bytes()

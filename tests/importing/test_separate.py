@@ -85,7 +85,7 @@ def test_one_that_fails_says_why(tmp_path):
 
 
 def test_one_that_takes_for_ever_is_stopped(tmp_path, monkeypatch):
-    torch.save(Runs(time.sleep, 1000), tmp_path / "x")
+    torch.save(Runs(time.sleep, 4), tmp_path / "x")
     monkeypatch.setattr(separate, "TIME_LIMIT_S", 0.5)
-    with pytest.raises(ImportRefusedError, match="stopped"):
+    with pytest.raises(ImportRefusedError, match=r"within 0 s, and was stopped"):
         read_trusted(tmp_path / "x", "x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.prove.mutation import (
     checking_guards,
     copying_guards,
+    importing_guards,
     interruption_guards,
     reading_guards,
     saving_guards,
@@ -18,6 +19,7 @@ MUTANTS = [
     *reading_guards.MUTANTS,
     *upkeep_guards.MUTANTS,
     *copying_guards.MUTANTS,
+    *importing_guards.MUTANTS,
     *checking_guards.MUTANTS,
     *interruption_guards.MUTANTS,
 ]

@@ -1,0 +1,123 @@
+"""What keeps files of other tools from running something or taking all there is, piece by piece."""
+
+from __future__ import annotations
+
+from tests.prove.mutation.mutants import Mutant
+
+UNPICKLING = "tests/importing/test_unpickling.py"
+
+MUTANTS = [
+    Mutant(
+        "names that a pickle may use",
+        "importing/unpickling.py",
+        "    if wanted:",
+        "    if False:",
+        by=f"{UNPICKLING}::test_every_name_is_listed",
+    ),
+    Mutant(
+        "torch's own restriction",
+        "importing/unpickling.py",
+        'torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)',
+        'torch.load(file, map_location="cpu", weights_only=False, mmap=mapped)',
+        by=f"{UNPICKLING}::test_protocols_that_torch_reads_in_no_restricted_way_say_so",
+    ),
+    Mutant(
+        "a torch without known holes",
+        "importing/unpickling.py",
+        "    if found < SAFE_TORCH:",
+        "    if False:",
+        by=f"{UNPICKLING}::test_a_torch_with_known_holes_is_not_relied_on",
+    ),
+    Mutant(
+        "names that a pickle works out itself",
+        "importing/inert.py",
+        '"<computed>" for part in (module, name)',
+        '"os" for part in (module, name)',
+        by="tests/importing/test_inert.py::test_no_way_to_name_something_goes_unseen",
+    ),
+    Mutant(
+        "an archive no larger than its file",
+        "importing/archive.py",
+        "elif (total := sum(entry.file_size for entry in entries)) > size:",
+        "elif (total := sum(entry.file_size for entry in entries)) > 2**63:",
+        by="tests/importing/test_archive.py::test_an_archive_that_claims_more_than_its_file_is_refused",
+    ),
+    Mutant(
+        "archives without compression",
+        "importing/archive.py",
+        "elif any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):",
+        "elif False:",
+        by="tests/importing/test_archive.py::test_an_archive_that_torch_never_writes_is_refused",
+    ),
+    Mutant(
+        "a safetensors header within its file",
+        "importing/safetensors_file.py",
+        "            or not 0 <= ends[0] <= ends[1] <= data",
+        "            or False",
+        by="tests/importing/test_safetensors_file.py::test_a_tensor_outside_the_data_is_named",
+    ),
+    Mutant(
+        "lists that hold themselves",
+        "importing/plain.py",
+        "        if self._count > MAX_VALUES or depth > MAX_TREE_DEPTH:",
+        "        if depth > MAX_TREE_DEPTH:",
+        by="tests/importing/test_plain.py::test_a_list_that_is_far_longer_than_its_file_is_refused",
+    ),
+    Mutant(
+        "tensors no larger than eight times their file",
+        "importing/bring.py",
+        "    if total > MOST_TIMES * seen.size_bytes + SMALL_BYTES:",
+        "    if False:",
+        by="tests/importing/test_bring.py::test_a_tensor_that_shows_one_byte_for_ever_is_refused",
+    ),
+    Mutant(
+        "a file that is written to meanwhile",
+        "importing/bring.py",
+        "        if look(path) != seen.seen:",
+        "        if False:",
+        by="tests/importing/test_bring.py::"
+        "test_a_file_that_is_written_to_meanwhile_is_said_to_be_no_good",
+    ),
+    Mutant(
+        "pieces that lie over each other",
+        "importing/dcp.py",
+        "            or any(_overlap(one, other) for one, other in combinations(filled, 2))",
+        "            or False",
+        by="tests/importing/test_dcp.py::test_an_index_that_says_what_can_not_be_is_refused",
+    ),
+    Mutant(
+        "pieces in the folder alone",
+        "importing/dcp.py",
+        "        if Path(file).name != file or not path.is_file():",
+        "        if not path.is_file():",
+        by="tests/importing/test_dcp.py::test_an_index_that_says_what_can_not_be_is_refused",
+    ),
+    Mutant(
+        "shards in the folder alone",
+        "importing/huggingface.py",
+        "        if Path(file).name != file or not (folder / file).is_file():",
+        "        if not (folder / file).is_file():",
+        by="tests/importing/test_huggingface.py::test_an_index_that_is_wrong_is_refused",
+    ),
+    Mutant(
+        "an environment without credentials",
+        "importing/separate.py",
+        "        **{name: os.environ[name] for name in KEPT if name in os.environ},",
+        "        **os.environ,",
+        by="tests/importing/test_separate.py::test_the_environment_has_no_credential",
+    ),
+    Mutant(
+        "a limit of time",
+        "importing/separate.py",
+        "            code = process.wait(TIME_LIMIT_S)",
+        "            code = process.wait(60)",
+        by="tests/importing/test_separate.py::test_one_that_takes_for_ever_is_stopped",
+    ),
+    Mutant(
+        "one import of a file",
+        "importing/bring.py",
+        "        if known is not None:",
+        "        if False:",
+        by="tests/importing/test_bring.py::test_a_file_is_imported_once",
+    ),
+]
