@@ -174,17 +174,17 @@ def place(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
             state["state"][number] = {
                 key: item for key, item in moved.items() if key not in held_back[number]
             }
-    defaults = dict(optimizer.defaults)
+    has_differentiable = "differentiable" in optimizer.defaults
     before = [dict(group) for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
-    if "differentiable" not in defaults:
+    if not has_differentiable:
         # torch's __setstate__ adds it; a group that is added later would have it, and others not.
         optimizer.defaults.pop("differentiable", None)
     for group, built in zip(optimizer.param_groups, before, strict=True):
         # What the class has learnt since that save: torch's __setstate__ fills in its own, with
         # what older versions did; a class of one's own gets what it was built with. So does a
         # scheduler that is new in this training, which keeps its bounds in the groups.
-        for key, value in (defaults | built).items():
+        for key, value in built.items():
             group.setdefault(key, value)
     _keep_tensors(before, optimizer.param_groups)
     for number, parameter in enumerate(parameters):

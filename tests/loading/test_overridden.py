@@ -70,7 +70,7 @@ def test_without_any_scheduler_the_rate_itself_is_told(tmp_path):
 
 
 def test_a_scheduler_of_another_optimizer_explains_nothing(tmp_path):
-    saved, present = Run(decay), Run(steps=0)
+    saved, present = Run(decay), Run(decay, steps=0)
     present.scheduler = decay(Run(steps=0).optimizer)
     assert said(tmp_path, saved, present) == {"optimizer/0/lr": (0.1, 0.1 * 0.5**3)}
 
@@ -83,6 +83,15 @@ def test_a_rate_that_plateaus_lowered_is_nothing_of_the_scripts(tmp_path):
     saved = Run(plateau, steps=4)
     assert saved.optimizer.param_groups[0]["lr"] < 0.01
     assert said(tmp_path, saved, Run(plateau, steps=0)) == {}
+
+
+def test_a_rate_that_plateaus_lowered_to_the_least_is_nothing_of_the_scripts(tmp_path):
+    def least(optimizer):
+        return plateau(optimizer, min_lr=0.02)
+
+    saved = Run(least, steps=4)
+    assert saved.optimizer.param_groups[0]["lr"] == 0.02
+    assert said(tmp_path, saved, Run(least, steps=0)) == {}
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.001])
