@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ckptstore.format.digest import digest
+from ckptstore.format.imported import ImportedFrom
 from ckptstore.format.manifest import (
     KINDS,
     PART_KINDS,
@@ -94,6 +95,7 @@ def versions(draw: st.DrawFn) -> tuple[Head, list[bytes], list[Part]]:
         ),
         parts=tuple(infos),
         copied_from=draw(st.none() | copies),
+        imported_from=draw(st.sampled_from([None, ImportedFrom("x.pth", "torch", 5, "0" * 64)])),
         left_out=draw(st.sampled_from([(), ("left out",)])),
     )
     return head, lines, parts
