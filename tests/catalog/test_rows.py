@@ -127,7 +127,7 @@ def test_a_size_that_no_column_holds_is_damage():
     found = row(make_head("digits", 1, parts=parts(2**62, 2**62)))
 
     assert (found.kind, found.name) == ("damaged", None)
-    assert found.columns["damage"] == f"{WHERE}: its parts have {2**63} bytes in all"
+    assert found.columns["damage"] == f"{WHERE}: its parts and files have {2**63} bytes in all"
 
 
 # ------------------------------------------------------------ first lines
