@@ -141,7 +141,8 @@ class Store(LaterFacts, BringingIn):
                 loaded, and from the script when training is resumed. But what this run's previous
                 version or the parent has, bit for bit, is named at no cost and part of the version.
             dtype: Store floating tensors of parts in another dtype, ``{"optimizer":
-                torch.bfloat16}``; numbers by themselves, such as counts of steps, stay exact.
+                torch.bfloat16}``; tensors of one number, such as counts of steps, stay exact. What
+                would become 0 or infinite is refused, so float16 suits few optimizers.
                 Loading, restoring and resuming convert back, ``state`` gives what is stored.
             **parts_and_metrics: Anything with ``state_dict()`` or a generator is a part
                 (``scheduler=``, ``ema=``), a real number is a metric (``val_loss=``), None is

@@ -8,6 +8,7 @@ from torch import nn
 
 from ckptstore import Store
 from ckptstore.errors import ArgumentError, UnsupportedValueError
+from tests.format.tensors import quietly
 from tests.loading.trainings import Net, Training, frozen, same
 
 HALF = {"optimizer": torch.bfloat16}
@@ -125,9 +126,75 @@ def test_numbers_that_the_dtype_does_not_reach_are_refused_by_name(store):
     assert frozen(stored) == frozen(ends["w"].half())
 
 
+def test_moments_that_would_become_zero_are_refused_before_anything_is_written(tmp_path):
+    model = nn.Sequential(nn.Linear(8, 8))
+    optimizer = torch.optim.Adam(model.parameters())
+    (model(torch.randn(8, 8)).square().mean() * 1e-3).backward()
+    optimizer.step()
+    for dtype in (torch.float16, torch.float8_e5m2, torch.float8_e4m3fn):
+        store = Store(tmp_path / str(dtype))
+        words = rf"numbers such as .* as {str(dtype)[6:]} at 'optimizer/state/0/exp_avg.*bfloat16"
+        with pytest.raises(UnsupportedValueError, match=words):
+            store.save(model, optimizer, dtype={"optimizer": dtype})
+        assert not list(tmp_path.iterdir())
+    store = Store(tmp_path / "store")
+    saved = store.save(model, optimizer, dtype=HALF, rng=False)
+    stored = saved.state("optimizer")["state"]
+    assert all((each["exp_avg_sq"] != 0).all() for each in stored.values())
+
+
+def test_what_becomes_zero_in_bfloat16_is_what_kernels_may_take_for_zero(store):
+    state = {"w": torch.tensor([1e-42, 1.0])}
+    assert torch.finfo(torch.float32).tiny > state["w"][0] > 0
+    store.save(state, dtype={"model": torch.bfloat16}, rng=False)
+    doubles = {"w": torch.tensor([1e-300, 1.0], dtype=torch.float64)}
+    with pytest.raises(UnsupportedValueError, match="1 numbers such as 1e-300 as bfloat16"):
+        store.save(doubles, dtype={"model": torch.bfloat16})
+
+
+def test_infinity_is_refused_where_the_dtype_has_none(store):
+    state = {"w": torch.tensor([float("inf"), 1.0])}
+    with pytest.raises(UnsupportedValueError, match="infinity as float8_e4m3fn at 'model/w'"):
+        store.save(state, dtype={"model": torch.float8_e4m3fn})
+
+
+def test_a_single_number_stays_exact_whatever_its_shape(store):
+    model = nn.Sequential(nn.Linear(3, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor([0.1]))
+    saved = store.save(model, optimizer, dtype=HALF, rng=False)
+    assert torch.equal(saved.state("optimizer")["param_groups"][0]["lr"], torch.tensor([0.1]))
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_the_values_of_sparse_tensors_are_stored_so(store, layout):
+    module = nn.Module()
+    module.register_buffer("t", quietly((torch.eye(4) / 3).to_sparse, layout=layout))
+    saved = store.save(module, dtype={"model": torch.bfloat16}, rng=False)
+    stored = saved.state("model")["t"]
+    other = nn.Module()
+    other.register_buffer("t", quietly(torch.eye(4).to_sparse, layout=layout))
+    audit = saved.restore(other)
+
+    assert (stored.dtype, stored.layout) == (torch.bfloat16, layout)
+    assert audit.converted == {"model": ("bfloat16",)}
+    assert other.t.dtype == torch.float32
+    assert torch.equal(other.t.to_dense(), (torch.eye(4) / 3).bfloat16().float())
+
+
+def test_what_others_are_made_of_stays_as_it_is(store):
+    weight = quietly(
+        torch.quantize_per_channel, torch.randn(4, 3), torch.rand(4), torch.zeros(4), 0, torch.qint8
+    )
+    saved = store.save({"w": weight}, dtype={"model": torch.bfloat16}, rng=False)
+    assert torch.equal(saved.state("model")["w"].int_repr(), weight.int_repr())
+    assert torch.equal(saved.state("model")["w"].dequantize(), weight.dequantize())
+
+
 @pytest.mark.parametrize(
     ("dtype", "words"),
     [
+        ({"optimizer": torch.float8_e8m0fnu}, "negative ones too"),
+        ({"optimizer": torch.float4_e2m1fn_x2}, "negative ones too"),
         (torch.bfloat16, "takes a dict that says for which parts"),
         ({"optimiser": torch.bfloat16}, "names part 'optimiser'"),
         ({"optimizer": torch.int8}, "is a dtype of floating numbers"),
