@@ -484,8 +484,10 @@ class Store(LaterFacts, BringingIn):
         from ckptstore.format.manifest import parent_of
         from ckptstore.loading.choice import KeyOptions
         from ckptstore.loading.resume import Resumed, resume
+        from ckptstore.state.ranks import on_all_ranks
 
-        writer = self._writer(self._default_run if run is None else run)
+        name = self._default_run if run is None else run
+        writer = on_all_ranks(f"resume of run {name!r:.80}", lambda: self._writer(name))
         done = resume(
             self._storage,
             lambda: self._lookup.checkpoints(writer.path),

@@ -23,7 +23,10 @@ SECRET_VALUE = re.compile(
 )
 USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 GIT_TIMEOUT_S = 5
-Flag = TypeVar("Flag", bool, str)
+# Libraries with state or kernels of their own, recorded where they are in use.
+LIBRARIES = ("torchdata", "torchmetrics", "torchao")
+SMALLEST_NORMAL = sys.float_info.min
+Flag = TypeVar("Flag", bool, str, bool | None)
 
 
 def describe() -> dict[str, Any]:
@@ -32,7 +35,8 @@ def describe() -> dict[str, Any]:
         "ckptstore": _own_version(),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
-        "numpy": getattr(sys.modules.get("numpy"), "__version__", None),
+        "numpy": _version("numpy"),
+        **{name: _version(name) for name in LIBRARIES},
         "platform": platform.platform(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "cuda": torch.version.cuda,
@@ -48,6 +52,16 @@ def describe() -> dict[str, Any]:
         "cudnn_tf32": _flag(lambda: torch.backends.cudnn.allow_tf32),
         "matmul_precision": _flag(torch.get_float32_matmul_precision),
         "fp32_precision": _fp32_precision(),
+        "bf16_reduced_precision": _flag(_cublas("allow_bf16_reduced_precision_reduction")),
+        "fp16_reduced_precision": _flag(_cublas("allow_fp16_reduced_precision_reduction")),
+        "fp16_accumulation": _flag(_cublas("allow_fp16_accumulation")),
+        "sdpa": _attention(),
+        "mkldnn": getattr(torch.backends.mkldnn, "enabled", None),
+        "mkldnn_deterministic": getattr(torch.backends.mkldnn, "deterministic", None),
+        # torch has no word for it; a number below the smallest normal one tells.
+        "flush_denormal": SMALLEST_NORMAL / 2 == 0,
+        "fill_uninitialized_memory": _fills_memory(),
+        "pythonhashseed": os.environ.get("PYTHONHASHSEED"),
         "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
         "world_size": world_size(),
         "host": socket.gethostname(),
@@ -61,7 +75,9 @@ COMPARED = (
     "torch", "python", "numpy", "cpu", "cuda", "cudnn", "gpus", "threads", "interop_threads",
     "deterministic", "deterministic_warn_only", "cudnn_deterministic", "cudnn_benchmark",
     "cublas_workspace_config", "tf32", "cudnn_tf32", "matmul_precision", "fp32_precision",
-    "default_dtype", "world_size", "git",
+    "bf16_reduced_precision", "fp16_reduced_precision", "fp16_accumulation", "sdpa", "mkldnn",
+    "mkldnn_deterministic", "flush_denormal", "fill_uninitialized_memory", "pythonhashseed",
+    "default_dtype", "world_size", "git", *LIBRARIES,
 )  # fmt: skip
 
 
@@ -78,7 +94,10 @@ def differences(
     found = {
         name: (recorded[name], now[name])
         for name in COMPARED
-        if name in recorded and recorded[name] != now[name]
+        if name in recorded
+        and recorded[name] != now[name]
+        # One that is not imported, or not yet, has no other version.
+        and not (name in LIBRARIES and None in (recorded[name], now[name]))
     }
     then = recorded.get("devices")
     if isinstance(then, dict):
@@ -142,6 +161,35 @@ def _fp32_precision() -> dict[str, str | None]:
         "mkldnn_conv": getattr(backends.mkldnn, "conv", None),
     }
     return {name: getattr(switch, "fp32_precision", None) for name, switch in switches.items()}
+
+
+def _attention() -> dict[str, bool | None]:
+    """Return which kernels scaled dot product attention may use."""
+    cuda = torch.backends.cuda
+    asked = {
+        "flash": "flash_sdp_enabled",
+        "mem_efficient": "mem_efficient_sdp_enabled",
+        "math": "math_sdp_enabled",
+        "cudnn": "cudnn_sdp_enabled",
+        "math_reduced_precision": "fp16_bf16_reduction_math_sdp_allowed",
+    }
+    return {name: getattr(cuda, enabled, lambda: None)() for name, enabled in asked.items()}
+
+
+def _cublas(name: str) -> Callable[[], bool | None]:
+    """Return what reads a switch of CUDA's matrix products, None where this torch has none."""
+    return lambda: getattr(torch.backends.cuda.matmul, name, None)
+
+
+def _fills_memory() -> bool | None:
+    """Return whether torch fills new memory where it is to be deterministic."""
+    return getattr(torch.utils.deterministic, "fill_uninitialized_memory", None)
+
+
+def _version(name: str) -> str | None:
+    """Return the version of a library that is imported."""
+    version = getattr(sys.modules.get(name), "__version__", None)
+    return None if version is None else str(version)
 
 
 def _flag(read: Callable[[], Flag]) -> Flag | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 import torch
 
+from ckptstore.errors import StorageError
 from ckptstore.state.environment import world_size
+
+Checked = TypeVar("Checked")
 
 
 class Work(Protocol):
@@ -51,6 +55,34 @@ def all_ranks(fine: bool) -> bool:  # noqa: FBT001 - a fact, not an option
     wire = _wire(int(fine))
     torch.distributed.all_reduce(wire, op=torch.distributed.ReduceOp.MIN)
     return bool(wire.item())
+
+
+def on_all_ranks(what: str, check: Callable[[], Checked]) -> Checked:
+    """Return what a check returns, once it is known to hold on every rank.
+
+    Every rank must call this. Outside of a process group nobody is asked.
+
+    Args:
+        what: What is to be done, for the message.
+        check: Raises if something is wrong on this rank.
+
+    Raises:
+        StorageError: It raised on another rank; here what it raised itself.
+    """
+    if not are_several():
+        return check()
+    checked: list[Checked] = []
+    fine = False
+    # Whatever is raised here, the others must hear of it: they wait for this rank.
+    try:
+        checked.append(check())
+    finally:
+        fine = all_ranks(bool(checked))
+    if not fine:
+        raise StorageError(
+            f"{what}: what another rank asked for is wrong, so no rank did anything; see its error"
+        )
+    return checked[0]
 
 
 def _wire(value: int) -> torch.Tensor:

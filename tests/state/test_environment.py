@@ -169,6 +169,43 @@ def test_every_setting_that_changes_bits_is_compared():
     """)
 
 
+def test_switches_of_kernels_and_of_rounding_are_compared():
+    elsewhere("""
+        import os
+        before = describe()
+        cuda = torch.backends.cuda
+        cuda.matmul.allow_bf16_reduced_precision_reduction = False
+        cuda.matmul.allow_fp16_reduced_precision_reduction = False
+        cuda.matmul.allow_fp16_accumulation = True
+        cuda.enable_flash_sdp(False)
+        torch.backends.mkldnn.enabled = False
+        torch.backends.mkldnn.deterministic = True
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        os.environ["PYTHONHASHSEED"] = "4"
+        flushed = torch.set_flush_denormal(True)
+        found = differences(before, {})
+        expected = {
+        "bf16_reduced_precision", "fp16_reduced_precision", "fp16_accumulation", "sdpa", "mkldnn",
+        "mkldnn_deterministic", "fill_uninitialized_memory", "pythonhashseed",
+        }
+        if flushed: expected.add("flush_denormal")
+        assert set(found) == expected, set(found) ^ expected
+        assert found["sdpa"][1] == before["sdpa"] | {"flash": False}, found
+    """)
+
+
+def test_another_version_of_a_library_is_told_where_both_use_it():
+    elsewhere("""
+        before = describe()
+        assert before["torchmetrics"] is None, before
+        assert differences(before | {"torchmetrics": "0.1"}, {}) == {}
+        import torchmetrics
+        assert differences(before, {}) == {}
+        found = differences(before | {"torchmetrics": "0.1"}, {})
+        assert found == {"torchmetrics": ("0.1", torchmetrics.__version__)}, found
+    """)
+
+
 def test_settings_of_the_newer_kind_are_compared():
     elsewhere("""
         before = describe()
