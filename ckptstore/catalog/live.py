@@ -7,12 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, select, text
+from sqlalchemy import Connection, and_, case, select, text
 from sqlalchemy.orm import aliased
 
 from ckptstore.catalog.tables import LIVE, MetricRow, TagRow, VersionRow
 from ckptstore.format.manifest import KINDS, decode_head
 
+# What the head of a version says that lacks a part. Others may say it too, in their config.
+LEFT_OUT = '"left_out":'
 AT_ONCE = 500
 """So many versions are named in one query; SQLite takes no more than 999 on older systems."""
 
@@ -35,12 +37,16 @@ class LiveVersion:
     """Path and number of the version it comes from."""
     intact: bool
     """Whether nothing is known to be wrong with its data."""
+    complete: bool = True
+    """Whether no part was left out of it, as a save on a signal does when time is short."""
 
 
 def live(
     connection: Connection, store: str, path: str, known_damage: Collection[str]
 ) -> list[LiveVersion]:
     """Return a run's live versions, ascending, in three queries.
+
+    A head is read only where it seems to say that a part was left out.
 
     Args:
         connection: A transaction.
@@ -64,6 +70,9 @@ def live(
             VersionRow.parent_path,
             VersionRow.parent_version,
             VersionRow.damage_found,
+            case((VersionRow.head.contains(LEFT_OUT, autoescape=True), VersionRow.head)).label(
+                "lean"
+            ),
         )
         .where(*chosen)
         .order_by(VersionRow.version)
@@ -102,6 +111,8 @@ def live(
             tuple(sorted(tags.get(row.version, ()))),
             None if row.parent_path is None else (row.parent_path, row.parent_version),
             intact=row.damage_found is None and row.save_id not in known_damage,
+            complete=row.lean is None
+            or not decode_head(row.lean.encode(), f"{path}@{row.version}").left_out,
         )
         for row in rows
     ]

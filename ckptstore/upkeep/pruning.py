@@ -231,4 +231,5 @@ def _candidate(version: LiveVersion, parent: int | None) -> Candidate:
         tags=version.tags,
         parent=parent,
         intact=version.intact,
+        complete=version.complete,
     )

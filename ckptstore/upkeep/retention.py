@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -36,6 +36,13 @@ class Candidate:
     """The version of the same run that it came from; None if there is none, or in another run."""
     intact: bool = True
     """Whether nothing is known to be wrong with its data."""
+    complete: bool = True
+    """Whether no part was left out, as a save on a signal does when time is short."""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a training can go on from it as it was."""
+        return self.intact and self.complete
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,8 @@ def decide(
     """Say what *keep* keeps of a run's live versions, and why.
 
     Checkpoints and packages are counted apart. Whatever *keep* says, these stay: what *protected*
-    names; tagged versions; of each kind the newest intact one and the best by the run's monitor;
-    and the version that one came from which stays for a reason of its own.
+    names; tagged versions; of each kind the newest intact one that is complete and the best by the
+    run's monitor; and the version that one came from which stays for a reason of its own.
 
     In that last rule the run's previous version of the same kind is no parent. Every version of a
     training came from the one before: were that a reason, none would ever be retired. Nor does a
@@ -83,6 +90,11 @@ def decide(
     of a package stays, always, and that to which a training went back.
 
     Damaged versions are never the best, and don't use up a place among the last.
+
+    A version that lacks a part is none that a training goes on from, so it never takes the place of
+    a complete one: not among the last, nor of an epoch, nor among the best. It stays itself as long
+    as it is the newest of all; and, as its model is whole, while it is better than the best that
+    stay, or within the time asked for.
 
     Args:
         candidates: The live versions, each once, in any order.
@@ -140,14 +152,17 @@ Reasons = list[tuple[int, str]]
 def _protections(newest_first: Sequence[Candidate], monitors: Iterable[Monitor]) -> Reasons:
     found: Reasons = []
     for each in newest_first:
-        if each.intact:
+        if each.resumable:
             found.append((each.version, f"newest intact {each.kind}"))
             break
-    found += [
-        (each.version, f"best by {monitor.metric} (the run's monitor)")
-        for monitor in monitors
-        for each in _best(newest_first, monitor, 1)
-    ]
+        if each.intact and not found:
+            found.append((each.version, f"newest {each.kind}, though not complete"))
+    for monitor in monitors:
+        for place, each in enumerate(_best(newest_first, monitor, 1)):
+            if place and not each.complete:
+                continue
+            best = "best complete one" if place else "best"
+            found.append((each.version, f"{best} by {monitor.metric} (the run's monitor)"))
     return found
 
 
@@ -157,8 +172,8 @@ def _policies(
     found = _last(newest_first, keep.last)
     for by, count in _wanted(keep, monitor):
         found += [
-            (each.version, f"{_rank(rank, count)} by {by.metric} ({by.mode}): {_value(each, by)}")
-            for rank, each in enumerate(_best(newest_first, by, count), 1)
+            (each.version, f"{rank} by {by.metric} ({by.mode}): {_value(each, by)}")
+            for rank, each in _ranked(_best(newest_first, by, count), count)
         ]
     if keep.every_epochs:
         found += _every_epochs(newest_first, keep.every_epochs)
@@ -180,8 +195,14 @@ def _wanted(keep: Keep, monitor: Monitor) -> list[tuple[Monitor, int]]:
     return list(wanted.items())
 
 
-def _rank(rank: int, count: int) -> str:
-    return "best" if count == 1 else f"best {rank} of {count}"
+def _ranked(best: Iterable[Candidate], count: int) -> Iterator[tuple[str, Candidate]]:
+    rank = 0
+    for each in best:
+        rank += each.complete
+        if not each.complete:
+            yield "not complete, and among the best", each
+        else:
+            yield ("best" if count == 1 else f"best {rank} of {count}"), each
 
 
 def _last(newest_first: Sequence[Candidate], count: int) -> Reasons:
@@ -190,19 +211,28 @@ def _last(newest_first: Sequence[Candidate], count: int) -> Reasons:
     for each in newest_first:
         if intact == count:
             break
+        if each.intact and not each.complete:
+            continue
         found.append((each.version, "the last" if count == 1 else f"one of the last {count}"))
         intact += each.intact
     return found
 
 
 def _best(newest_first: Sequence[Candidate], by: Monitor, count: int) -> list[Candidate]:
-    """Return the best, best first; of equal ones the earlier, as ``best`` has it."""
-    usable = (
+    """Return the best, best first; of equal ones the earlier, as ``best`` has it.
+
+    That many complete ones, and whatever is better than the last of them and is not complete.
+    """
+    usable = [
         each
         for each in newest_first
         if each.intact and not math.isnan(each.metrics.get(by.metric, math.nan))
-    )
-    return heapq.nsmallest(count, usable, key=_order(by))
+    ]
+    lean = [each for each in usable if not each.complete]
+    best = heapq.nsmallest(count, (each for each in usable if each.complete), key=_order(by))
+    if len(best) == count:
+        lean = [each for each in lean if _order(by)(each) < _order(by)(best[-1])]
+    return sorted([*best, *lean], key=_order(by))
 
 
 def _order(by: Monitor) -> Callable[[Candidate], tuple[float, int]]:
@@ -217,7 +247,7 @@ def _value(each: Candidate, by: Monitor) -> str:
 def _every_epochs(newest_first: Sequence[Candidate], step: int) -> Reasons:
     found: dict[int, int] = {}
     for each in newest_first:
-        if each.intact and each.epoch is not None and each.epoch % step == 0:
+        if each.resumable and each.epoch is not None and each.epoch % step == 0:
             found.setdefault(each.epoch, each.version)
     return [
         (

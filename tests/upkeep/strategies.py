@@ -56,6 +56,7 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
                 else (),
                 parent=draw(st.none() | st.integers(1, number)),
                 intact=draw(st.integers(0, 5)) > 0,
+                complete=draw(st.integers(0, 3)) > 0,
             )
         )
     return draw(st.permutations(found))

@@ -122,6 +122,26 @@ def test_damaged_versions_take_no_place_among_the_last():
     assert staying(versions, Keep(last=2)) == {1, 3, 4, 5}
 
 
+def test_what_lacks_a_part_takes_the_place_of_no_complete_one():
+    """Saved on a signal without its optimizer: no training goes on from it."""
+    versions = [*losses(0.1, 0.2, 0.3), version(4, complete=False)]
+    assert staying(versions, Keep(last=1)) == {1, 3, 4}
+    assert staying(versions, Keep(every_epochs=1)) == {1, 2, 3, 4}
+    assert reasons(versions, Keep(last=2), 4) == ("newest checkpoint, though not complete",)
+
+
+def test_what_lacks_a_part_goes_once_a_newer_one_is_complete():
+    versions = [*losses(0.1, 0.2), *(version(each, complete=False) for each in (3, 4)), version(5)]
+    assert staying(versions[:-1], Keep(last=2)) == {1, 2, 4}
+    assert staying(versions, Keep(last=2)) == {1, 2, 5}
+
+
+def test_the_best_model_stays_also_without_its_optimizer_and_so_does_the_best_complete_one():
+    versions = [*losses(0.3, 0.2), version(3, complete=False, metrics={"val_loss": 0.1}), version(4)]
+    assert staying(versions, Keep(last=1)) == {2, 3, 4}
+    assert staying(versions, Keep(best=2)) == {1, 2, 3, 4}
+
+
 def test_of_equal_ones_the_earlier_is_the_best():
     assert staying(losses(0.5, 0.2, 0.2, 0.2, 0.9), Keep(best=1)) == {2, 5}
 
@@ -243,6 +263,8 @@ def test_what_is_protected_is_never_retired(versions, keep, monitor, protected):
     for kind in ("checkpoint", "package"):
         intact = [each for each in versions if each.kind == kind and each.intact]
         assert {max(each.version for each in intact)} <= stays if intact else True
+        complete = [each.version for each in intact if each.complete]
+        assert {max(complete)} <= stays if complete else True
         measured = [
             each for each in intact if not math.isnan(each.metrics.get(monitor.metric, NAN))
         ]
