@@ -11,8 +11,8 @@ from typing import Any
 
 from ckptstore.errors import ArgumentError
 
-Box = tuple[tuple[int, int], ...]
-"""From where to where, in each dimension."""
+Box = tuple[range, ...]
+"""Which places in each dimension: from where to where, and in which steps."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Span:
     box: Box
     """Which elements of the chunk, counted from the chunk's own first."""
     strides: tuple[int, ...]
-    """How many elements of the chunk lie from one to the next, in each dimension."""
+    """How many elements of the chunk lie from one of the box to the next, in each dimension."""
 
 
 def box_of(index: Any, shape: Sequence[int], what: str) -> tuple[Box, tuple[Any, ...]]:
@@ -52,14 +52,14 @@ def box_of(index: Any, shape: Sequence[int], what: str) -> tuple[Box, tuple[Any,
         raise ArgumentError(f"{what} has {len(shape)} dimensions, and {index!r:.80} more")
     if not any(item is Ellipsis for item in items):
         items.append(Ellipsis)
-    box: list[tuple[int, int]] = []
+    box: list[range] = []
     rest: list[Any] = []
     for item in items:
         if item is None:
             rest.append(None)
         elif item is Ellipsis:
             for size in shape[len(box) : len(box) + len(shape) - used]:
-                box.append((0, size))
+                box.append(range(size))
                 rest.append(slice(None))
         else:
             taken, inner = _taken(item, shape[len(box)], what)
@@ -68,18 +68,17 @@ def box_of(index: Any, shape: Sequence[int], what: str) -> tuple[Box, tuple[Any,
     return tuple(box), tuple(rest)
 
 
-def _taken(item: Any, size: int, what: str) -> tuple[tuple[int, int], Any]:
-    """Return the stretch of one dimension that an index needs, and the index into that."""
+def _taken(item: Any, size: int, what: str) -> tuple[range, Any]:
+    """Return the places of one dimension that an index needs, and the index into those."""
     if isinstance(item, slice):
         start, stop, step = item.indices(size)
         if step < 1:
             raise ArgumentError(f"{what}: a slice's step is at least 1, as a tensor's, not {step}")
-        count = len(range(start, stop, step))
-        return (start, start + (count - 1) * step + 1 if count else start), slice(None, None, step)
+        return range(start, stop, step), slice(None)
     place = operator.index(item)
     if not -size <= place < size:
         raise IndexError(f"{what}: {place} is out of range for {size}")
-    return (place % size, place % size + 1), 0
+    return range(place % size, place % size + 1), 0
 
 
 def _is_integer(item: Any) -> bool:
@@ -91,8 +90,8 @@ def _is_integer(item: Any) -> bool:
 
 
 def shape_of(box: Box) -> tuple[int, ...]:
-    """Return the shape of a box."""
-    return tuple(stop - start for start, stop in box)
+    """Return the shape of what a box holds."""
+    return tuple(map(len, box))
 
 
 def overlap(box: Box, offsets: Sequence[int], shape: Sequence[int]) -> Box | None:
@@ -103,11 +102,28 @@ def overlap(box: Box, offsets: Sequence[int], shape: Sequence[int]) -> Box | Non
         offsets: Where the chunk begins in the tensor.
         shape: The chunk's.
     """
-    common = tuple(
-        (max(start - offset, 0), min(stop - offset, size))
-        for (start, stop), offset, size in zip(box, offsets, shape, strict=True)
+    common = []
+    for places, offset, size in zip(box, offsets, shape, strict=True):
+        first = places.start + max(0, -((places.start - offset) // places.step)) * places.step
+        common.append(range(first - offset, min(places.stop - offset, size), places.step))
+    return tuple(common) if all(common) else None
+
+
+def within(inner: Box, offsets: Sequence[int], box: Box) -> tuple[slice, ...]:
+    """Return where in a box's values those of a part of it belong.
+
+    Args:
+        inner: The part, counted from the first element of a chunk.
+        offsets: Where the chunk begins in the tensor.
+        box: Of the whole tensor.
+    """
+    firsts = [
+        (places[0] + offset - whole.start) // whole.step
+        for places, offset, whole in zip(inner, offsets, box, strict=True)
+    ]
+    return tuple(
+        slice(first, first + len(places)) for first, places in zip(firsts, inner, strict=True)
     )
-    return common if all(start < stop for start, stop in common) else None
 
 
 def spans(
@@ -125,27 +141,27 @@ def spans(
         gap_bytes: What is cheaper to read than to ask around.
         most_bytes: What is read at once at most, where it is not all wanted.
     """
-    strides = tuple(prod(shape[dim + 1 :]) for dim in range(len(shape)))
+    elements = tuple(prod(shape[dim + 1 :]) for dim in range(len(shape)))
+    strides = tuple(each * places.step for each, places in zip(elements, box, strict=True))
     length = itemsize  # from the first byte to the last of what is read at once, so far
     outer, group = 0, 1
     for dim in reversed(range(len(shape))):
-        start, stop = box[dim]
-        step = strides[dim] * itemsize
-        whole = (stop - start - 1) * step + length
+        count, step = len(box[dim]), strides[dim] * itemsize
+        whole = (count - 1) * step + length
         gap = step - length
-        if stop - start > 1 and gap and (gap > gap_bytes or whole > most_bytes):
+        if count > 1 and gap and (gap > gap_bytes or whole > most_bytes):
             outer = dim + 1
             group = 1 if gap > gap_bytes else max(1, (most_bytes - length) // step + 1)
             break
         length = whole
     for pieces in product(
-        *(_groups(*box[dim], group if dim == outer - 1 else 1) for dim in range(outer))
+        *(_groups(box[dim], group if dim == outer - 1 else 1) for dim in range(outer))
     ):
         at = pieces + box[outer:]
-        first = sum(start * step for (start, _), step in zip(at, strides, strict=True))
-        last = sum((stop - 1) * step for (_, stop), step in zip(at, strides, strict=True))
+        first = sum(places[0] * each for places, each in zip(at, elements, strict=True))
+        last = sum(places[-1] * each for places, each in zip(at, elements, strict=True))
         yield Span(first * itemsize, (last - first + 1) * itemsize, at, strides)
 
 
-def _groups(start: int, stop: int, size: int) -> list[tuple[int, int]]:
-    return [(at, min(at + size, stop)) for at in range(start, stop, size)]
+def _groups(places: range, size: int) -> list[range]:
+    return [places[at : at + size] for at in range(0, len(places), size)]

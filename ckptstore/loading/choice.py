@@ -78,8 +78,8 @@ class Choice:
                 would have one name.
         """
         known = [*keys, *left_out]
-        if self.strict:
-            self._check_patterns(known, what)
+        # Whatever strict says: what was asked for by a wrong name is a mistake and no misfit.
+        self._check_patterns(known, what)
         picked = {key: self.renamed(key) for key in keys if self.chooses(key)}
         if keys and not picked:
             raise ArgumentError(

@@ -13,7 +13,7 @@ from ckptstore.errors import ArgumentError, TensorNotFoundError
 from ckptstore.format.part import Chunk, Tensor
 from ckptstore.format.paths import tensors_by_path
 from ckptstore.format.untree import decode, tensor_places
-from ckptstore.loading.boxes import Box, box_of, overlap, shape_of, spans
+from ckptstore.loading.boxes import Box, box_of, overlap, shape_of, spans, within
 from ckptstore.loading.dtypes import dtype_was
 from ckptstore.loading.fetch import BLOCK_BYTES, GAP_BYTES, Reader, Want, assemble, fetch
 from ckptstore.manifest import OpenManifest
@@ -110,15 +110,10 @@ class Tensors(Mapping[str, "LazyTensor"]):
             common = overlap(box, chunk.offsets, chunk.shape)
             if common is None:
                 continue
-            moved = [offset - start for offset, (start, _) in zip(chunk.offsets, box, strict=True)]
             for inner, values in self._values(place, chunk, common, dtype):
-                where = tuple(
-                    slice(start + by, stop + by)
-                    for (start, stop), by in zip(inner, moved, strict=True)
-                )
                 if values.shape == out.shape and values.is_contiguous():
                     return values
-                out[where] = values
+                out[within(inner, chunk.offsets, box)] = values
         return out
 
     def _values(
@@ -128,7 +123,7 @@ class Tensors(Mapping[str, "LazyTensor"]):
         if self.verify:
             flat = self._reader.read_chunk(place, chunk)
             whole = from_bytes(flat, dtype, chunk.shape, None)
-            yield box, whole[tuple(slice(*stretch) for stretch in box)]
+            yield box, whole[tuple(slice(each.start, each.stop, each.step) for each in box)]
             return
         local = self._opened.storage.local_folder is not None
         for span in spans(

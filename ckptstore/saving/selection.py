@@ -6,9 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from ckptstore.errors import ArgumentError
+from ckptstore.format.composite import take_apart
 from ckptstore.format.keys import keys_of
+from ckptstore.format.paths import tensors_by_path
+from ckptstore.format.untree import tensor_places
 from ckptstore.saving.capture import CapturedPart
 from ckptstore.state.key_patterns import listed, matches, meant, patterns_of, per_part
 from ckptstore.state.modules import plain_names
@@ -57,12 +61,8 @@ def trained_and_left_out(parts: Mapping[str, Any], captured: Sequence[CapturedPa
         module = parts.get(part.name)
         if not part.unchosen or not isinstance(module, torch.nn.Module):
             continue
-        names, unchosen = plain_names(module), set(part.unchosen)
-        lost = [
-            key
-            for name, parameter in module.named_parameters(remove_duplicate=False)
-            if (key := names(name)) in unchosen and id(parameter) in trained
-        ]
+        owners = _owners(part, module)
+        lost = [key for key in part.unchosen if any(id(each) in trained for each in owners[key])]
         if lost:
             found.append(
                 f"only= leaves out what an optimizer trains: {listed(lost)} of part "
@@ -78,7 +78,7 @@ def _unchosen(part: CapturedPart, given: Any, only: str | Iterable[str]) -> tupl
     if keys is None:
         raise ArgumentError(f"only=: {what} is no state dict, so it has no keys")
     if only == TRAINABLE:
-        frozen = _frozen(part.name, given)
+        frozen = _frozen(part, given)
         return tuple(key for key in keys if key in frozen)
     patterns = patterns_of("only", only)
     if not patterns:
@@ -93,22 +93,63 @@ def _unchosen(part: CapturedPart, given: Any, only: str | Iterable[str]) -> tupl
     return tuple(key for key in keys if not any(matches(pattern, key) for pattern in patterns))
 
 
-def _frozen(name: str, module: Any) -> set[str]:
-    """Return the names of a module's parameters that require no gradient.
+def _frozen(part: CapturedPart, module: Any) -> set[str]:
+    """Return the keys of a module's parameters that require no gradient.
 
     Raises:
         ArgumentError: It is no module, or none of them does.
     """
     if not isinstance(module, torch.nn.Module):
         raise ArgumentError(
-            f"only='trainable': part {name!r} is a state dict, which doesn't say what is trained: "
-            "pass the module, or patterns of its keys"
+            f"only='trainable': part {part.name!r} is a state dict, which doesn't say what is "
+            "trained: pass the module, or patterns of its keys"
         )
-    names = plain_names(module)
-    parameters = list(module.named_parameters(remove_duplicate=False))
-    if not any(parameter.requires_grad for _, parameter in parameters):
+    if not any(parameter.requires_grad for parameter in module.parameters()):
         raise ArgumentError(
-            f"only='trainable': no parameter of part {name!r} requires gradients, so all of them "
-            "would be left out; name the parts that it is about: only={'model': 'trainable'}"
+            f"only='trainable': no parameter of part {part.name!r} requires gradients, so all of "
+            "them would be left out; name the parts that it is about: only={'model': 'trainable'}"
         )
-    return {names(key) for key, parameter in parameters if not parameter.requires_grad}
+    return {
+        key
+        for key, owners in _owners(part, module).items()
+        if owners and not any(parameter.requires_grad for parameter in owners)
+    }
+
+
+def _owners(part: CapturedPart, module: torch.nn.Module) -> dict[str, list[torch.nn.Parameter]]:
+    """Return for each key of a module's state the parameters that it is the value of.
+
+    Those are the ones of the same memory, whatever a hook of the module calls it; else the one of
+    that name, whose value may be a copy. A buffer's key has none.
+    """
+    names = plain_names(module)
+    named: dict[str, torch.nn.Parameter] = {}
+    by_memory: dict[object, list[torch.nn.Parameter]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        named[names(name)] = parameter
+        for memory in _memory(parameter):
+            by_memory.setdefault(memory, []).append(parameter)
+    buffers = {names(name) for name, _ in module.named_buffers(remove_duplicate=False)}
+    nodes = tensors_by_path(part.tree)
+    owners: dict[str, list[torch.nn.Parameter]] = {}
+    for key in keys_of(part.tree) or ():
+        held = [part.tensors[place] for place in tensor_places(nodes.get(key))]
+        found = [
+            one for each in held for memory in _memory(each) for one in by_memory.get(memory, ())
+        ]
+        by_name = [named[key]] if key in named else []
+        owners[key] = [] if key in buffers else found or by_name
+    return owners
+
+
+def _memory(tensor: torch.Tensor) -> list[object]:
+    """Return what tells the memory of a tensor, or of what it is made of, from all others."""
+    if is_lazy(tensor):
+        return []
+    apart = take_apart(tensor)
+    parts = [tensor] if apart is None else apart.tensors.values()
+    return [
+        (part.device, part.data_ptr(), part.dtype, tuple(part.shape))
+        for part in parts
+        if part.layout is torch.strided and part.numel() and not part.is_meta
+    ]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ckptstore.errors import ArgumentError
-from ckptstore.loading.boxes import box_of, overlap, shape_of, spans
+from ckptstore.loading.boxes import box_of, overlap, shape_of, spans, within
 
 WHAT = "tensor 'w'"
 
@@ -25,11 +25,9 @@ def read(tensor: torch.Tensor, index, *, gap_bytes: int = 8, most_bytes: int = 6
         ):
             first, elements = span.start // tensor.itemsize, span.length // tensor.itemsize
             piece = flat[first : first + elements]
-            where = tuple(
-                slice(start - low, stop - low)
-                for (start, stop), (low, _) in zip(span.box, box, strict=True)
+            out[within(span.box, [0] * tensor.dim(), box)] = piece.as_strided(
+                shape_of(span.box), span.strides
             )
-            out[where] = piece.as_strided(shape_of(span.box), span.strides)
             count, asked = count + span.length, asked + 1
     return out[rest], count, asked
 
@@ -111,6 +109,35 @@ def test_an_integer_out_of_range_is_an_index_error_as_a_tensors(place):
         box_of(place, (4, 4), WHAT)
 
 
+def test_steps_read_around_what_lies_between_unless_that_is_little():
+    tensor = torch.arange(1000, dtype=torch.int64).reshape(100, 10)
+
+    assert read(tensor, slice(None, None, 25), gap_bytes=100)[1:] == (4 * 80, 4)
+    assert read(tensor, (3, slice(None, None, 4)), gap_bytes=23)[1:] == (3 * 8, 3)
+    both = slice(None, None, 50), slice(1, None, 4)
+    assert read(tensor, both, gap_bytes=24, most_bytes=1000)[1:] == (2 * 72, 2)
+    rows = slice(None, None, 2)
+    assert read(tensor, rows, gap_bytes=80, most_bytes=400)[1:] == (16 * 400 + 240, 17)
+
+
 def test_what_a_chunk_has_of_a_box_is_counted_from_the_chunk():
-    assert overlap(((2, 6), (0, 4)), (4, 0), (4, 2)) == ((0, 2), (0, 2))
-    assert overlap(((2, 4), (0, 4)), (4, 0), (4, 2)) is None
+    assert overlap((range(2, 6), range(4)), (4, 0), (4, 2)) == (range(2), range(2))
+    assert overlap((range(2, 4), range(4)), (4, 0), (4, 2)) is None
+    assert overlap((range(1, 20, 5),), (4,), (8,)) == (range(2, 8, 5),)
+    assert overlap((range(1, 20, 5),), (7,), (4,)) is None
+    assert overlap((range(5, 20, 5),), (4,), (8,)) == (range(1, 8, 5),)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7])
+def test_chunks_have_all_of_a_box_between_them(step):
+    for start in range(6):
+        box = (range(start, 20, step), range(3))
+        out = torch.full(shape_of(box), -1)
+        tensor = torch.arange(60).reshape(20, 3)
+        for first in range(0, 20, 4):
+            common = overlap(box, (first, 0), (4, 3))
+            if common is not None:
+                rows = common[0]
+                taken = tensor[first : first + 4][rows.start : rows.stop : rows.step]
+                out[within(common, (first, 0), box)] = taken
+        assert torch.equal(out, tensor[start::step])

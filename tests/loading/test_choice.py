@@ -250,6 +250,19 @@ def test_what_does_not_fit_is_left_and_reported(saved, trained):
     assert caught[0].message.report.missing == ()
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"only": "bakbone.*"}, "only='bakbone.*did you mean 'backbone'"),
+        ({"skip": "haed"}, "skip='haed' fits no key"),
+        ({"rename": {"bakbone.": "encoder."}}, "no key of part 'model'.* begins with 'bakbone.'"),
+    ],
+)
+def test_a_wrong_name_is_an_error_whatever_strict_says(saved, options, words):
+    with pytest.raises(ArgumentError, match=words):
+        load(saved, Backbone, strict=False, **options)
+
+
 def test_what_fits_is_not_warned_of(saved, trained):
     assert same(load(saved, Backbone, strict=False), trained)
 

@@ -197,6 +197,42 @@ def test_wrapped_modules_are_known_by_plain_names(store, model):
     assert saved.left_out() == FROZEN
 
 
+class Renamed(nn.Module):
+    """One whose hooks save each layer under the name that another has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Linear(3, 3).requires_grad_(requires_grad=False)
+        self.head = nn.Linear(3, 3)
+        self._register_state_dict_hook(self.turned)
+
+    @staticmethod
+    def turned(_module, state, _prefix, _metadata):
+        names = {"base": "head", "head": "base"}
+        for key in list(state):
+            layer, _, name = key.partition(".")
+            state[f"new.{names[layer]}.{name}"] = state[f"{names[layer]}.{name}"].detach()
+        old = {key: state.pop(key) for key in list(state) if not key.startswith("new.")}
+        state.update({key: old[f"{names[key[:4]]}{key[4:]}"].detach() for key in old})
+
+
+def test_hooks_that_rename_keys_do_not_hide_what_stands_still(store):
+    model = Renamed()
+    saved = store.save(model, only="trainable", rng=False)
+
+    held = {name: value for name, value in model.state_dict().items() if value.numel()}
+    still = {model.base.weight.data_ptr(), model.base.bias.data_ptr()}
+    assert set(saved.left_out()) == {key for key in held if held[key].data_ptr() in still}
+    assert {"head.weight", "new.base.bias"} <= set(saved.left_out())
+    assert "base.weight" not in saved.left_out()
+
+
+def test_what_hooks_rename_and_an_optimizer_trains_is_warned_of(store):
+    model = Renamed()
+    with pytest.warns(StateWarning, match="leaves out what an optimizer trains: .*'base.weight'"):
+        store.save(model, torch.optim.SGD(model.head.parameters()), only="head")
+
+
 def test_a_package_of_it_leaves_out_the_same(store, model):
     saved = store.save(model, only="trainable")
     package = store.save_package(saved, class_names=list(range(8)))
