@@ -24,6 +24,38 @@ class Overridden:
 
 
 @dataclass(frozen=True)
+class StateLeft:
+    """What of saved state was not put back. Empty: all of it was.
+
+    Of an optimizer's, by parameter; of a gradient scaler's that is not enabled, by key. Parameters
+    that got no saved state keep what they had: none, in an optimizer that has not made a step.
+    """
+
+    not_chosen: tuple[str, ...] = ()
+    """Their keys were not chosen (``only=``, ``skip=``)."""
+    not_saved: tuple[str, ...] = ()
+    """In the optimizer, and no state was saved for them."""
+    unused: tuple[str, ...] = ()
+    """State was saved for them, and the optimizer lacks them; or it is that of a scaler that is not
+    enabled here."""
+    mismatched: tuple[str, ...] = ()
+    """They are of another shape than what was saved."""
+
+    def __bool__(self) -> bool:
+        return bool(self.not_chosen or self.not_saved or self.unused or self.mismatched)
+
+    def __str__(self) -> str:
+        """Return a line for each kind of parameter there is."""
+        said = {
+            "keys that were not chosen": self.not_chosen,
+            "nothing was saved for": self.not_saved,
+            "saved, and of no use here": self.unused,
+            "of another shape": self.mismatched,
+        }
+        return "\n".join(f"{kind}: {_listed(names)}" for kind, names in said.items() if names)
+
+
+@dataclass(frozen=True)
 class Audit:
     """What a restore did and did not do. ``print(audit)`` says it in lines."""
 
@@ -40,6 +72,9 @@ class Audit:
     keys: Mapping[str, KeyReport] = field(default_factory=dict)
     """By module part, which keys stayed as they were: with ``strict=False``, and those that were
     left out when the version was saved. What ``only=`` and ``skip=`` left is not among them."""
+    state_left: Mapping[str, StateLeft] = field(default_factory=dict)
+    """By optimizer, the parameters whose state was not put back: with ``only=``, ``skip=`` and
+    ``strict=False``. And what a gradient scaler that is not enabled has no use for."""
     converted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By part, the dtypes in which some of its tensors were stored, ``save(dtype=…)``; they were
     converted back to those they had."""
@@ -57,6 +92,11 @@ class Audit:
             f"{plain(part)}, left as it is: {line}"
             for part, report in self.keys.items()
             for line in str(report).splitlines()
+        ]
+        lines += [
+            f"{plain(part)}, state not put back: {line}"
+            for part, left in self.state_left.items()
+            for line in str(left).splitlines()
         ]
         lines += [
             f"{plain(part)}: stored in {_listed(dtypes)}, and converted back"

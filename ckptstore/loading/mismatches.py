@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,6 @@ from ckptstore.state.keywords import is_generator
 from ckptstore.state.loaders import is_loader, loader_problems
 from ckptstore.state.metrics import has_weights, is_metric, metric_problems
 from ckptstore.state.modules import class_name, raw_state
-from ckptstore.state.optimizers import Groups
 from ckptstore.state.schedulers import scheduler_problems
 from ckptstore.state.tensors import is_sharded
 from ckptstore.text import plain
@@ -85,8 +84,19 @@ def _has_torchs_layout(state: Any) -> bool:
     for group in groups:
         if not isinstance(group, dict) or not isinstance(group.get("params"), list):
             return False
+        if not _are_names(group.get("param_names"), len(group["params"])):
+            return False
         numbers += group["params"]
     return numbers == list(range(len(numbers)))
+
+
+def _are_names(names: Any, count: int) -> bool:
+    """Say whether that is a name for each of a group's parameters, or none at all."""
+    return names is None or (
+        isinstance(names, (list, tuple))
+        and len(names) in (0, count)
+        and all(isinstance(name, str) for name in names)
+    )
 
 
 def _source_of(part: Any, state: Mapping[str, Any]) -> tuple[str, str]:
@@ -147,50 +157,57 @@ def fit_module(
     ]
 
 
-def optimizer_problems(
+def moment_problems(
     optimizer: torch.optim.Optimizer,
-    state: Mapping[str, Any],
-    numbers: list[list[int]],
-    saved: Groups,
+    parameter: torch.Tensor,
+    moments: Mapping[str, Any],
+    called: str,
 ) -> list[str]:
-    """Say which moments have another shape than their parameter.
+    """Say which moments have another shape than the parameter that they are to go onto.
 
     Args:
-        optimizer: The one that is to take the state.
-        state: As it was saved.
-        numbers: Which saved parameter each of its own is.
-        saved: The names of the saved ones.
+        optimizer: Its optimizer.
+        parameter: It.
+        moments: What was saved for it.
+        called: Names what they were saved for.
     """
     if not type(optimizer).__module__.startswith("torch.optim"):
         return []  # a class of one's own may keep anything under those keys
     if isinstance(optimizer, torch.optim.LBFGS):
-        return _lbfgs_problems(optimizer, state, numbers)
-    names = [name for group in saved for name in group]
-    problems = []
-    for group, wanted in zip(optimizer.param_groups, numbers, strict=False):
-        for parameter, number in zip(group["params"], wanted, strict=True):
-            called = repr(names[number]) if names[number] else f"parameter {number}"
-            problems += [
-                f"{key!r} of {called} has shape {list(value.shape)}, and the parameter has "
-                f"{list(parameter.shape)}"
-                for key, value in state["state"].get(number, {}).items()
-                if key in SHAPED_LIKE_PARAMETER
-                and isinstance(value, torch.Tensor)
-                and value.dim()
-                and not is_lazy(parameter)  # its module gets its shape from what was saved
-                and value.shape != parameter.shape
-            ]
-    return problems
+        return []
+    return [
+        f"{key!r} of {called} has shape {list(value.shape)}, and the parameter has "
+        f"{list(parameter.shape)}"
+        for key, value in moments.items()
+        if key in SHAPED_LIKE_PARAMETER
+        and isinstance(value, torch.Tensor)
+        and value.dim()
+        and not is_lazy(parameter)  # its module gets its shape from what was saved
+        and value.shape != parameter.shape
+    ]
 
 
-def _lbfgs_problems(
-    optimizer: torch.optim.LBFGS, state: Mapping[str, Any], numbers: list[list[int]]
+def vector_problems(
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    numbers: Sequence[Sequence[int | None]],
+    count: int,
 ) -> list[str]:
-    """Say what keeps L-BFGS from vectors that run through all parameters, in their order."""
-    if not numbers:
+    """Say what keeps L-BFGS from vectors that run through all parameters, in their order.
+
+    Args:
+        optimizer: Any; others have no such vectors.
+        state: As it was saved.
+        numbers: Which saved parameter each of its own is, None for none.
+        count: How many were saved.
+    """
+    if not isinstance(optimizer, torch.optim.LBFGS) or not numbers:
         return []
     (wanted,) = numbers
-    if wanted != sorted(wanted):
+    if None in wanted or len(wanted) != count:
+        problem = "L-BFGS keeps one vector over all parameters, and can't go on with some of them: "
+        return [f"{problem}leave it out, and it begins anew"]
+    if list(wanted) != list(range(count)):
         return ["L-BFGS keeps one vector over all parameters, and they stand in another order here"]
     parameters = optimizer.param_groups[0]["params"]
     size = sum(each.numel() * (2 if each.is_complex() else 1) for each in parameters)

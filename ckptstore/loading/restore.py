@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ckptstore.audit import Audit, Overridden
+from ckptstore.audit import Audit, Overridden, StateLeft
 from ckptstore.described import NOTHING_LATER
 from ckptstore.errors import MismatchError, VersionNotFoundError
 from ckptstore.format.facts import VersionFacts
@@ -22,8 +22,8 @@ from ckptstore.loading.mismatches import (
     fit_module,
     kind_problems,
     object_problems,
-    optimizer_problems,
 )
+from ckptstore.loading.moments import Around, Moments, left_by_scaler, plan_moments
 from ckptstore.loading.overridden import of_object, of_optimizer
 from ckptstore.loading.undo import Before
 from ckptstore.manifest import OpenManifest
@@ -32,7 +32,7 @@ from ckptstore.state.generators import restore_generator
 from ckptstore.state.keywords import is_generator
 from ckptstore.state.metrics import has_weights, is_metric, put_metric_state
 from ckptstore.state.modules import raw_state
-from ckptstore.state.optimizers import Groups, given_names, match, parameter_names, place, reorder
+from ckptstore.state.optimizers import Groups, place, reorder
 from ckptstore.text import plain
 
 RNG_PART = "rng"
@@ -46,13 +46,15 @@ class Loaded:
     opened: OpenManifest
     chosen: Mapping[str, Chosen]
     parameters: Mapping[str, Groups | None]
-    """Parameters of each optimizer by name, as they are called in the modules."""
+    """Parameters of each optimizer by name, as they were called in the modules."""
     choices: Mapping[str, Choice]
     """What is to be put back of each module part."""
     not_saved: tuple[str, ...] = ()
     """Parts asked for that the version does not have: their objects stay as they are."""
     facts: VersionFacts = NOTHING_LATER
     """What was recorded about the version later, as of when it was looked up."""
+    strict: bool = True
+    """Whether what does not fit is refused; else it is left as it is, and told."""
 
     @property
     def states(self) -> dict[str, Any]:
@@ -98,24 +100,9 @@ def fetch_states(
         for name in wanted
     }
     parameters = {
-        name: _called_now(opened.part(name).parameters, choices)
-        for name in names
-        if kinds.get(name) == "optimizer"
+        name: opened.part(name).parameters for name in names if kinds.get(name) == "optimizer"
     }
-    return Loaded(opened, chosen, parameters, choices, not_saved)
-
-
-def _called_now(saved: Groups | None, choices: Mapping[str, Choice]) -> Groups | None:
-    """Return the names of an optimizer's parameters as they are in renamed modules."""
-    if saved is None or not any(choice.rename for choice in choices.values()):
-        return saved
-
-    def now(name: str | None) -> str | None:
-        part, slash, key = (name or "").partition("/")
-        choice = choices.get(part)
-        return f"{part}/{choice.renamed(key)}" if slash and choice is not None else name
-
-    return tuple(tuple(map(now, group)) for group in saved)
+    return Loaded(opened, chosen, parameters, choices, not_saved, strict=strict)
 
 
 @dataclass(frozen=True)
@@ -125,11 +112,13 @@ class Plan:
     loaded: Loaded
     parts: Mapping[str, Any]
     """The objects whose state was saved, by part."""
-    numbers: Mapping[str, list[list[int]]]
-    """For each optimizer, which saved parameter each of its own is."""
+    moments: Mapping[str, Moments]
+    """For each optimizer, which saved state goes onto which of its parameters."""
     fits: Mapping[str, Fit]
     """How each module and its state go together."""
     overridden: tuple[Overridden, ...]
+    left: Mapping[str, StateLeft]
+    """What of the state of optimizers and scalers is not put back."""
 
     @property
     def unforeseen(self) -> list[str]:
@@ -149,38 +138,60 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
         MismatchError: Something does not fit; it lists every mismatch of every part.
     """
     infos = {info.name: info for info in loaded.opened.head.parts}
-    modules = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
-    problems: list[str] = []
-    numbers: dict[str, list[list[int]]] = {}
-    fits: dict[str, Fit] = {}
+    moments: dict[str, Moments] = {}
     overridden: list[Overridden] = []
     saved_parts = {name: part for name, part in parts.items() if name not in loaded.not_saved}
-    for name, part in saved_parts.items():
+    mismatches = {
+        name: kind_problems(part, infos[name], loaded.states[name])
+        for name, part in saved_parts.items()
+    }
+    fitting = {name: part for name, part in saved_parts.items() if not mismatches[name]}
+    fits = _fit_modules(loaded, fitting, mismatches)
+    around = Around(
+        {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)},
+        loaded.choices,
+        loaded.chosen,
+        {name: found.report.mismatched for name, found in fits.items()},
+        loaded.strict,
+    )
+    for name, part in fitting.items():
         state = loaded.states[name]
-        mismatches = kind_problems(part, infos[name], state)
-        if not mismatches and has_weights(part):
-            converts = loaded.choices.get(name, EVERYTHING).dtype is not None
-            leave = loaded.chosen[name].leave
-            found, mismatches = fit_module(part, state, name, leave, converts=converts)
-            if found is not None:
-                fits[name] = found
-        elif not mismatches and isinstance(part, torch.optim.Optimizer):
-            present = parameter_names(part, modules)
-            saved = loaded.parameters[name] or _unnamed(state)
-            given = given_names(state["param_groups"]), given_names(part.param_groups)
-            numbers[name], mismatches = match(saved, present, given)
-            mismatches += optimizer_problems(part, state, numbers[name], saved)
-            if not mismatches:
-                ordered = reorder(state, numbers[name])
+        if isinstance(part, torch.optim.Optimizer):
+            moments[name] = plan_moments(part, state, loaded.parameters[name], around)
+            mismatches[name] = moments[name].problems
+            if not mismatches[name]:
+                ordered = reorder(state, moments[name].numbers)
                 overridden += of_optimizer(name, part, ordered, saved_parts)
-        elif not mismatches:
-            mismatches = object_problems(part, state)
-            if not mismatches:
+        elif not has_weights(part):
+            mismatches[name] = object_problems(part, state)
+            if not mismatches[name]:
                 overridden += of_object(name, part, state, saved_parts)
-        problems += [f"{name}: {problem}" for problem in mismatches]
+    problems = [f"{name}: {each}" for name, found in mismatches.items() for each in found]
     if problems:
         raise _mismatch(loaded, problems)
-    return Plan(loaded, saved_parts, numbers, fits, tuple(overridden))
+    left = {name: found.left for name, found in moments.items()}
+    left |= {
+        name: left_by_scaler(part, loaded.states[name])
+        for name, part in fitting.items()
+        if name not in moments
+    }
+    return Plan(loaded, saved_parts, moments, fits, tuple(overridden), left)
+
+
+def _fit_modules(
+    loaded: Loaded, parts: Mapping[str, Any], mismatches: dict[str, list[str]]
+) -> dict[str, Fit]:
+    """Return how each module and its state go together; what keeps them apart goes to the rest."""
+    fits = {}
+    for name, part in parts.items():
+        if has_weights(part):
+            converts = loaded.choices.get(name, EVERYTHING).dtype is not None
+            found, mismatches[name] = fit_module(
+                part, loaded.states[name], name, loaded.chosen[name].leave, converts=converts
+            )
+            if found is not None:
+                fits[name] = found
+    return fits
 
 
 def _mismatch(loaded: Loaded, problems: Sequence[str]) -> MismatchError:
@@ -219,7 +230,8 @@ def apply(plan: Plan, agree: Callable[[bool], object] = bool) -> Audit:
             if has_weights(part):
                 keys[name] = _load_module(part, state, plan.fits[name])
             elif isinstance(part, torch.optim.Optimizer):
-                place(part, reorder(state, plan.numbers[name]))
+                found = plan.moments[name]
+                place(part, reorder(state, found.numbers), found.kept)
             else:
                 _load_object(part, state)
         done.append(name)
@@ -233,6 +245,7 @@ def apply(plan: Plan, agree: Callable[[bool], object] = bool) -> Audit:
         not_saved=tuple(name for name in loaded.not_saved if name != EXTRA_PART),
         overridden=plan.overridden,
         keys={name: report for name, report in keys.items() if report},
+        state_left={name: left for name, left in plan.left.items() if left},
         converted={name: each.stored for name, each in loaded.chosen.items() if each.stored},
     )
 
@@ -292,10 +305,6 @@ def _rank(part: object) -> int:
     if has_weights(part):
         return 0
     return 1 if isinstance(part, torch.optim.Optimizer) else 2
-
-
-def _unnamed(state: Mapping[str, Any]) -> Groups:
-    return tuple((None,) * len(group["params"]) for group in state["param_groups"])
 
 
 def _try_module(

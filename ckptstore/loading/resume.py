@@ -37,7 +37,7 @@ from ckptstore.manifest import OpenManifest, open_manifest
 from ckptstore.state.environment import device_types, differences
 from ckptstore.state.keywords import only_parts
 from ckptstore.state.metrics import has_weights
-from ckptstore.state.ranks import all_ranks, are_several, from_rank_zero
+from ckptstore.state.ranks import all_ranks, are_several, from_rank_zero, on_all_ranks
 from ckptstore.storage.base import Storage
 from ckptstore.text import plain
 
@@ -115,6 +115,7 @@ def resume(
     strict: bool = True,
     keys: KeyOptions = NO_OPTIONS,
     on_damage: OnDamage = NOBODY,
+    retired: Callable[[], Iterable[Record]] = list,
 ) -> Done | None:
     """Restore the newest intact checkpoint.
 
@@ -131,6 +132,8 @@ def resume(
             they stay as they are.
         keys: What is to be put back of modules.
         on_damage: Is told each version that turned out to be damaged.
+        retired: Gives the run's retired checkpoints, newest first, for the message if none is left
+            to go on from.
 
     Returns:
         The version and what was done, or None if the run has no checkpoint.
@@ -140,8 +143,13 @@ def resume(
         MismatchError: The objects don't fit the newest intact one.
         StorageError: The storage failed, or another rank could not restore.
     """
-    parts = only_parts(parts, "resume")
-    wanted = Wanted(list(parts), with_rng, strict, keys.by_part(_modules(parts), strict=strict))
+
+    def checked() -> tuple[dict[str, Any], Wanted]:
+        asked = only_parts(parts, "resume")
+        choices = keys.by_part(_modules(asked), strict=strict)
+        return asked, Wanted(list(asked), with_rng, strict, choices, retired)
+
+    parts, wanted = on_all_ranks(f"resume of run {run!r}", checked)
     if are_several():
         done = _resume_together(
             storage, newest_first, run, parts, wanted=wanted, on_damage=on_damage
@@ -198,6 +206,14 @@ def _tell_keys(verb: str, done: Done) -> None:
         if found:
             said = f"{verb} {done.opened.head.ref} without all of part {plain(name)!r}:\n{found}"
             warn(KeysWarning(said, report))
+    for name, left in done.audit.state_left.items():
+        unasked = replace(left, not_chosen=())
+        if unasked:
+            warn(
+                f"{verb} {done.opened.head.ref} without all the state of {plain(name)!r}:\n"
+                f"{unasked}",
+                StateWarning,
+            )
 
 
 def _tell_not_saved(verb: str, done: Done, asked: Iterable[str]) -> None:
@@ -235,6 +251,21 @@ class Wanted:
     strict: bool
     choices: Mapping[str, Choice]
     """What of each module part."""
+    retired: Callable[[], Iterable[Record]] = list
+    """Versions that could be brought back, newest first."""
+
+    def lacking(self, record: Record) -> list[str]:
+        """Return the parts that were left out of a version, as they are named in messages."""
+        left_out = record.head.left_out if record.head else ()
+        return [repr(plain(name)) for name in self.names if name in left_out]
+
+    def undeletable(self) -> str:
+        """Return what to say of a complete version that was retired, nothing if there is none."""
+        for record in self.retired():
+            if record.head is not None and not self.lacking(record):
+                ref = record.head.ref
+                return f"\n{ref} was complete and was retired: undelete({ref!r}) may bring it back"
+        return ""
 
     def of(self, opened: OpenManifest) -> Loaded:
         """Read it."""
@@ -259,7 +290,7 @@ def _newest_intact(
         if record.head is None:
             damaged.append(f"{ref}: {record.damage}")
             continue
-        lacking = [repr(plain(name)) for name in wanted.names if name in record.head.left_out]
+        lacking = wanted.lacking(record)
         if lacking and wanted.strict:
             lean.append(f"{ref}: without {', '.join(lacking)}")
             continue
@@ -280,6 +311,7 @@ def _newest_intact(
         raise VersionNotFoundError(
             f"no checkpoint has all parts; these were left out when a signal came:{_listed(lean)}\n"
             "strict=False takes the newest, and leaves the missing parts as they are"
+            f"{wanted.undeletable()}"
         )
     return None
 

@@ -22,20 +22,26 @@ def parameter_names(
     parameter. Where none has it, it is the name the optimizer was given
     (``Adam(model.named_parameters())``), or None.
     """
-    known: dict[int, str] = {}
-    for part, module in modules.items():
-        names = plain_names(module)
-        for key, parameter in module.named_parameters(remove_duplicate=False):
-            known.setdefault(id(parameter), f"{part}/{names(key)}")
+    known = aliases(modules)
     return tuple(
         tuple(
-            known.get(id(parameter), name)
+            known.get(id(parameter), (name,))[0]
             for parameter, name in zip(group["params"], given, strict=True)
         )
         for group, given in zip(
             optimizer.param_groups, given_names(optimizer.param_groups), strict=True
         )
     )
+
+
+def aliases(modules: Mapping[str, torch.nn.Module]) -> dict[int, tuple[str, ...]]:
+    """Return all the names ``part/key`` of each parameter, by its ``id``, the first one first."""
+    known: dict[int, dict[str, None]] = {}
+    for part, module in modules.items():
+        names = plain_names(module)
+        for key, parameter in module.named_parameters(remove_duplicate=False):
+            known.setdefault(id(parameter), {})[f"{part}/{names(key)}"] = None
+    return {number: tuple(names) for number, names in known.items()}
 
 
 def given_names(groups: Sequence[Mapping[str, Any]]) -> Groups:
@@ -45,66 +51,15 @@ def given_names(groups: Sequence[Mapping[str, Any]]) -> Groups:
     )
 
 
-def match(
-    saved: Groups, present: Groups, given: tuple[Groups, Groups] | None = None
-) -> tuple[list[list[int]], list[str]]:
-    """Say which saved parameter belongs to each present one.
-
-    By name where both sides have names, each once, in a common namespace: those of modules
-    (``model/fc.weight``), those given to the optimizer (``fc.weight``), or one side's module names
-    without the part. Else by position.
-
-    Args:
-        saved: The names as they were recorded.
-        present: The names that the optimizer's parameters have now.
-        given: What the optimizer was given then, and now, where that is known.
-
-    Returns:
-        For each present group the numbers of the saved parameters, as the saved state counts them
-        (through all groups), and every mismatch as a sentence; the numbers are complete only if
-        there is none.
-    """
-    saved, present, named = _in_one_namespace(saved, present, given)
-    flat_saved, flat_present = _flat(saved), _flat(present)
-    problems: list[str] = []
-    if len(saved) != len(present):
-        problems.append(
-            f"{len(saved)} parameter groups were saved, and this optimizer has {len(present)}"
-        )
-    if named:
-        problems += [
-            f"no state was saved for {name!r}"
-            for name in flat_present
-            if name not in set(flat_saved)
-        ]
-        problems += [
-            f"state was saved for {name!r}, which it lacks"
-            for name in flat_saved
-            if name not in set(flat_present)
-        ]
-    elif [len(group) for group in saved] != [len(group) for group in present]:
-        problems.append(
-            f"groups of {[len(group) for group in saved]} parameters were saved, "
-            f"and this optimizer has {[len(group) for group in present]}"
-        )
-    if problems:
-        return [], problems
-    numbers = _numbers(saved, present, named=named)
-    for index, group in enumerate(saved):
-        other = present[index]
-        if named and set(group) != set(other):
-            problems.append(
-                f"group {index} had other parameters: {_listed(group)}; now {_listed(other)}"
-            )
-    return numbers, problems
-
-
-def reorder(state: Mapping[str, Any], numbers: list[list[int]]) -> dict[str, Any]:
+def reorder(state: Mapping[str, Any], numbers: Sequence[Sequence[int | None]]) -> dict[str, Any]:
     """Return an optimizer's state dict with its parameters numbered in another order.
+
+    Without the names that they were given: an optimizer keeps those it has.
 
     Args:
         state: As ``state_dict()`` gives it.
-        numbers: From :func:`match`.
+        numbers: For each group the saved number of each present parameter, None if nothing is to
+            be loaded for it.
     """
     renumbered: dict[Any, Any] = {}
     groups = []
@@ -112,10 +67,7 @@ def reorder(state: Mapping[str, Any], numbers: list[list[int]]) -> dict[str, Any
     for group, wanted in zip(state["param_groups"], numbers, strict=True):
         places = list(range(count, count + len(wanted)))
         count += len(wanted)
-        by_number = dict(zip(group["params"], group.get("param_names", ()), strict=False))
-        fields = dict(group)
-        if "param_names" in fields:
-            fields["param_names"] = [by_number[number] for number in wanted]
+        fields = {key: value for key, value in group.items() if key != "param_names"}
         groups.append(fields | {"params": places})
         for place, number in zip(places, wanted, strict=True):
             if number in state["state"]:
@@ -140,7 +92,9 @@ def without_graph(state: Any) -> Any:
     return state
 
 
-def place(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def place(
+    optimizer: torch.optim.Optimizer, state: dict[str, Any], left: AbstractSet[int] = frozenset()
+) -> None:
     """Load a state dict so that each tensor keeps its dtype and lands on its parameter's device.
 
     The old state is let go first, so that the device never holds both.
@@ -152,7 +106,9 @@ def place(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
 
     Args:
         optimizer: Its parameters must be those of *state*, in that order.
-        state: On the CPU; emptied as its tensors are moved.
+        state: On the CPU; emptied as its tensors are moved. Names of parameters in it are loaded as
+            they are there; without any, the optimizer keeps its own.
+        left: The numbers of parameters that keep what state they have, if any.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     # torch keeps "step" on the CPU unless a kernel reads it there (torch/optim/optimizer.py,
@@ -162,6 +118,11 @@ def place(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         for group in state["param_groups"]
         for _ in group["params"]
     ]
+    kept = {
+        parameters[number]: optimizer.state[parameters[number]]
+        for number in left
+        if parameters[number] in optimizer.state
+    }
     optimizer.state.clear()
     held_back: dict[int, dict[Any, Any]] = {}
     for number, parameter in enumerate(parameters):
@@ -177,6 +138,7 @@ def place(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     has_differentiable = "differentiable" in optimizer.defaults
     before = [dict(group) for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
+    optimizer.state.update(kept)
     if not has_differentiable:
         # torch's __setstate__ adds it; a group that is added later would have it, and others not.
         optimizer.defaults.pop("differentiable", None)
@@ -265,63 +227,3 @@ def _differs(loaded: object, saved: object) -> bool:
     if isinstance(saved, dict) and isinstance(loaded, dict):
         return any(_differs(loaded.get(key), value) for key, value in saved.items())
     return False
-
-
-def _in_one_namespace(
-    saved: Groups, present: Groups, given: tuple[Groups, Groups] | None
-) -> tuple[Groups, Groups, bool]:
-    """Return the names in which both sides can be compared, and whether there are any."""
-    pairs = [(saved, present)]
-    of_modules = [
-        _of_modules(names, given[side] if given else ())
-        for side, names in enumerate((saved, present))
-    ]
-    if not all(of_modules):  # if both are, they are comparable as they are
-        pairs += [(_without_part(saved), present), (saved, _without_part(present))]
-        pairs += [given] if given else []
-    comparable = [pair for pair in pairs if all(_all_named(_flat(side)) for side in pair)]
-    for one, other in comparable:
-        if set(_flat(one)) == set(_flat(other)):
-            return one, other, True
-    # None has all the names of the other. Where they share some, the rest differ; where they share
-    # none, they are names of two kinds, unless both are of one kind to begin with.
-    for one, other in comparable:
-        if of_modules[0] == of_modules[1] or set(_flat(one)) & set(_flat(other)):
-            return one, other, True
-    return saved, present, False
-
-
-def _of_modules(groups: Groups, given: Groups) -> bool:
-    """Say whether every name is that of a module's parameter, ``part/key``, and not a given one."""
-    names = _flat(groups)
-    return all(name is not None and "/" in name for name in names) and (
-        not names or names != _flat(given)
-    )
-
-
-def _without_part(groups: Groups) -> Groups:
-    return tuple(
-        tuple(None if name is None else name.partition("/")[2] or name for name in group)
-        for group in groups
-    )
-
-
-def _numbers(saved: Groups, present: Groups, *, named: bool) -> list[list[int]]:
-    if named:
-        number_of = {name: number for number, name in enumerate(_flat(saved))}
-        return [[number_of[name] for name in group] for group in present]
-    counter: Iterator[int] = iter(range(len(_flat(saved))))
-    return [[next(counter) for _ in group] for group in saved]
-
-
-def _flat(groups: Groups) -> list[str | None]:
-    return [name for group in groups for name in group]
-
-
-def _all_named(names: Sequence[str | None]) -> bool:
-    return None not in names and len(set(names)) == len(names)
-
-
-def _listed(names: Sequence[str | None]) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
-    return f"[{shown}{', …' if len(names) > 5 else ''}]"  # noqa: PLR2004 - enough to recognise the group

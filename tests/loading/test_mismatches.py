@@ -10,8 +10,9 @@ from ckptstore.format.manifest import PartInfo
 from ckptstore.loading.mismatches import (
     fit_module,
     kind_problems,
+    moment_problems,
     object_problems,
-    optimizer_problems,
+    vector_problems,
 )
 
 
@@ -108,19 +109,38 @@ def test_a_dimension_of_one_or_none_may_have_any_stride():
 
 def test_moments_are_compared_with_the_parameter_they_belong_to():
     optimizer = sgd(2, 3)
-    state = {
-        "state": {
-            0: {"momentum_buffer": torch.zeros(3)},
-            1: {"momentum_buffer": torch.zeros(2), "other": torch.zeros(9)},
-        },
-        "param_groups": [{"params": [0, 1]}],
-    }
+    two, three = optimizer.param_groups[0]["params"]
+    moments = {"momentum_buffer": torch.zeros(3), "other": torch.zeros(9)}
 
-    assert optimizer_problems(optimizer, state, [[1, 0]], (("a", None),)) == []
-    assert optimizer_problems(optimizer, state, [[0, 1]], (("a", None),)) == [
-        "'momentum_buffer' of 'a' has shape [3], and the parameter has [2]",
-        "'momentum_buffer' of parameter 1 has shape [2], and the parameter has [3]",
+    assert moment_problems(optimizer, three, moments, "'a'") == []
+    assert moment_problems(optimizer, two, moments, "'a'") == [
+        "'momentum_buffer' of 'a' has shape [3], and the parameter has [2]"
     ]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "problem"),
+    [
+        ([[0, 1]], None),
+        ([[1, 0]], "they stand in another order here"),
+        ([[0, None]], "can't go on with some of them"),
+        ([[0]], "can't go on with some of them"),
+    ],
+)
+def test_a_vector_over_all_parameters_is_for_all_of_them(numbers, problem):
+    optimizer = torch.optim.LBFGS([nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(1))])
+    found = vector_problems(optimizer, {"state": {}}, numbers, 2)
+    assert (problem is None and not found) or (problem is not None and problem in found[0])
+    assert vector_problems(sgd(3, 1), {"state": {}}, numbers, 2) == []
+
+
+@pytest.mark.parametrize("names", [["a"], "ab", [1, 2]])
+def test_names_of_another_form_are_told(names):
+    optimizer = sgd(2, 3)
+    state = optimizer.state_dict()
+    state["param_groups"][0]["param_names"] = names
+    (problem,) = kind_problems(optimizer, info("optimizer"), state)
+    assert "layout" in problem
 
 
 def test_a_scaler_that_is_enabled_has_nothing_to_take_from_one_that_was_not():
@@ -148,5 +168,6 @@ def test_whatever_an_optimizer_keeps_in_a_parameters_shape_must_have_it(kind, ke
     optimizer = kind(parameters)
     optimizer.step()
     other = kind([nn.Parameter(torch.ones(2))])
-    problems = optimizer_problems(other, optimizer.state_dict(), [[0]], ((None,),))
+    (present,) = other.param_groups[0]["params"]
+    problems = moment_problems(other, present, optimizer.state[parameter], "parameter 0")
     assert f"{key!r} of parameter 0 has shape [3], and the parameter has [2]" in problems

@@ -12,7 +12,7 @@ from torch.optim import lr_scheduler
 
 from ckptstore import Store
 from ckptstore.errors import MismatchError
-from ckptstore.state.optimizers import match, parameter_names, place, reorder
+from ckptstore.state.optimizers import aliases, parameter_names, place, reorder
 from tests.loading.trainings import frozen
 
 
@@ -64,82 +64,6 @@ def test_tied_parameters_have_the_first_name():
     assert parameter_names(optimizer, {"model": model}) == (
         ("model/a.weight", "model/a.bias", "model/b.bias"),
     )
-
-
-def test_the_same_names_in_another_order_are_matched():
-    assert match((("a", "b"), ("c",)), (("b", "a"), ("c",))) == ([[1, 0], [2]], [])
-    assert match(((None, "b"),), (("x", None),)) == ([[0, 1]], [])
-    assert match((("a", "a"),), (("b", "c"),)) == ([[0, 1]], [])
-    assert match((), ()) == ([], [])
-
-
-@pytest.mark.parametrize(
-    ("saved", "present", "given", "numbers"),
-    [
-        ((("model/a", "model/b"),), (("b", "a"),), None, [[1, 0]]),
-        ((("a", "b"),), (("model/b", "model/a"),), None, [[1, 0]]),
-        # A module's name may have a slash in it too.
-        (
-            (("x/a", "x/b"),),
-            (("model/x/b", "model/x/a"),),
-            ((("x/a", "x/b"),), ((None, None),)),
-            [[1, 0]],
-        ),
-        # Two parts with the same names: without the part nothing tells them apart.
-        ((("g/w", "c/w"),), (("w", "w"),), None, [[0, 1]]),
-        # Nothing in common, so they are names of two kinds.
-        ((("model/a", "model/b"),), (("net.b", "net.a"),), None, [[0, 1]]),
-        (
-            (("model/a", "model/b"),),
-            (("net.b", "net.a"),),
-            ((("net.a", "net.b"),), (("net.b", "net.a"),)),
-            [[1, 0]],
-        ),
-    ],
-)
-def test_names_are_compared_in_one_namespace(saved, present, given, numbers):
-    assert match(saved, present, given) == (numbers, [])
-
-
-def test_names_that_differ_in_one_namespace_are_listed():
-    assert match((("model/a", "model/b"),), (("a", "c"),))[1] == [
-        "no state was saved for 'c'",
-        "state was saved for 'b', which it lacks",
-    ]
-    other = match((("model/a",),), (("net/a",),), ((("a",),), (("a",),)))[1]
-    assert other[0] == "no state was saved for 'net/a'"
-
-
-@pytest.mark.parametrize(
-    ("saved", "present", "said"),
-    [
-        (
-            (("a",),),
-            (("b",),),
-            ["no state was saved for 'b'", "state was saved for 'a', which it lacks"],
-        ),
-        (
-            (("a", "b"),),
-            (("a",), ("b",)),
-            ["1 parameter groups were saved, and this optimizer has 2"],
-        ),
-        (
-            ((None,),),
-            ((None, None),),
-            ["groups of [1] parameters were saved, and this optimizer has [2]"],
-        ),
-        (
-            (("a",), ("b",)),
-            (("b",), ("a",)),
-            [
-                "group 0 had other parameters: ['a']; now ['b']",
-                "group 1 had other parameters: ['b']; now ['a']",
-            ],
-        ),
-    ],
-)
-def test_every_mismatch_is_listed(saved, present, said):
-    assert match(saved, present)[1] == said
 
 
 def test_another_order_is_remapped(tmp_path):
@@ -199,10 +123,33 @@ def test_reordering_keeps_what_belongs_together():
     assert reorder(state, [[1, 0], [2]]) == {
         "state": {1: {"m": "a"}, 2: {"m": "c"}, "global": 7},
         "param_groups": [
-            {"lr": 1, "params": [0, 1], "param_names": ["b", "a"]},
+            {"lr": 1, "params": [0, 1]},
             {"lr": 2, "params": [2]},
         ],
         "more": 1,
+    }
+
+
+def test_a_parameter_that_gets_no_state_leaves_its_place_empty():
+    state = {"state": {0: {"m": "a"}, 1: {"m": "b"}}, "param_groups": [{"params": [0, 1]}]}
+    assert reorder(state, [[None, 1]])["state"] == {1: {"m": "b"}}
+
+
+def test_a_parameter_that_gets_no_state_keeps_what_it_has():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
+    stepped(optimizer, model)
+    before = dict(optimizer.state)
+    place(optimizer, {**optimizer.state_dict(), "state": {}}, frozenset({1}))
+    assert list(optimizer.state) == [model[0].bias]
+    assert optimizer.state[model[0].bias] is before[model[0].bias]
+
+
+def test_a_parameter_is_known_by_all_its_names():
+    one = nn.ModuleDict({"a": nn.Linear(1, 1, bias=False), "b": nn.Linear(1, 1, bias=False)})
+    one["b"].weight = one["a"].weight
+    assert aliases({"one": one, "two": one["b"]}) == {
+        id(one["a"].weight): ("one/a.weight", "one/b.weight", "two/weight")
     }
 
 
