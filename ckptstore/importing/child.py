@@ -1,8 +1,9 @@
 """What runs in a process of its own: a file is unpickled, and saved again as a store.
 
 Whatever the file does, it does here: without credentials in the environment, in an empty folder,
-for a limited time. The process that asked reads the store as it reads any store, so nothing that
-the file made reaches it but plain values and tensors, each byte checked.
+for a limited time, with a limit on what it writes. The process that asked reads the store as it
+reads any store, so nothing that the file made reaches it but plain values and tensors, each byte
+checked. It has the rights of whoever runs it all the same.
 """
 
 from __future__ import annotations
@@ -32,6 +33,18 @@ VALUE, ABOUT = "value", "about"
 """The parts that the store has."""
 REFUSED = 3
 """The exit code after an error that says what is wrong."""
+
+
+def limit_files(most_bytes: int) -> None:
+    """Let this process, and what it starts, write no file that is larger, and no memory dump."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    for what, most in ((resource.RLIMIT_FSIZE, most_bytes), (resource.RLIMIT_CORE, 0)):
+        _, hard = resource.getrlimit(what)
+        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (least, least))
 
 
 def main(request: Mapping[str, Any]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypedDict
 
 from ckptstore.errors import ArgumentError
@@ -30,7 +31,10 @@ class ImportOptions(TypedDict, total=False):
     """Take off what DDP and ``torch.compile`` put before keys, if all have it. True by default."""
     trust_pickle: bool
     """Read what can't be read otherwise by running what it says, in a process of its own without
-    credentials. Only for files whose maker you trust. False by default."""
+    the environment's credentials, which is no sandbox. Only for files whose maker you trust. False
+    by default."""
+    timeout: timedelta | None
+    """How long that process may take for a file; an hour by default."""
     again: bool
     """Import it even if the run has it already. False by default."""
 
@@ -50,6 +54,7 @@ class Told:
     unwrap: bool = True
     trust_pickle: bool = False
     again: bool = False
+    timeout: timedelta | None = None
 
 
 def told_of(options: Mapping[str, Any], **facts: Any) -> Told:
@@ -66,13 +71,7 @@ def told_of(options: Mapping[str, Any], **facts: Any) -> Told:
     for name, value in options.items():
         if name not in known:
             raise ArgumentError(f"importing has no option {name!r}; it has {', '.join(known)}")
-        if name in {"unwrap", "trust_pickle", "again"}:
-            fits = isinstance(value, bool)
-        else:
-            fits = value is None or _is_named(value)
-        if not fits:
-            what = "True or False" if isinstance(Told.__dict__[name], bool) else "a dict of names"
-            raise ArgumentError(f"{name}= takes {what}, not {value!r:.80}")
+        _check(name, value)
     for name in ("rename", "ties"):
         for value in (options.get(name) or {}).values():
             if not isinstance(value, str):
@@ -81,6 +80,18 @@ def told_of(options: Mapping[str, Any], **facts: Any) -> Told:
         if value is not None and not isinstance(value, str):
             raise ArgumentError(f"keys= maps keys to names or None, not to {value!r:.80}")
     return Told(**facts, **options)
+
+
+def _check(name: str, value: object) -> None:
+    if name in {"unwrap", "trust_pickle", "again"}:
+        fits, what = isinstance(value, bool), "True or False"
+    elif name == "timeout":
+        fits = value is None or (isinstance(value, timedelta) and value > timedelta(0))
+        what = "a timedelta above 0"
+    else:
+        fits, what = value is None or _is_named(value), "a dict of names"
+    if not fits:
+        raise ArgumentError(f"{name}= takes {what}, not {value!r:.80}")
 
 
 def _is_named(value: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 from ckptstore.errors import ArgumentError, ImportRefusedError, UntrustedPickleError
@@ -54,6 +55,7 @@ def read_foreign(
     named: Named,
     trust_pickle: bool,
     keys: Mapping[str, str | None] | None = None,
+    timeout: timedelta | None = None,
 ) -> Contents:
     """Read a checkpoint of another tool. Tensors are mapped where that is possible.
 
@@ -64,6 +66,7 @@ def read_foreign(
         trust_pickle: Whether it may run what it says, in a process of its own, if it can't be read
             otherwise.
         keys: What some keys of its dict are.
+        timeout: How long that process may take; an hour if None.
 
     Raises:
         UntrustedPickleError: It can't be read without running what it says.
@@ -75,7 +78,7 @@ def read_foreign(
         raise ImportRefusedError(f"{where} is no checkpoint that is known: {_guess(path)}")
 
     def load(file: Path, named_as: str) -> Plain:
-        return _load(file, named_as, trust_pickle=trust_pickle)
+        return _load(file, named_as, trust_pickle=trust_pickle, timeout=timeout)
 
     if keys and kind in {"safetensors", "huggingface"}:
         raise ArgumentError(f"keys= is for dicts of several things, and {where} is {kind}")
@@ -87,7 +90,10 @@ def read_foreign(
         return found
     if kind == "huggingface":
         return huggingface.read_huggingface(path, where, load)
-    read = _load_dcp(path, where, trust_pickle=trust_pickle) if kind == "dcp" else load(path, where)
+    if kind == "dcp":
+        read = _load_dcp(path, where, trust_pickle=trust_pickle, timeout=timeout)
+    else:
+        read = load(path, where)
     if is_lightnings(read.value) and not keys:
         found = recognise_lightning(read.value, named)
     else:
@@ -96,22 +102,22 @@ def read_foreign(
     return found
 
 
-def _load(path: Path, where: str, *, trust_pickle: bool) -> Plain:
+def _load(path: Path, where: str, *, trust_pickle: bool, timeout: timedelta | None) -> Plain:
     try:
         return to_plain(load_restricted(path, where), where)
     except UntrustedPickleError:
         if not trust_pickle:
             raise
-    return read_trusted(path, where)
+    return read_trusted(path, where, timeout=timeout)
 
 
-def _load_dcp(path: Path, where: str, *, trust_pickle: bool) -> Plain:
+def _load_dcp(path: Path, where: str, *, trust_pickle: bool, timeout: timedelta | None) -> Plain:
     try:
         return to_plain(dcp.read_dcp(path, where, load_restricted), where)
     except UntrustedPickleError:
         if not trust_pickle:
             raise
-    return read_trusted(path, where, kind="dcp")
+    return read_trusted(path, where, kind="dcp", timeout=timeout)
 
 
 def _head(path: Path) -> bytes:

@@ -47,6 +47,8 @@ def without_wrappers(state: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
         The state dict, itself if there was nothing to do; and what was taken off.
     """
     taken = ""
+    if not state or not all(isinstance(key, str) for key in state):
+        return state, taken  # of no keys, all have every prefix, and for ever
     while prefix := next(
         (each for each in WRAPPERS if all(key.startswith(each) for key in state)), None
     ):
@@ -61,6 +63,8 @@ def renamed(state: Mapping[str, Any], rename: Mapping[str, str]) -> Mapping[str,
     Raises:
         ArgumentError: No key begins so, or two keys would be one.
     """
+    if not all(isinstance(key, str) for key in state):
+        raise ArgumentError(f"rename={dict(rename)!r:.200}: not all of the model's keys are names")
     for before in rename:
         if not any(key.startswith(before) for key in state):
             raise ArgumentError(
@@ -104,7 +108,10 @@ def _with_keys(state: Mapping[str, Any], rename: Mapping[str, str]) -> Mapping[s
     if isinstance(metadata, Mapping):
         # Keys are modules here: "module.fc" beside "module.fc.weight", and "" for all of it. That
         # of a wrapper goes where what it wraps has its own.
-        kept = {name(key, "."): value for key, value in metadata.items()}
+        kept = {
+            name(key, ".") if isinstance(key, str) else key: value
+            for key, value in metadata.items()
+        }
         made._metadata = OrderedDict(kept)  # type: ignore[attr-defined] # noqa: SLF001 - where torch keeps it
     return made
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 
 import pytest
 
@@ -30,6 +31,8 @@ def test_every_option_is_one_of_told():
         {"rename": {"a": None}},
         {"ties": {"a": 1}},
         {"config": 5},
+        {"timeout": 60},
+        {"timeout": timedelta(0)},
     ],
 )
 def test_anything_else_is_refused(options):

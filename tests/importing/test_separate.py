@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import json
 import os
 import time
 import warnings
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -84,8 +87,95 @@ def test_one_that_fails_says_why(tmp_path):
         read_trusted(tmp_path / "x", "x")
 
 
-def test_one_that_takes_for_ever_is_stopped(tmp_path, monkeypatch):
+def test_one_that_takes_for_ever_is_stopped(tmp_path):
     torch.save(Runs(time.sleep, 4), tmp_path / "x")
-    monkeypatch.setattr(separate, "TIME_LIMIT_S", 0.5)
-    with pytest.raises(ImportRefusedError, match=r"within 0 s, and was stopped"):
-        read_trusted(tmp_path / "x", "x")
+    with pytest.raises(ImportRefusedError, match=r"within 0:00:00\.500000, and was stopped"):
+        read_trusted(tmp_path / "x", "x", timeout=timedelta(seconds=0.5))
+
+
+def leaving(path, code):
+    """A file that runs *code* when it is read."""
+    run = Runs(exec, f"exec({code!r}, {{}})")
+    torch.save({"run": run, "w": torch.ones(2)}, path)
+    return path
+
+
+def leaving_at_last(path, code):
+    """A file that runs *code* when its reader has done all it does."""
+    inner = "\n".join(f"    {line}" for line in code.split("\n"))
+    return leaving(path, f"import atexit, os\ndef f():\n{inner}\natexit.register(f)\n")
+
+
+def test_a_process_that_ends_well_and_left_nothing_is_refused(tmp_path):
+    with pytest.raises(ImportRefusedError, match=r"x could not be read: .*left no whole store"):
+        read_trusted(leaving(tmp_path / "x", "import os; os._exit(0)"), "x")
+
+
+def test_a_pipe_in_the_place_of_what_it_says_keeps_nobody_waiting(tmp_path):
+    code = "os.unlink('../outcome.json'); os.mkfifo('../outcome.json'); os._exit(5)"
+    with pytest.raises(ImportRefusedError, match="ended with 5: it said nothing"):
+        read_trusted(leaving_at_last(tmp_path / "x", code), "x")
+
+
+def test_nor_does_one_in_the_store(tmp_path):
+    code = (
+        "for a, _, fs in os.walk('../store'):\n"
+        "    for f in fs:\n"
+        "        os.unlink(a + '/' + f); os.mkfifo(a + '/' + f)"
+    )
+    with pytest.raises(ImportRefusedError, match="neither a folder nor a plain file"):
+        read_trusted(leaving_at_last(tmp_path / "x", code), "x")
+
+
+def test_links_are_no_plain_files(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "link").symlink_to("store")
+    with pytest.raises(ImportRefusedError, match="'link' in it is neither"):
+        separate._check_files(tmp_path / "link")
+    (tmp_path / "store" / "link").symlink_to("gone")
+    with pytest.raises(ImportRefusedError, match="'link' in it is neither"):
+        separate._check_files(tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said", "why"),
+    [
+        (b'{"error": "it is so"}', b"", "it is so"),
+        (b'{"error": "' + b"x" * 10**6, b"", "the process that read it ended with 5: it said"),
+        (b"[" * 10**5, b"end", "the process that read it ended with 5: end"),
+        (b"", b"\0" * 10**6 + b"\nend", "end"),
+    ],
+    ids=["said", "long", "deep", "much"],
+)
+def test_no_more_of_what_it_said_is_read_than_is_shown(outcome, said, why):
+    found = separate._why(io.BytesIO(said), io.BytesIO(outcome), 5)
+    assert why in found
+    assert len(found) < 2 * separate.MAX_SAID
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        "{}", "[1]", "{'notes': [1], 'held': {}}", "{'notes': [], 'held': {'a': {'kind': 'x'}}}",
+        "{'notes': [], 'held': {'a': {'kind': 'tree', 'class': 'x', 'model_config': None}}}",
+        "{'notes': [], 'held': {'a': {'kind': 'object', 'class': 'x', 'model_config': [1]}}}",
+        "{'notes': [], 'held': {'a': {'kind': [], 'class': 'x', 'model_config': None}}}",
+    ],
+)  # fmt: skip
+def test_what_it_says_of_objects_has_the_form_it_has(about):
+    with pytest.raises(ImportRefusedError, match="has another form"):
+        separate._facts(ast.literal_eval(about))
+
+
+def test_the_process_may_write_no_endless_file(tmp_path):
+    code = "f = open('big', 'wb'); f.truncate(2**40)"
+    with pytest.raises(ImportRefusedError, match="File too large"):
+        read_trusted(leaving(tmp_path / "x", code), "x")
+
+
+def test_nor_many_files_that_are_too_much_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(separate, "SMALL_BYTES", 2**20)
+    monkeypatch.setattr(separate, "LOOK_S", 0.05)
+    code = "import time\nfor n in range(8): open(str(n), 'wb').write(bytes(2**19))\ntime.sleep(60)"
+    with pytest.raises(ImportRefusedError, match="reading it wrote"):
+        read_trusted(leaving(tmp_path / "x", code), "x")

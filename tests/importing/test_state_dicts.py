@@ -39,6 +39,16 @@ def test_several_wrappers_are_taken_off():
     assert (dict(state), taken) == ({"a": 1, "b": 2}, "_orig_mod.module.")
 
 
+@pytest.mark.parametrize("state", [{}, {1: 2}, {"module.a": 1, 7: 2}])
+def test_where_there_are_no_keys_or_no_names_there_is_nothing_to_take_off(state):
+    assert without_wrappers(state) == (state, "")
+
+
+def test_what_has_no_names_is_not_renamed():
+    with pytest.raises(ArgumentError, match="not all of the model's keys are names"):
+        renamed({7: 1}, {"": "x."})
+
+
 def test_a_prefix_that_some_keys_lack_stays():
     state = {"module.a": 1, "n_averaged": 2}
     assert without_wrappers(state) == (state, "")

@@ -109,9 +109,16 @@ MUTANTS = [
     Mutant(
         "a limit of time",
         "importing/separate.py",
-        "            code = process.wait(TIME_LIMIT_S)",
-        "            code = process.wait(60)",
+        "            if left <= LOOK_S:",
+        "            if False:",
         by="tests/importing/test_separate.py::test_one_that_takes_for_ever_is_stopped",
+    ),
+    Mutant(
+        "plain files alone of what it leaves",
+        "importing/separate.py",
+        "        elif not stat.S_ISREG(mode):",
+        "        elif False:",
+        by="tests/importing/test_separate.py::test_links_are_no_plain_files",
     ),
     Mutant(
         "one import of a file",
