@@ -23,6 +23,8 @@ from ckptstore.reading import KeyPatterns, LazyTensor, LoadOptions, Model
 if TYPE_CHECKING:
     import torch
 
+    from ckptstore.format.part import Form
+
 
 @dataclass(frozen=True)
 class Record:
@@ -77,8 +79,8 @@ class Source(Protocol):
     def read_file(self, entry: Entry, file: File) -> memoryview:
         """Return one of an entry's files, compared with its digest."""
 
-    def left_out(self, entry: Entry, part: str) -> tuple[str, ...]:
-        """Return the keys of one of an entry's parts that nobody saved."""
+    def left_out(self, entry: Entry, part: str) -> Mapping[str, Form | None]:
+        """Return the keys of one of an entry's parts that nobody saved, and what they were."""
 
     def tensors(self, entry: Entry, part: str, *, verify: bool) -> Mapping[str, LazyTensor]:
         """Return the tensors of one of an entry's parts, unread."""
@@ -176,7 +178,7 @@ class Entry(Described):
             IntegrityError: The version's manifest is not what was saved.
             StorageError: The storage failed.
         """
-        return self._source.left_out(self, part)
+        return tuple(self._source.left_out(self, part))
 
     def tensors(self, part: str = "model", *, verify: bool = False) -> Mapping[str, LazyTensor]:
         """Return a part's tensors by key; none is read before it is asked for.

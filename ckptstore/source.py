@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from ckptstore.format.manifest import File
+    from ckptstore.format.part import Form
     from ckptstore.manifest import OpenManifest
     from ckptstore.saving.run_writer import RunWriter
 
@@ -88,8 +89,8 @@ class Source:
         with self._opened(entry) as opened:
             return load_state(opened, part, device=device)
 
-    def left_out(self, entry: Entry, part: str) -> tuple[str, ...]:
-        """Return the keys of a part that nobody saved; :meth:`Entry.left_out` calls this."""
+    def left_out(self, entry: Entry, part: str) -> Mapping[str, Form | None]:
+        """Return the keys of a part that nobody saved, and what they were."""
         with self._opened(entry) as opened:
             return opened.part(part).left_out
 

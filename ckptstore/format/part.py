@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 from typing import Any
@@ -58,6 +58,18 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Form:
+    """What a tensor was that nobody saved."""
+
+    dtype: str
+    """torch's name, as it was in the training."""
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype}, shape {list(self.shape)}"
+
+
+@dataclass(frozen=True)
 class Part:
     """A part's line: its tree and its tensors."""
 
@@ -65,9 +77,9 @@ class Part:
     tensors: tuple[Tensor, ...]
     parameters: tuple[tuple[str | None, ...], ...] | None = None
     """An optimizer's parameters by name, one list a group, e.g. ``model/fc.weight``."""
-    left_out: tuple[str, ...] = ()
+    left_out: Mapping[str, Form | None] = field(default_factory=dict)
     """Names of a module's state that nobody saved: they come from the class, or from the object
-    that the rest is put into."""
+    that the rest is put into. And what they were, but for tensors that are made of others."""
 
 
 def encode_part(part: Part) -> bytes:
@@ -76,7 +88,10 @@ def encode_part(part: Part) -> bytes:
     if part.parameters is not None:
         value["parameters"] = [list(group) for group in part.parameters]
     if part.left_out:
-        value["left_out"] = list(part.left_out)
+        value["left_out"] = [
+            name if form is None else {"name": name, "dtype": form.dtype, "shape": [*form.shape]}
+            for name, form in part.left_out.items()
+        ]
     return dump_line(value)
 
 
@@ -109,13 +124,23 @@ def _decode_parameters(fields: Fields) -> tuple[tuple[str | None, ...], ...] | N
     return tuple(tuple(group) for group in groups)
 
 
-def _decode_left_out(fields: Fields) -> tuple[str, ...]:
+def _decode_left_out(fields: Fields) -> dict[str, Form | None]:
     if fields.get("left_out") is None:
-        return ()
-    names = fields.items("left_out")
-    if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+        return {}
+    found: dict[str, Form | None] = {}
+    items = fields.items("left_out")
+    for index, item in enumerate(items):
+        if isinstance(item, str):
+            found[item] = None
+            continue
+        one = Fields(item, f"{fields.where}, key {index} that was left out")
+        shape = one.numbers("shape")
+        if len(shape) > MAX_DIMENSIONS:
+            raise one.bad("shape", "the shape of a tensor that can exist")
+        found[one.text("name")] = Form(one.text("dtype"), shape)
+    if len(found) != len(items):
         raise fields.bad("left_out", "different names")
-    return tuple(names)
+    return found
 
 
 def _tensor_json(tensor: Tensor) -> dict[str, Any]:

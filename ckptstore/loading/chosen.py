@@ -64,10 +64,11 @@ def chosen_state(
         state = named_anew(state, names, choice)
     if not choice.is_partial and not part.left_out:
         return Chosen(state, None, stored)
-    left_out = frozenset(map(choice.renamed, part.left_out))
+    left_out = {choice.renamed(key): form for key, form in part.left_out.items()}
     wants = choice.wanting([*(keys_of(part.tree) or ()), *part.left_out])
     some = choice.only is not None or bool(choice.skip) or bool(left_out)
-    return Chosen(state, Leave(wants, left_out, choice.strict), stored, some)
+    leave = Leave(wants, left_out, choice.strict, converts=choice.dtype is not None)
+    return Chosen(state, leave, stored, some)
 
 
 def _picked(part: Part, choice: Choice, what: str) -> dict[str, str]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn.parameter import is_lazy
 
 from ckptstore.errors import MismatchError
+from ckptstore.format.part import Form
 from ckptstore.key_report import KeyReport
 from ckptstore.loading.tensors import form, kind, place, same_bits
 from ckptstore.state.modules import plain_names
+from ckptstore.state.tensors import dtype_name
 
 ADVICE = (
     "Were other constructor arguments used in training? Pass them: model_config={...}, by "
@@ -31,13 +33,15 @@ class Leave:
 
     Attributes:
         wants: Says whether a value was asked for of a name of the module's (a plain one).
-        left_out: Plain names that nobody saved, on purpose.
-        strict: Whether anything else that does not fit is refused; else it is left and reported.
+        left_out: Plain names that nobody saved, on purpose, and what they were, if known.
+        strict: Whether anything that does not fit is refused; else it is left and reported.
+        converts: Whether a dtype may be another than in the training.
     """
 
     wants: Callable[[str], bool]
-    left_out: Container[str] = ()
+    left_out: Mapping[str, Form | None] = field(default_factory=dict)
     strict: bool = True
+    converts: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def fit(
         custom = ("", *custom)  # torch calls the whole's only, never a submodule's
     own = _own(module, custom)
     left = _Left(module, own, state, leave)
-    problems: list[str] = []
+    problems: list[str] = [] if leave is None else left.check_left_out(leave, custom)
     unsettled: list[str] = []
     adopted: list[str] = []
     for name in [*own, *(name for name in state if name not in own)]:
@@ -156,6 +160,7 @@ class _Left:
         self._not_saved: list[str] = []
         self._unexpected: list[str] = []
         self._mismatched: list[str] = []
+        self._lacking: list[str] = []
         for name in missing:
             if leave is None or name in self.names:
                 continue
@@ -165,6 +170,28 @@ class _Left:
                     continue
                 (self._not_saved if plain in leave.left_out else self._missing).append(name)
             self.names[name] = None
+
+    def check_left_out(self, leave: Leave, custom: tuple[str, ...]) -> list[str]:
+        """Compare what nobody saved with what the module has instead.
+
+        Returns:
+            Why that is something else, where that is refused; otherwise it is reported.
+        """
+        problems: list[str] = []
+        for name in list(self._not_saved):
+            form = leave.left_out[self._plain(name)]
+            problem = None if name.startswith(custom) else _another(self._own[name], form, leave)
+            if problem is not None:
+                problems.append(f"{name!r} {problem}")
+                self._not_saved.remove(name)
+                self._mismatched.append(name)
+        there = set(map(self._plain, self._own))
+        for key, form in leave.left_out.items():
+            if key not in there and leave.wants(key) and not key.startswith(custom):
+                was = "" if form is None else f" ({form})"
+                problems.append(f"{key!r}{was} was left out of the save, and is not in the module")
+                self._lacking.append(key)
+        return problems if leave.strict else []
 
     def drop(self, name: str) -> None:
         """Leave a saved value unused that does not fit."""
@@ -189,7 +216,7 @@ class _Left:
 
         return KeyReport(
             said(self._missing),
-            said(self._unexpected),
+            (*said(self._unexpected), *self._lacking),
             said(self._mismatched),
             said(self._not_saved),
         )
@@ -296,6 +323,18 @@ def _problem(
             mine, saved = form(expected), form(found)
         return f"{name!r} is {mine} in the module, and was saved as {saved}"
     return None
+
+
+def _another(own: object, form: Form | None, leave: Leave) -> str | None:
+    """Say what a module's tensor is and was, if it is another than in the training."""
+    if form is None or (isinstance(own, torch.Tensor) and is_lazy(own)):
+        return None
+    if not isinstance(own, torch.Tensor):
+        return f"is {_form(own)} in the module, and was {form} when the save left it out"
+    mine = Form(dtype_name(own.dtype), tuple(own.shape))
+    if mine.shape == form.shape and (leave.converts or mine.dtype == form.dtype):
+        return None
+    return f"is {mine} in the module, and was {form} when the save left it out"
 
 
 def _broken_ties(

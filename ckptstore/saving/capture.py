@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from ckptstore.errors import ArgumentError, StateWarning, UnsupportedValueError, warn
+from ckptstore.format.part import Form
 from ckptstore.format.tree import encode
 from ckptstore.state.generators import generator_state
 from ckptstore.state.init_args import remembered, required_parameters, unrecorded
@@ -42,8 +43,8 @@ class CapturedPart:
     parameters: Groups | None = None
     unchosen: tuple[str, ...] = ()
     """Keys of a module that need not be saved."""
-    left_out: tuple[str, ...] = ()
-    """Keys of a module that are not saved."""
+    left_out: Mapping[str, Form | None] = field(default_factory=dict)
+    """Keys of a module that are not saved, and what they were."""
     was: dict[int, str] = field(default_factory=dict)
     """By place, the dtype that a tensor had where it is stored in another one."""
 

@@ -7,7 +7,7 @@ nobody ever saved is left out, and the part's line says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +15,13 @@ import torch
 
 from ckptstore.format.keys import keys_of, narrowed
 from ckptstore.format.manifest import Pack
+from ckptstore.format.part import Form
+from ckptstore.format.paths import tensors_by_path
 from ckptstore.format.untree import tensor_places
 from ckptstore.saving.basis import Basis
 from ckptstore.saving.capture import CapturedPart
 from ckptstore.saving.reuse import Known, is_whole, look_up_tensor
+from ckptstore.state.tensors import dtype_name
 from ckptstore.storage.base import Storage
 
 
@@ -45,14 +48,15 @@ def settle(
     needed = tensor_places(narrowed(part.tree, [key for key in keys if key not in unchosen]))
     whole: dict[object, bool] = {}
     known: dict[int, Known] = {}
-    left_out = []
+    left_out: dict[str, Form | None] = {}
+    nodes = tensors_by_path(part.tree)
     for key in part.unchosen:
         places = tensor_places(narrowed(part.tree, [key])) - needed
         for place in places - known.keys():
             known[place] = _held(storage, part.tensors[place], bases, whole)
         if any(known[place].length and not known[place].places for place in places):
-            left_out.append(key)
-    kept = narrowed(part.tree, [key for key in keys if key not in set(left_out)])
+            left_out[key] = _form(part, nodes.get(key, {}))
+    kept = narrowed(part.tree, [key for key in keys if key not in left_out])
     return _without(part, kept, left_out, known)
 
 
@@ -83,8 +87,17 @@ def _held(
     return known
 
 
+def _form(part: CapturedPart, node: Mapping[str, Any]) -> Form | None:
+    """Return what a plain tensor is; None for anything else."""
+    place = node.get("$tensor")
+    if place is None:
+        return None
+    tensor = part.tensors[place]
+    return Form(part.was.get(place, dtype_name(tensor.dtype)), tuple(tensor.shape))
+
+
 def _without(
-    part: CapturedPart, tree: Any, left_out: Iterable[str], known: Mapping[int, Known]
+    part: CapturedPart, tree: Any, left_out: Mapping[str, Form | None], known: Mapping[int, Known]
 ) -> tuple[CapturedPart, dict[int, Known]]:
     """Return a part with the tensors of that tree alone."""
     places = sorted(tensor_places(tree))
@@ -96,7 +109,7 @@ def _without(
         tensor_names=[part.tensor_names[place] for place in places],
         was={numbers[place]: was for place, was in part.was.items() if place in numbers},
         unchosen=(),
-        left_out=(*part.left_out, *left_out),
+        left_out={**part.left_out, **left_out},
     )
     return settled, {numbers[place]: each for place, each in known.items() if place in numbers}
 

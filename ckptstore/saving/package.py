@@ -25,6 +25,7 @@ from ckptstore.saving.program import carried_program, program_file
 from ckptstore.saving.run_writer import RunWriter
 from ckptstore.saving.save import Facts, check_rank
 from ckptstore.saving.settings import GivenSettings
+from ckptstore.state.key_patterns import listed
 from ckptstore.state.tensors import dtype_name
 from ckptstore.storage.base import Storage
 
@@ -101,7 +102,13 @@ def _from_entry(
     head = entry.head
     info = _module_info(head, part)
     (model,) = capture({"model": entry.state(part)})
-    model.left_out = entry.left_out(part)
+    model.left_out = entry._source.left_out(entry, part)  # noqa: SLF001 - with what they were
+    if model.left_out:
+        warn(
+            f"{listed([*model.left_out])} of part {part!r} of {entry.ref} were left out when it "
+            "was saved, so the package lacks them too: whoever loads it gets them from the class",
+            StateWarning,
+        )
     were = {key: saved.was for key, saved in entry.tensors(part).items()}
     for key, node in tensors_by_path(model.tree).items():
         was = were.get(key)

@@ -10,7 +10,7 @@ import pytest
 from ckptstore.errors import IntegrityError
 from ckptstore.format.digest import digest, dump_line
 from ckptstore.format.manifest import Head, Pack, PartInfo
-from ckptstore.format.part import Chunk, Part, Tensor, decode_part, encode_part
+from ckptstore.format.part import Chunk, Form, Part, Tensor, decode_part, encode_part
 from tests.format.heads import NOON, SAVE
 
 PACKS = (Pack(SAVE, 0, 4096 + 1000, 4096, digest(b"")), Pack(SAVE, 1, 8192 + 64, 8192, digest(b"")))
@@ -79,11 +79,19 @@ def test_every_tensor_comes_back(tensor):
     assert decode(encode_part(part)) == part
 
 
+A_KEY = {"name": "a", "dtype": "float32", "shape": [2]}
+
+
 def test_what_nobody_saved_is_named():
-    part = Part({}, (), left_out=("backbone.weight", "backbone.bias"))
+    part = Part(
+        {}, (), left_out={"backbone.weight": Form("float32", (3, 0)), "backbone.bias": None}
+    )
     line = encode_part(part)
 
-    assert json.loads(line)["left_out"] == ["backbone.weight", "backbone.bias"]
+    assert json.loads(line)["left_out"] == [
+        {"name": "backbone.weight", "dtype": "float32", "shape": [3, 0]},
+        "backbone.bias",
+    ]
     assert decode(line) == part
 
 
@@ -130,6 +138,11 @@ def one(chunk=None, **fields):
         {"tree": None, "tensors": [], "left_out": "a"},
         {"tree": None, "tensors": [], "left_out": [7]},
         {"tree": None, "tensors": [], "left_out": ["a", "a"]},
+        {"tree": None, "tensors": [], "left_out": ["a", A_KEY]},
+        {"tree": None, "tensors": [], "left_out": [{**A_KEY, "name": None}]},
+        {"tree": None, "tensors": [], "left_out": [{**A_KEY, "dtype": 7}]},
+        {"tree": None, "tensors": [], "left_out": [{**A_KEY, "shape": [-1]}]},
+        {"tree": None, "tensors": [], "left_out": [{**A_KEY, "shape": [1] * 65}]},
         one(was=7),
         one(shape=[2**40, 2**40]),
         one(shape=[2, -3]),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ckptstore.format.manifest import Parent
+from ckptstore.format.part import Form
 from ckptstore.format.untree import decode
 from ckptstore.saving.basis import basis_of
 from ckptstore.saving.capture import capture
@@ -53,7 +54,7 @@ def test_what_nobody_has_is_left_out_with_its_place(storage):
     settled, known = settle(storage, part, [])
 
     assert known == {}
-    assert settled.left_out == ("base.0", "base.19")
+    assert settled.left_out == dict.fromkeys(("base.0", "base.19"), Form("float32", (300,)))
     assert settled.tensor_names == [key for key in STATE if key not in ("base.0", "base.19")]
     assert unsaved_bytes(part) == 2 * 300 * 4
     state = decode(settled.tree, "a test", settled.tensors.__getitem__)
@@ -81,13 +82,13 @@ def test_what_costs_nothing_is_kept(storage):
     state = {"number": 7, "empty": torch.ones(0), "gone": torch.ones(1), "kept": torch.ones(2)}
     settled, _ = settle(storage, captured(state, "number", "empty", "gone"), [])
 
-    assert settled.left_out == ("gone",)
+    assert list(settled.left_out) == ["gone"]
 
 
 def test_what_was_left_out_before_stays_left_out(storage):
-    part = replace(captured(STATE, "head"), left_out=("adapter",))
+    part = replace(captured(STATE, "head"), left_out={"adapter": None})
 
-    assert settle(storage, part, [])[0].left_out == ("adapter", "head")
+    assert [*settle(storage, part, [])[0].left_out] == ["adapter", "head"]
 
 
 def test_what_is_named_is_named_out_of_any_number_of_packs(storage):
@@ -99,7 +100,7 @@ def test_what_is_named_is_named_out_of_any_number_of_packs(storage):
     def foreign(packed):
         return {pack.number for pack in packed.packs if pack.save_id == UUID(int=7)}
 
-    assert less.parts[0].left_out == ()
+    assert less.parts[0].left_out == {}
     assert len(foreign(less)) == LAYERS
     assert len(foreign(all_of_it)) == KEPT_FOREIGN_PACKS
     written = [pack for pack in less.packs if pack.save_id == UUID(int=8)]
@@ -111,5 +112,5 @@ def test_little_is_named_out_of_a_large_pack(storage):
     part = captured({"base.1": BASE["base.1"], "head": torch.full((300,), -1.0)}, "base.1")
     packed = pack_parts(storage, UUID(int=8), [part], [basis])
 
-    assert packed.parts[0].left_out == ()
+    assert packed.parts[0].left_out == {}
     assert UUID(int=7) in {pack.save_id for pack in packed.packs}

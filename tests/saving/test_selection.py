@@ -10,7 +10,7 @@ from torch import nn
 
 import ckptstore
 from ckptstore import Keep, Store
-from ckptstore.errors import ArgumentError, KeysWarning, StateWarning
+from ckptstore.errors import ArgumentError, KeysWarning, MismatchError, StateWarning
 from tests.loading.forging import packs_of
 from tests.loading.trainings import frozen, same
 
@@ -176,6 +176,63 @@ def test_patterns_choose_too_and_a_dict_says_for_which_part(store, model):
     assert same(saved.load(Adapted, device="cpu", part="ema"), other)
 
 
+class Wider(Adapted):
+    """The same code, of which a base has another shape than when the adapter was trained."""
+
+    def __init__(self, seed: int = 1) -> None:
+        super().__init__(seed)
+        self.base[0] = nn.Linear(64, 513)
+
+
+class Bare(Adapted):
+    """One that has no base any more."""
+
+    def __init__(self, seed: int = 1) -> None:
+        super().__init__(seed)
+        del self.base
+
+
+def put_back(saved, kind, **how):
+    with pytest.warns(KeysWarning):
+        return saved.restore(kind(), **how).keys["model"]
+
+
+def load(saved, kind, **how):
+    with pytest.warns(KeysWarning) as caught:
+        saved.load(kind, device="cpu", **how)
+    return caught[0].message.report
+
+
+@pytest.mark.parametrize("take", [put_back, load])
+def test_what_takes_the_place_of_what_was_left_out_has_its_form(store, model, take):
+    saved = store.save(model, only="adapter", rng=False)
+    words = (
+        r"'base.0.weight' is float32, shape \[513, 64\] in the module, and was float32, "
+        r"shape \[512, 64\] when the save left it out"
+    )
+    with pytest.raises(MismatchError, match=words):
+        saved.restore(Wider())
+    report = take(saved, Wider, strict=False)
+    assert report.mismatched == ("base.0.weight", "base.0.bias")
+    assert {"base.2.weight", "base.1.running_mean"} <= set(report.left_out)
+    with pytest.raises(MismatchError, match=r"'base.0.weight' \(float32.* is not in the module"):
+        saved.load(Bare, device="cpu")
+    assert "base.0.weight" in take(saved, Bare, strict=False).unexpected
+    assert same(saved.load(Bare, device="cpu", only="adapter").adapter, model.adapter)
+
+
+def test_so_does_its_dtype_unless_it_is_converted(store, model):
+    saved = store.save(model.bfloat16(), only="adapter", dtype={"model": torch.float32}, rng=False)
+    words = "'base.0.weight' is float32, .* in the module, and was bfloat16"
+    with pytest.raises(MismatchError, match=words):
+        saved.load(Adapted, device="cpu")
+    report = load(saved, Adapted, dtype=torch.bfloat16)
+    assert "base.0.weight" in report.left_out
+    assert report.mismatched == ()
+    other = Adapted().bfloat16()
+    assert "base.0.weight" in saved.restore(other).keys["model"].left_out
+
+
 def test_tied_weights_are_saved_if_one_name_is_chosen(store):
     class Tied(nn.Module):
         def __init__(self):
@@ -235,7 +292,8 @@ def test_what_hooks_rename_and_an_optimizer_trains_is_warned_of(store):
 
 def test_a_package_of_it_leaves_out_the_same(store, model):
     saved = store.save(model, only="trainable")
-    package = store.save_package(saved, class_names=list(range(8)))
+    with pytest.warns(StateWarning, match="'base.0.weight'.* so the package lacks them too"):
+        package = store.save_package(saved, class_names=list(range(8)))
 
     assert package.left_out() == FROZEN
     with pytest.warns(KeysWarning):
