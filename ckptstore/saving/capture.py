@@ -16,6 +16,7 @@ from ckptstore.format.tree import encode
 from ckptstore.state.generators import generator_state
 from ckptstore.state.init_args import remembered, required_parameters, unrecorded
 from ckptstore.state.keywords import is_generator
+from ckptstore.state.loaders import is_loader, loader_state
 from ckptstore.state.metrics import has_weights, is_metric, metric_state
 from ckptstore.state.modules import class_name, plain_state, unassigned, unwrap
 from ckptstore.state.optimizers import Groups, parameter_names, without_graph
@@ -143,6 +144,9 @@ def _capture_part(name: str, part: Any) -> CapturedPart:
     elif is_metric(part):
         taken = CapturedPart(name, "object", class_name=class_name(part))
         state = metric_state(part)
+    elif is_loader(part):
+        taken = CapturedPart(name, "object", class_name=class_name(part))
+        state = loader_state(part)
     elif is_generator(part):
         taken = CapturedPart(name, "generator", class_name=class_name(part))
         state = generator_state(part)

@@ -26,6 +26,7 @@ from ckptstore.saving.settings import GivenSettings
 from ckptstore.state import rng
 from ckptstore.state.keywords import check_model, check_optimizer, metric_dict, sort, whole
 from ckptstore.state.loaders import lost_orders
+from ckptstore.state.metrics import forgotten_metrics
 from ckptstore.storage.base import Storage
 
 
@@ -102,6 +103,7 @@ def _advice(parts: Mapping[str, Any], captured: Sequence[CapturedPart]) -> list[
     return [
         *unknown_arguments(parts, list(captured)),
         *lost_orders(parts),
+        *forgotten_metrics(parts),
         *trained_and_left_out(parts, captured),
     ]
 

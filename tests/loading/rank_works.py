@@ -134,6 +134,29 @@ def a_warning_is_an_error(folder: Path, rank: int) -> str:
     return "restored"
 
 
+def one_gives_a_wrong_option(folder: Path, rank: int) -> str:
+    store = _saved(folder, rank)
+    wrong: list[dict[str, Any]] = [
+        {"dtype": "bf"},
+        {"only": []},
+        {"strict": 0},
+        {"run": "a//b"},
+        {"olny": "x"},
+    ]
+    said = []
+    for raising in (0, 1):
+        for options in wrong:
+            training = Training(seed=rank + 5)
+            before = _digest(training)
+            try:
+                training.resume(store, **(options if rank == raising else {}))
+            except Exception as error:  # noqa: BLE001 - compared by its name
+                said.append(f"{type(error).__name__} {_digest(training) == before}")
+            else:
+                said.append("restored")
+    return "\n".join(said)
+
+
 def one_asks_for_what_was_not_saved(folder: Path, rank: int) -> str:
     store = _saved(folder, rank)
     training = Training(seed=rank + 5)
@@ -206,6 +229,7 @@ WORKS = [
     loading_code_of_one_refuses,
     rank_zero_fails,
     a_warning_is_an_error,
+    one_gives_a_wrong_option,
     one_asks_for_what_was_not_saved,
     wrapped_goes_on,
     save_everywhere,

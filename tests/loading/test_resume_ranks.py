@@ -62,6 +62,15 @@ def test_no_rank_waits_for_one_that_raised_something_unforeseen(answers):
     assert answers["a_warning_is_an_error"] == ["FallbackWarning True", "StorageError True"]
 
 
+def test_if_one_rank_gives_a_wrong_option_all_raise(answers):
+    first, second = (answer.splitlines() for answer in answers["one_gives_a_wrong_option"])
+    own = ["ArgumentError True"] * 3 + ["InvalidNameError True", "ArgumentError True"]
+    others = ["StorageError True"] * 5
+
+    assert first == own + others
+    assert second == others + own
+
+
 def test_a_part_that_was_not_saved_is_left_on_the_rank_that_asked_or_stops_all(answers):
     first, second = answers["one_asks_for_what_was_not_saved"]
 

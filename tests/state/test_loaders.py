@@ -21,7 +21,15 @@ from torchdata.stateful_dataloader.sampler import RandomSampler as StatefulRando
 
 from ckptstore import Store
 from ckptstore.errors import MismatchError, StateWarning
-from ckptstore.state.loaders import is_loader, load, loader_problems, lost_orders
+from ckptstore.state.loaders import (
+    MADE_WITH,
+    is_loader,
+    load,
+    loader_problems,
+    loader_state,
+    lost_orders,
+    made_with,
+)
 from tests.loading.trainings import frozen, generators
 
 pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata calls it
@@ -139,7 +147,85 @@ def test_another_number_of_workers_is_a_mismatch_before_anything_is_touched(tmp_
     assert with_workers.next_iter_state is None
 
 
-@pytest.mark.parametrize("state", [None, 3, {"_snapshot": 3}, {"_snapshot": {}}])
+LONGER, SHORTER = (torch.arange(length) for length in (18.0, 9.0))
+BATCHED = BatchSampler(SequentialSampler(ROWS), 2, drop_last=False)
+MADE = [
+    # saved with, gone on with, told in the middle of an epoch, told between epochs
+    ({"shuffle": True}, {"shuffle": True}, [], []),
+    ({"shuffle": True}, {}, ["sampler torchdata's RandomSampler, and this has torch's Seq"], True),
+    ({}, {"shuffle": True}, ["sampler torch's SequentialSampler, and this has torchdata"], True),
+    ({}, {"dataset": LONGER}, ["a dataset of length 12, and this has 18"], []),
+    ({}, {"dataset": SHORTER}, ["a dataset of length 12, and this has 9"], True),
+    ({}, {"batch_size": 3, "drop_last": True}, [], []),
+    (
+        {"batch_sampler": BATCHED, "batch_size": 1},
+        {},
+        ["sampler torch's BatchSampler of", "batch_size None, and this has 2"],
+        ["sampler torch's BatchSampler of"],
+    ),
+    (
+        {"num_workers": 1},
+        {"num_workers": 1, "batch_size": 3, "drop_last": True},
+        ["batch_size 2, and this has 3", "drop_last False, and this has True"],
+        [],
+    ),
+]
+
+
+@pytest.mark.parametrize("batches", [3, 6])
+@pytest.mark.parametrize(("first", "second", "within", "between"), MADE)
+def test_a_loader_that_is_made_otherwise_is_a_mismatch(first, second, within, between, batches):
+    def made(dataset=ROWS, batch_size=2, **options):
+        return StatefulDataLoader(dataset, batch_size=batch_size, **options)
+
+    saved, other = made(**first), made(**second)
+    kept = iter(saved)
+    for _ in range(batches):
+        next(kept)
+    assert batches < 6 or next(kept, None) is None
+    problems = loader_problems(other, loader_state(saved))
+
+    expected = within if batches < 6 or between is True else between
+    assert [told in problem for told, problem in zip(expected, problems, strict=True)] == [
+        True
+    ] * len(expected)
+    if batches == 6 and between == []:
+        load(other, loader_state(saved))
+        assert len(list(other)) == len(other)
+
+
+def test_a_loader_saved_without_what_it_was_made_with_goes_on():
+    first, rest = cut()
+    state, other = loader_state(first), loader()
+    del state[MADE_WITH]
+
+    assert loader_problems(other, state) == []
+    load(other, state)
+    assert frozen(list(other)) == frozen(list(rest))
+
+
+def test_a_saved_loader_can_be_loaded_without_ckptstore(tmp_path):
+    first, rest = cut()
+    state, other = Store(tmp_path).save(data=first).state("data"), loader()
+    assert state[MADE_WITH]["samples"] == 12
+    other.load_state_dict(state)
+
+    assert frozen(list(other)) == frozen(list(rest))
+
+
+def test_a_dataset_without_a_length_or_one_that_is_iterated_has_none():
+    class Endless(torch.utils.data.Dataset):
+        def __getitem__(self, index):
+            return index
+
+    endless = StatefulDataLoader(Endless(), sampler=SequentialSampler(ROWS))
+    assert made_with(endless)["samples"] is None
+    assert made_with(StatefulDataLoader(Drawing()))["samples"] is None
+
+
+@pytest.mark.parametrize(
+    "state", [None, 3, {"_snapshot": 3}, {"_snapshot": {}}, {MADE_WITH: 3}, {"_num_yielded": "x"}]
+)
 def test_what_is_no_loaders_state_is_a_mismatch(state):
     assert loader_problems(loader(), state) == [
         "its state is not what a StatefulDataLoader was saved as"

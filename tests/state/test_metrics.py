@@ -8,12 +8,13 @@ import sys
 import pytest
 import torch
 from torch import nn
-from torchmetrics import CatMetric, MeanMetric, Metric, MetricCollection
+from torchmetrics import CatMetric, MeanMetric, Metric, MetricCollection, MetricTracker, SumMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
 
 from ckptstore import Store
-from ckptstore.errors import MismatchError
+from ckptstore.errors import MismatchError, StateWarning
 from ckptstore.state.metrics import (
+    forgotten_metrics,
     has_weights,
     is_metric,
     metric_problems,
@@ -113,10 +114,81 @@ def test_a_collection_keeps_what_its_groups_share(store):
 
 
 def test_a_metric_inside_a_model_is_as_the_models_state_dict_has_it(store):
-    model = nn.ModuleDict({"fc": nn.Linear(2, 2), "mean": MeanMetric()})
-    saved = store.save(model)
+    model = nn.ModuleDict({"fc": nn.Linear(2, 2), "mean": MeanMetric(), "sum": SumMetric()})
+    with pytest.warns(StateWarning, match=r"part 'model' has metrics inside, .*: sum\. To go on"):
+        saved = store.save(model, scores=model["mean"])
+    store.save(model)  # once: another warning fails the test
 
     assert list(saved.state("model")) == ["fc.weight", "fc.bias"]
+    assert forgotten_metrics({"model": model, "a": model["mean"], "b": model["sum"]}) == []
+
+
+def trackers(steps=0):
+    """Return a tracker in a dict, with other metrics beside it, all of them updated."""
+    made = nn.ModuleDict(
+        {"tracked": MetricTracker(Weighted(), maximize=False), "list": nn.ModuleList([SumMetric()])}
+    )
+    for step in range(steps):
+        made["tracked"].increment()
+        made["list"][0].update(step + 1.0)
+        made["tracked"].update(torch.full((3, 2), step + 2.0))
+    return made
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 3])
+@pytest.mark.parametrize("steps", [0, 2])
+def test_metrics_in_containers_and_trackers_come_back_with_their_increments(store, steps, before):
+    saved, other = trackers(steps), trackers(before)
+    store.save(scores=saved).restore(scores=other)
+
+    assert not has_weights(saved)
+    assert frozen(metric_state(other)) == frozen(metric_state(saved))
+    for each in (saved, other):
+        torch.manual_seed(3)
+        each["list"][0].update(1.0)
+        each["tracked"].increment()
+        each["tracked"].update(torch.rand(3, 2))
+    assert other["tracked"].n_steps == steps + 1
+    assert frozen(other["list"][0].compute()) == frozen(saved["list"][0].compute())
+    assert frozen(other["tracked"].compute_all()) == frozen(saved["tracked"].compute_all())
+
+
+def test_a_tracker_of_its_own_comes_back_and_was_not_incremented_before_it_was(store):
+    saved, other = trackers()["tracked"], trackers(2)["tracked"]
+    store.save(scores=saved).restore(scores=other)
+
+    assert other.n_steps == 0
+    with pytest.raises(ValueError, match="increment"):
+        other.compute()
+
+
+def test_a_container_with_weights_is_a_model():
+    assert not is_metric(nn.ModuleDict({"a": MeanMetric(), "b": nn.Linear(1, 1)}))
+    assert not is_metric(nn.ModuleDict({"a": MeanMetric(), "b": nn.BatchNorm1d(1, affine=False)}))
+    assert not is_metric(nn.ModuleDict())
+
+
+@pytest.mark.parametrize("steps", [-1, True, "2", 2**60, None])
+def test_a_tracker_is_not_incremented_as_often_as_anybody_says(steps):
+    state = metric_state(trackers(2))
+    state["increments"]["tracked"] = steps
+
+    assert metric_problems(trackers(), state) == [
+        "its state is not what a metric of torchmetrics was saved as"
+    ]
+
+
+def test_other_trackers_are_a_mismatch():
+    state = metric_state(trackers(2))
+    fewer = state | {"increments": {"tracked": 1}}
+
+    assert metric_problems(trackers()["tracked"], state) == [
+        "saved by something with other trackers of metrics"
+    ]
+    assert metric_problems(trackers(), fewer) == [
+        "metric 'tracked.2' was saved, and is not here",
+        "'tracked.2.scale.weight' of a module inside was saved, and is not here",
+    ]
 
 
 @pytest.mark.parametrize(
