@@ -16,18 +16,18 @@ import torch
 
 from ckptstore.errors import ArgumentError, ImportRefusedError
 from ckptstore.importing.file_names import LARGEST, is_measure
+from ckptstore.importing.nesting import flat
 from ckptstore.importing.plain import Held
 from ckptstore.importing.state_dicts import is_module_state, is_optimizer_state
 from ckptstore.state.keywords import OPTIONS, PART_OPTIONS
 
 MODELS = ("model", "", "net", "network", "module", "weights", "params", "parameters", "state")
 """What the model is called, the likeliest first; ``""`` is left of ``state_dict``."""
-EPOCHS = frozenset({"epoch", "epochs", "cur_epoch", "current_epoch", "epoch_num"})
-STEPS = frozenset(
-    {
-        "step", "steps", "global_step", "global_steps", "iter", "iteration", "iterations",
-        "global_iter", "n_iter", "current_step", "it",
-    }
+EPOCHS = ("epoch", "cur_epoch", "current_epoch", "epoch_num", "epochs")
+"""The likeliest first: ``epochs`` beside another is how many there were to be."""
+STEPS = (
+    "global_step", "step", "global_steps", "iteration", "iter", "global_iter", "n_iter",
+    "current_step", "it", "steps", "iterations",
 )  # fmt: skip
 MODEL_CONFIGS = frozenset({"model_config", "model_args", "model_kwargs", "init_args"})
 CONFIGS = ("config", "cfg", "hyper_parameters", "hparams", "hyperparameters", "args", "opt")
@@ -35,8 +35,8 @@ METRICS = frozenset({"metrics", "scores", "val_metrics", "eval_metrics"})
 OPTIMIZERS = frozenset({"", "optimizer", "optimizers", "optim", "opt"})
 SCHEDULERS = frozenset({"scheduler", "lr_scheduler", "lr_sched", "sched", "lr_schedule"})
 SUFFIX = re.compile(r"(?i)_?(state_?dicts?|states?|weights)$")
-SINGLE = ("epoch", "step", "config", "model_config", "extra", "metrics")
-"""What ``keys=`` may name beside parts and metrics."""
+DIGITS = re.compile(r"\s*[0-9]{1,18}\s*", re.ASCII)
+MAX_SHOWN = 10
 
 
 @dataclass
@@ -103,6 +103,7 @@ def recognise(
         sorting.as_told(key, name, _take(rest, key, where))
     if not keys and is_module_state(value):
         found.parts["model"] = ForeignPart("state_dict", value)
+        sorting.facts_among(value)
         return found
     sorting.sort(rest)
     return found
@@ -141,13 +142,37 @@ class _Sorting:
             found.parts[name] = self._as_part(key, value)
 
     def sort(self, rest: Mapping[Any, Any]) -> None:
-        model = None if "model" in self._found.parts else self._model_of(rest)
-        for key, value in rest.items():
+        found = self._found
+        if "model" not in found.parts:
+            rest, self._held, notes = flat(rest, self._held, _is_facts_name)
+            found.notes += notes
+        model = None if "model" in found.parts else self._model_of(rest)
+        for key in sorted(rest, key=_likelihood):
             name = str(key).lower()
+            if (key != model or model is None) and self._is_fact(name, rest[key]):
+                rest = {each: item for each, item in rest.items() if each != key}
+        unclear = []
+        for key, value in rest.items():
             if key == model and model is not None:
-                self._found.parts["model"] = self._as_part(key, value)
-            elif not self._is_fact(name, value) and not self._is_part(key, name, value):
-                self._found.extra[str(key)] = value
+                found.parts["model"] = self._as_part(key, value)
+            elif not self._is_part(key, str(key).lower(), value):
+                found.extra[str(key)] = value
+                if value is not None and (_is_facts_name(str(key)) or _is_configs_name(str(key))):
+                    unclear.append(f"{key} ({_in_short(value)})")
+        if unclear:
+            found.notes.append(
+                f"what these are is not clear, and they were kept in extra alone: "
+                f"{', '.join(unclear)}; keys= or epoch=, step= and metrics= say it"
+            )
+
+    def facts_among(self, state: Mapping[str, Any]) -> None:
+        """Take epoch and step from a state dict that somebody put them into, and leave them."""
+        for key in sorted(state, key=_likelihood):
+            if key in EPOCHS + STEPS and self._is_fact(key, state[key]):
+                self._found.notes.append(
+                    f"{key!r} is among the model's tensors: it was taken for the version's too, "
+                    f"and left there"
+                )
 
     def _model_of(self, rest: Mapping[Any, Any]) -> Any:
         """Return the key of the model's state, None if there is none."""
@@ -182,16 +207,18 @@ class _Sorting:
         return True
 
     def _metrics(self, name: str, value: Any, *, must: bool = False) -> bool:
-        if not isinstance(value, Mapping):
-            metrics = None
-        else:
-            metrics = {str(key): real(item) for key, item in value.items()}
-        if not metrics or None in metrics.values():
-            if must:
-                raise ArgumentError(f"keys={{{name!r}: 'metrics'}}: it is no dict of numbers")
-            return False
-        self._found.metrics |= {key: item for key, item in metrics.items() if item is not None}
-        return True
+        """Take numbers of nested dicts, names joined by ``/``; say whether they were all of it."""
+        numbers_of, others = _numbers(value)
+        if must and (others or not numbers_of):
+            raise ArgumentError(f"keys={{{name!r}: 'metrics'}}: it is no dict of numbers")
+        self._found.metrics = numbers_of | self._found.metrics
+        if numbers_of and others:
+            self._found.notes.append(
+                f"of {name} these are no numbers, and all of it was kept in extra too: "
+                f"{', '.join(others[:MAX_SHOWN])}"
+            )
+            self._found.extra[name] = value
+        return bool(numbers_of)
 
     def _is_part(self, key: Any, name: str, value: Any) -> bool:
         base, kind = _base(str(key)), self._kind(key)
@@ -240,7 +267,12 @@ class _Sorting:
 
 
 def whole(value: Any) -> int | None:
-    """Return a whole number that a version can have as its epoch or step, None for all else."""
+    """Return a whole number that a version can have as its epoch or step, None for all else.
+
+    It may be text of digits alone, or the one element of a tensor or an array.
+    """
+    if isinstance(value, str) and DIGITS.fullmatch(value):
+        value = int(value)
     number = real(value)
     if number is None or number != number // 1 or abs(number) >= LARGEST:  # NaN and infinities too
         return None
@@ -248,11 +280,12 @@ def whole(value: Any) -> int | None:
 
 
 def real(value: Any) -> float | int | None:
-    """Return a real number, also one that is a tensor or array without dimensions; else None."""
+    """Return a real number, also one that is a tensor's or an array's one element; else None."""
     if isinstance(value, torch.Tensor):
-        value = value.item() if value.dim() == 0 and not value.is_complex() else None
+        is_one = value.layout is torch.strided and value.numel() == 1 and not value.is_complex()
+        value = value.item() if is_one and not value.is_meta else None
     elif isinstance(value, np.generic | np.ndarray):
-        value = value.item() if value.ndim == 0 else None
+        value = value.item() if value.size == 1 else None
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
     try:
@@ -260,6 +293,50 @@ def real(value: Any) -> float | int | None:
     except OverflowError:
         return None  # metrics are compared as floats
     return int(value) if isinstance(value, numbers.Integral) else near
+
+
+def _numbers(value: object) -> tuple[dict[str, float | int], list[str]]:
+    """Return the numbers of nested dicts by their paths, and the paths of all else."""
+    found: dict[str, float | int] = {}
+    others: list[str] = []
+    pending = [("", value)]
+    while pending:
+        path, item = pending.pop(0)
+        if isinstance(item, Mapping):
+            above = f"{path}/" if path else ""
+            pending += [(f"{above}{key}", each) for key, each in item.items()]
+        elif path and (number := real(item)) is not None:
+            found[path] = number
+        elif path and item is not None:
+            others.append(path)
+    return found, others
+
+
+def _likelihood(key: object) -> int:
+    """Return a key's place among those that say the same: the likeliest first."""
+    name = str(key).lower()
+    for order in (EPOCHS, STEPS):
+        if name in order:
+            return order.index(name)
+    return len(STEPS)
+
+
+def _is_facts_name(name: str) -> bool:
+    name = name.lower()
+    return name in EPOCHS + STEPS or name in METRICS or is_measure(name)
+
+
+def _is_configs_name(name: str) -> bool:
+    return name.lower() in MODEL_CONFIGS or name.lower() in CONFIGS
+
+
+def _in_short(value: object) -> str:
+    if isinstance(value, bool | int | float | complex | str):
+        return f"{value!r:.40}"
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"
+    length = f" of {len(value)}" if isinstance(value, Mapping | Sequence) else ""
+    return f"{type(value).__name__}{length}"
 
 
 def is_config(value: Any) -> bool:
@@ -279,6 +356,8 @@ def is_config(value: Any) -> bool:
 
 
 def _part(state: Any, held: Held) -> ForeignPart:
+    if not isinstance(state, Mapping):  # whoever says so made it to harm
+        return ForeignPart("object", state, held.class_name)
     return ForeignPart(held.kind, state, held.class_name, held.model_config)
 
 

@@ -94,6 +94,45 @@ def test_two_states_of_one_name_are_both_kept():
     assert len(found) == 3
 
 
+@pytest.mark.parametrize("epoch", ["12", torch.tensor([12]), np.array([12]), 12.0])
+def test_an_epoch_may_be_text_or_one_element(epoch):
+    assert recognise({"model": W, "epoch": epoch}, "torch", "it").epoch == 12
+    assert recognise({"m": W, "e": epoch}, "torch", "it", keys={"e": "epoch"}).epoch == 12
+
+
+def test_the_likeliest_key_says_the_epoch():
+    found = recognise({"model": W, "epochs": 100, "epoch": 3}, "torch", "it")
+    assert (found.epoch, found.extra) == (3, {"epochs": 100})
+
+
+def test_numbers_of_nested_metrics_have_their_paths():
+    value = {"model": W, "metrics": {"val": {"loss": 0.1, "acc": np.array([0.5])}, "lr": 1}}
+    found = recognise(value, "torch", "it")
+    assert found.metrics == {"lr": 1, "val/loss": 0.1, "val/acc": 0.5}
+    assert not found.extra
+    value["metrics"]["names"] = ["a"]
+    found = recognise(value, "torch", "it")
+    assert found.metrics["val/loss"] == 0.1
+    assert found.extra == {"metrics": value["metrics"]}
+    assert "of metrics these are no numbers, and all of it was kept in extra too: names" in str(
+        found.notes
+    )
+
+
+def test_facts_that_are_none_are_said():
+    value = {"model": W, "epoch": 1.5, "val_loss": [0.5, 0.4], "args": [1], "best_acc": None}
+    found = recognise(value, "torch", "it")
+    assert found.extra == {key: value[key] for key in ("epoch", "val_loss", "args", "best_acc")}
+    (note,) = found.notes
+    assert "epoch (1.5), val_loss (list of 2), args (list of 1);" in note
+
+
+def test_an_epoch_among_the_tensors_is_taken_and_left():
+    found = recognise({**W, "epoch": torch.tensor(2)}, "torch", "it")
+    assert (found.epoch, list(found.parts["model"].state)) == (2, ["w", "epoch"])
+    assert "is among the model's tensors" in found.notes[0]
+
+
 def test_what_keys_are_can_be_told():
     value = {"a": W, "b": {"c": {"x": 1}, "d": 5}, "n": 7, "m": 0.5, "big": [1], "q": {"z": 1}}
     found = recognise(
@@ -142,10 +181,11 @@ def test_what_is_no_dict_is_refused(value):
 
 
 def test_numbers_of_every_kind_are_read():
-    assert [whole(x) for x in (3, 3.0, torch.tensor(3), np.int64(3))] == [3] * 4
-    assert [whole(x) for x in (1.5, True, "3", float("nan"), float("inf"), 2**70, None)] == [
-        None
-    ] * 7
+    ones = (3, 3.0, torch.tensor(3), np.int64(3), "3", " 3\n", torch.tensor([3]), np.array([[3]]))
+    assert [whole(x) for x in ones] == [3] * 8
+    odd = (1.5, True, "3.5", "x", float("nan"), float("inf"), 2**70, None, np.array([3, 3]))
+    assert [whole(x) for x in odd] == [None] * 9
+    assert real("3") is None
     assert real(torch.tensor(0.5)) == real(np.array(0.5)) == real(0.5) == 0.5
     assert [real(x) for x in (torch.ones(2), True, 1j, "x", 10**400)] == [None] * 5
 

@@ -20,7 +20,9 @@ from ckptstore.importing.file_names import Named, is_measure, read_name
         ("resnet50.pth", None, None, {}),
         ("resnet50_best.pth", None, None, {}),
         ("resnet50_epoch3_acc1_75.2.pth.tar", 3, None, {"acc1": 75.2}),
-        ("e10_val_acc=0.9.pt", 10, None, {"val_acc": 0.9}),
+        ("ep10_val_acc=0.9.pt", 10, None, {"val_acc": 0.9}),
+        ("step=5_acc=1.pt", None, 5, {"acc": 1.0}),
+        ("checkpoint-20000", None, 20000, {}),
         ("loss=-0.5_epoch=2.pt", 2, None, {"loss": -0.5}),
         ("ep_7_test-accuracy_0.99.pth", 7, None, {"test_accuracy": 0.99}),
         ("iter_20000.pth", None, 20000, {}),
@@ -34,6 +36,20 @@ from ckptstore.importing.file_names import Named, is_measure, read_name
 def test_a_name_says_what_it_says(name, epoch, step, metrics):
     found = read_name(name)
     assert (found.epoch, found.step, found.metrics) == (epoch, step, metrics)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "e5-large.safetensors", "e2e_model.pth", "checkpoint_20240501.pt", "model_2024.pth",
+        "map3d.pth", "model_precision16.ckpt", "error404.pt", "checkpoint-20240501", "top5.pth",
+        "model_top5.pth", "resnet50.pth", "model_batch32.pt", "acc_95.pt", "llama-7b-it-4bit.pt",
+        "epochs100.pt", "iter_40k.pth", "ckpt_20000.pt", "model_lr1e-3.pt", "model_512x512.pt",
+        "20240501_123000.pt", "step2vec.pt", "epoch3d.pt", "model_v2.pth", "best_model_3x.pt",
+    ],
+)  # fmt: skip
+def test_a_name_says_no_more_than_that(name):
+    assert read_name(name) == Named()
 
 
 def test_digits_behind_the_point_are_counted():
