@@ -76,8 +76,8 @@ class Audit:
     """By optimizer, the parameters whose state was not put back: with ``only=``, ``skip=`` and
     ``strict=False``. And what a gradient scaler that is not enabled has no use for."""
     converted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By part, the dtypes in which some of its tensors were stored, ``save(dtype=…)``; they were
-    converted back to those they had."""
+    """By part, the dtypes that some of its tensors were converted from: in which they were stored,
+    ``save(dtype=…)``, or which they had where the module has others, ``dtype="own"``."""
     environment: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     """What differs between then and now: name -> (then, now)."""
 
@@ -99,7 +99,7 @@ class Audit:
             for line in str(left).splitlines()
         ]
         lines += [
-            f"{plain(part)}: stored in {_listed(dtypes)}, and converted back"
+            f"{plain(part)}: stored in {_listed(dtypes)}, and converted"
             for part, dtypes in self.converted.items()
         ]
         lines += [

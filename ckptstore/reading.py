@@ -48,8 +48,8 @@ class LoadOptions(TypedDict, total=False):
     :class:`~ckptstore.errors.KeysWarning` whose ``report`` lists the keys."""
     dtype: torch.dtype | None
     """Floating tensors in that dtype: weights, buffers and whatever is as the class makes it.
-    Integers, bools and complex numbers stay as they are. None, the default, means the dtypes they
-    had when they were saved."""
+    Integers, bools, complex numbers and quantised weights, torchao's too, stay as they are. None,
+    the default, means the dtypes they had when they were saved."""
 
 
 class LazyTensor(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,7 @@ class Fit:
         report: What was left, as far as it is known before the module's own loading code ran.
         is_partial: Whether more may be left than the module itself leaves out.
         is_strict: Whether what does not fit is refused.
+        converted: The dtypes of saved tensors for which the module has another, sorted.
     """
 
     own: Mapping[str, object]
@@ -71,6 +72,7 @@ class Fit:
     report: KeyReport = NOTHING_LEFT
     is_partial: bool = False
     is_strict: bool = True
+    converted: tuple[str, ...] = ()
 
     def is_custom(self, name: str) -> bool:
         """Say whether a module's own loading code decides about that name."""
@@ -136,6 +138,7 @@ def fit(
         left.report(adopted),
         leave is not None,
         leave is None or leave.strict,
+        tuple(sorted(_other_dtypes(own, state, left.names))),
     )
 
 
@@ -335,6 +338,19 @@ def _another(own: object, form: Form | None, leave: Leave) -> str | None:
     if mine.shape == form.shape and (leave.converts or mine.dtype == form.dtype):
         return None
     return f"is {mine} in the module, and was {form} when the save left it out"
+
+
+def _other_dtypes(
+    own: Mapping[str, Any], state: Mapping[str, Any], left: Container[str]
+) -> set[str]:
+    both = [(mine, state[name]) for name, mine in own.items() if name in state and name not in left]
+    return {
+        dtype_name(saved.dtype)
+        for mine, saved in both
+        if isinstance(mine, torch.Tensor)
+        and isinstance(saved, torch.Tensor)
+        and mine.dtype != saved.dtype
+    }
 
 
 def _broken_ties(

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ckptstore.errors import MismatchError
 from ckptstore.format.manifest import PartInfo
 from ckptstore.loading.fit import Fit, Leave, fit
-from ckptstore.loading.tensors import unwritable
+from ckptstore.loading.tensors import is_plain, unwritable
 from ckptstore.state.generators import generator_problems
 from ckptstore.state.keywords import is_generator
 from ckptstore.state.loaders import is_loader, loader_problems
@@ -40,6 +40,8 @@ SHAPED_LIKE_PARAMETER = frozenset(
         "variance",
     }
 )
+
+OR_OWN = ", or say dtype='own'"
 
 
 def kind_problems(part: object, info: PartInfo, state: Any) -> list[str]:
@@ -149,12 +151,21 @@ def fit_module(
         ),
         *(
             f"{key!r} is {own[key].dtype}, and was saved as {raw[key].dtype}; convert the module "
-            "first"
+            f"first{OR_OWN if _can_convert(own[key], raw[key]) else ''}"
             for key in found.adopted
             if own[key].dtype != raw[key].dtype
-            and not (converts and own[key].is_floating_point() and raw[key].is_floating_point())
+            and not (converts and _can_convert(own[key], raw[key]))
         ),
     ]
+
+
+def _can_convert(mine: torch.Tensor, saved: torch.Tensor) -> bool:
+    """Say whether a tensor can take another's numbers in its own dtype."""
+    return (
+        mine.is_floating_point()
+        and saved.is_floating_point()
+        and (is_plain(mine) or mine.layout is not torch.strided)
+    )
 
 
 def moment_problems(

@@ -246,8 +246,15 @@ def apply(plan: Plan, agree: Callable[[bool], object] = bool) -> Audit:
         overridden=plan.overridden,
         keys={name: report for name, report in keys.items() if report},
         state_left={name: left for name, left in plan.left.items() if left},
-        converted={name: each.stored for name, each in loaded.chosen.items() if each.stored},
+        converted=_converted(plan),
     )
+
+
+def _converted(plan: Plan) -> dict[str, tuple[str, ...]]:
+    found = {name: {*chosen.stored} for name, chosen in plan.loaded.chosen.items()}
+    for name, each in plan.fits.items():
+        found[name].update(each.converted)
+    return {name: tuple(sorted(dtypes)) for name, dtypes in found.items() if dtypes}
 
 
 def _load_unforeseen(

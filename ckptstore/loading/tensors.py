@@ -197,12 +197,18 @@ def put_by_hand(own: Mapping[str, Any], names: Iterable[str], state: dict[str, A
         mine, value = own[name], state[name]
         if value.layout is not torch.strided:
             # Tied ones stay tied: they get the same memory.
-            set_sparse(mine, taken.setdefault(where, copied(value).to(mine.device)))
+            new = copied(value).to(mine.device, _dtype_for(mine, value))
+            set_sparse(mine, taken.setdefault(where, new))
         elif BELOW_A_BYTE.fullmatch(dtype_name(value.dtype)):
             copy_into(mine, value)
         else:
             continue
         state[name] = mine
+
+
+def _dtype_for(mine: torch.Tensor, value: torch.Tensor) -> torch.dtype:
+    """Return the dtype that a value gets in a module's tensor: the tensor's own."""
+    return value.dtype if is_lazy(mine) else mine.dtype
 
 
 def set_sparse(mine: torch.Tensor, value: torch.Tensor) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from ckptstore import Store
 from ckptstore.errors import ArgumentError, KeysWarning, MismatchError
 from ckptstore.loading.choice import Choice, choice_of
+from tests.format.tensors import quietly
 from tests.loading.counting import count_reads
 from tests.loading.trainings import Net, frozen, generators, same
 
@@ -434,13 +435,45 @@ def test_a_mismatch_of_what_was_asked_for_touches_nothing(put_back, saved):
 
 def test_a_module_keeps_its_dtype_and_converts_only_when_asked(put_back, saved, trained):
     model = Backbone().to(torch.bfloat16)
-    with pytest.raises(MismatchError, match="convert the module"):
+    with pytest.raises(MismatchError, match="convert the module first, or say dtype='own'"):
         put_back(saved, model)
-    put_back(saved, model, dtype="own")
+    audit = put_back(saved, model, dtype="own")
 
+    assert audit.converted == {"model": ("float32",)}
+    assert "model: stored in float32, and converted" in str(audit)
+    assert put_back(saved, Backbone(), dtype="own").converted == {}
     assert same(model, trained.to(torch.bfloat16))
     with pytest.raises(ArgumentError, match="a module that is there keeps its dtypes"):
         put_back(saved, model, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_so_does_a_sparse_one(put_back, store, layout):
+    def sparse(diagonal, dtype):
+        module = nn.Module()
+        values = torch.diag(torch.tensor(diagonal))
+        module.t = nn.Parameter(quietly(values.to_sparse, layout=layout).to(dtype))
+        return module
+
+    saved = store.save(sparse([0.3, 0.0, 2.0], torch.float32), rng=False)
+    module = sparse([1.0, 1.0, 1.0], torch.bfloat16)
+    parameter = module.t
+    audit = put_back(saved, module, dtype="own")
+
+    assert module.t is parameter
+    assert (module.t.dtype, module.t.layout) == (torch.bfloat16, layout)
+    expected = torch.diag(torch.tensor([0.3, 0.0, 2.0])).bfloat16()
+    assert torch.equal(module.t.detach().to_dense(), expected)
+    assert audit.converted == {"model": ("float32",)}
+
+
+def test_no_conversion_is_advised_where_there_is_none(put_back, store):
+    saved = store.save({"n": torch.arange(3)}, rng=False)
+    module = nn.Module()
+    module.register_buffer("n", torch.ones(3))
+    for options in ({}, {"dtype": "own"}):
+        with pytest.raises(MismatchError, match=r"torch.int64; convert the module first\n"):
+            put_back(saved, module, **options)
 
 
 def test_single_parts_are_named_by_a_dict(put_back, store, trained):

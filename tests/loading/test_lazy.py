@@ -79,6 +79,26 @@ def test_a_column_is_read_past_small_gaps(store, saved, monkeypatch):
     assert len(reads.stretches) == 2  # the header, and all at once
 
 
+def test_steps_read_past_small_gaps_and_around_others(store, saved, monkeypatch):
+    wide = {"w": torch.randn(6, 40_000)}
+    other = store.save(wide, run="wide", rng=False)
+    weight = other.tensors("model")["w"]
+    reads = count_reads(monkeypatch, store)
+
+    assert torch.equal(weight[1::2], wide["w"][1::2])
+    assert reads.data(other) == 3 * 160_000
+    reads.clear()
+    assert torch.equal(weight[::3, ::20_000], wide["w"][::3, ::20_000])
+    assert reads.data(other) == 2 * 2 * 4
+    reads.clear()
+    assert torch.equal(weight[2, ::500], wide["w"][2, ::500])
+    assert reads.data(other) == (39_500 + 1) * 4
+    reads.clear()
+    narrow = saved.tensors("model")["layer.weight"]
+    assert torch.equal(narrow[::10, 3:50:7], STATE["layer.weight"][::10, 3:50:7])
+    assert len(reads.stretches) == 2  # the header, and all at once
+
+
 def test_an_empty_slice_reads_nothing(store, saved, monkeypatch):
     reads = count_reads(monkeypatch, store)
 
