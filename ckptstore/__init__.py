@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ckptstore.state.init_args import remember_init as remember_init
     from ckptstore.store import Store as Store
     from ckptstore.upkeep.keep import Keep as Keep
+    from ckptstore.workers import leave_to_guard as leave_to_guard
 
 # Imported when first used: a command line should not wait for torch, nor a script for SQLAlchemy.
 _PLACES = {
@@ -41,6 +42,7 @@ _PLACES = {
     "Run": "ckptstore.run",
     "Store": "ckptstore.store",
     "errors": "ckptstore.errors",
+    "leave_to_guard": "ckptstore.workers",
     "remember_init": "ckptstore.state.init_args",
 }
 
@@ -55,6 +57,7 @@ __all__ = [
     "Run",
     "Store",
     "errors",
+    "leave_to_guard",
     "remember_init",
 ]
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from types import FrameType, TracebackType
@@ -24,10 +24,13 @@ from ckptstore.errors import (
 from ckptstore.format.manifest import Head
 from ckptstore.saving.on_full import impatient, may_be_repeated
 from ckptstore.text import size
+from ckptstore.workers import SIGNALS, heed_alone, is_starting_loader_worker
 
 if TYPE_CHECKING:
+    from ckptstore.entry import Checkpoint
     from ckptstore.run import Run
     from ckptstore.saving.leaner import Rung
+    from ckptstore.saving.run_writer import LastSaved, RunWriter
     from ckptstore.state.ranks import Largest
 
 EXIT_CODE = 143
@@ -35,8 +38,6 @@ EXIT_CODE = 143
 0, as the training isn't complete: a Kubernetes Job that ends with 0 is never started again."""
 DEADLINE = timedelta(seconds=30)
 """Kubernetes' grace period, Slurm's KillWait and Google's notice of preemption, by default."""
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
-"""What schedulers and clouds send; Windows has no SIGUSR1."""
 LARGEST_CODE = 255
 
 Handler = Callable[[int, FrameType | None], Any] | int
@@ -47,7 +48,8 @@ class Guard:
     """Watches for signals that ask a training to stop, as :meth:`ckptstore.run.Run.guard` has it.
 
     Entering the block installs handlers, which do nothing but take note; leaving it puts those back
-    that were there. So it must be entered in the main thread, and only one at a time.
+    that were there. So it must be entered in the main thread, and only one at a time. Entered again
+    later, it knows nothing of what came before.
     """
 
     def __init__(
@@ -64,15 +66,23 @@ class Guard:
         self._signals = _known(signals)
         self._before: dict[int, Handler] = {}
         self._is_installed = False
+        self._waiting = ExitStack()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget what came while this guard was in place before."""
         self._came: list[int] = []
         self._since_s: float | None = None
         """When the first signal came, to whichever rank, by this process's clock."""
         self._alone = False
         self._is_checked = False
         self._hurrying = False
+        self._is_saving = False
+        """Whether it saves, rather than the training."""
+        self._giving_way = False
+        """Whether the training itself saves: if that finds no room, less is tried at once."""
         self._noticed = False
         self._asked: Largest | None = None
-        self._waiting = ExitStack()
 
     @property
     def run_name(self) -> str:
@@ -102,6 +112,7 @@ class Guard:
                 "one, and save further runs before its step()"
             )
         self._before = {number: _handler(number) for number in self._signals}
+        self._begin()
         self._is_installed = True
         try:
             for number in self._signals:
@@ -124,18 +135,27 @@ class Guard:
         self._waiting.close()
         self._put_back()
         _active.remove(self)
-        if error is None:
-            if self._asked is not None:
-                self._asked.result()
-            if self._came and not self._noticed:
-                # Nobody acted on it: let it do what it would have done without a guard.
-                signal.raise_signal(self._came[0])
+        if error is None and self._asked is not None:
+            self._asked.result()
+        if self._came and not self._noticed:
+            self._pass_on(self._came[0], error)
+
+    def _pass_on(self, number: int, error: BaseException | None) -> None:
+        """Let a signal that nobody acted on do what it would have done without a guard."""
+        if error is not None and self._before[number] is signal.SIG_DFL:
+            # That would end the process here and now, and nobody would learn of the error.
+            error.add_note(
+                f"ckptstore: {_name(number)} had come when this was raised. Nothing was saved, and "
+                "the signal was not passed on, as it would have ended the process without a word"
+            )
+            return
+        signal.raise_signal(number)
 
     def step(self, model: Any = None, optimizer: Any = None, **what: Any) -> None:
         """Mark a step boundary. If a signal came, save and exit; else do nothing.
 
         Where a save of this step was under way when the signal came, or was made since, it counts:
-        what has the same ``epoch`` and ``step`` is not saved twice.
+        what has the same ``epoch`` and ``step``, and every part given here, is not saved twice.
 
         In a process group every rank must call this equally often. All learn of a signal that came
         to one of them, rank 0 saves, and all exit at the same step.
@@ -162,12 +182,16 @@ class Guard:
             return
         self._noticed = True
         self._save_together(elapsed_s, {"model": model, "optimizer": optimizer, **what})
+        raise self._ended()
+
+    def _ended(self) -> SystemExit:
+        """Call the handlers that were there before. Return what is to be raised then."""
         self._put_back()
         for number in dict.fromkeys(self._came):
             handler = self._before.get(number)
             if callable(handler) and handler is not signal.default_int_handler:
                 handler(number, sys._getframe())  # noqa: SLF001 - what a handler is given
-        raise SystemExit(self._exit_code)
+        return SystemExit(self._exit_code)
 
     # ------------------------------------------------------------ signals
 
@@ -183,7 +207,12 @@ class Guard:
                 signal.signal(number, handler)
 
     def _leave_to_parent(self) -> None:
-        """Be no guard in a forked child: whoever ends that must not be kept from it."""
+        """Be no guard in a forked child: whoever ends that must not be kept from it.
+
+        But a loader's worker works for this training until that has saved, and ends with it.
+        """
+        if is_starting_loader_worker():
+            heed_alone(os.getppid(), self._signals)
         self._waiting.close()
         self._put_back()
         self._came.clear()
@@ -191,7 +220,8 @@ class Guard:
 
     def _is_over(self) -> bool:
         """Say whether nobody is to wait for room any longer."""
-        return self._hurrying or self._left_s() <= 0
+        gives_way = self._giving_way and bool(self._came)
+        return self._hurrying or gives_way or self._left_s() <= 0
 
     def _left_s(self) -> float:
         if self._deadline_s is None or self._since_s is None:
@@ -241,31 +271,39 @@ class Guard:
 
     def _save(self, what: dict[str, Any]) -> None:
         """Save as much as there is time for, unless this very step was saved since the signal."""
-        import torch
-
         from ckptstore.saving.leaner import first_that_fits, ladder
         from ckptstore.state.keywords import is_part
 
-        since = self._saved_since()
-        if since is not None and (since.epoch, since.step) == (what.get("epoch"), what.get("step")):
-            return
-        writer = self._run._store._writer(self._run.name)  # noqa: SLF001 - a guard is part of its run
+        self._is_saving = True
         parts = {
             name: value
             for name, value in what.items()
             if value is not None and (name in {"model", "extra"} or is_part(value))
         }
+        since, here = self._saved_since(parts), (what.get("epoch"), what.get("step"))
+        if since is not None and here != (None, None) and (since.epoch, since.step) == here:
+            return
         rungs = ladder(parts)
         left_s = self._left_s()
-        place = first_that_fits(rungs, left_s, writer.pace.estimate_s)
+        place = first_that_fits(rungs, left_s, self._writer.pace.estimate_s)
         if place and since is not None:
             self._tell(rungs[0], left_s, f"nothing more was saved than {since.ref}, just before")
             return
+        self._save_what_fits(what, rungs, place, left_s)
+
+    def _save_what_fits(
+        self, what: Mapping[str, Any], rungs: Sequence[Rung], place: int, left_s: float
+    ) -> None:
+        import torch
+
+        before = self._writer.last_saved
         for index, rung in enumerate(rungs[place:], start=place):
             self._hurrying = self._deadline_s is not None and index + 1 < len(rungs)
             try:
                 saved = self._run._without(rung.left_out).save(**_less(what, rung))  # noqa: SLF001 - as above
             except StorageError as error:
+                if self._is_there(before, error):
+                    return
                 if not self._hurrying or not may_be_repeated(error):
                     raise  # else less may find room
             except (MemoryError, torch.OutOfMemoryError, UnsupportedValueError):
@@ -276,12 +314,48 @@ class Guard:
                     self._tell(rungs[0], left_s, f"{rung.said} was saved, as {saved.ref}")
                 return
 
-    def _saved_since(self) -> Head | None:
-        """Return the checkpoint of this run that was committed last, if after the signal."""
-        last = self._run._store._writer(self._run.name).last_saved  # noqa: SLF001 - as above
+    @property
+    def _writer(self) -> RunWriter:
+        return self._run._store._writer(self._run.name)  # noqa: SLF001 - a guard is part of its run
+
+    def _saved_since(self, parts: Collection[str]) -> Head | None:
+        """Return the checkpoint that was committed last, if after the signal and with all parts."""
+        last = self._writer.last_saved
         if last is None or self._since_s is None or last.at_s <= self._since_s:
             return None
-        return last.head
+        return last.head if set(parts) <= {each.name for each in last.head.parts} else None
+
+    def _let_save(self, save: Callable[[], Checkpoint], what: dict[str, Any]) -> Checkpoint:
+        """Let the training save; if a signal came and there is no room, save less of it and exit.
+
+        Raises:
+            SystemExit: A signal came while there was no room, and less was saved.
+            CkptStoreError: As ``save`` says.
+        """
+        self._giving_way, before = True, self._writer.last_saved
+        try:
+            return save()
+        except StorageError as error:
+            if not self._came or not may_be_repeated(error):
+                raise
+            full = error
+        finally:
+            self._giving_way = False
+        self._noticed = True
+        if not self._is_there(before, full):
+            self._save(what)
+        raise self._ended()
+
+    def _is_there(self, before: LastSaved | None, error: StorageError) -> bool:
+        """Say whether a save that found no room has made its version nevertheless, and tell."""
+        last = self._writer.last_saved
+        if last is None or last is before:
+            return False
+        warn(
+            f"{last.head.ref} is saved; only then was there no room: {error}",
+            GuardWarning,
+        )
+        return True
 
     def _tell(self, whole: Rung, left_s: float, done: str) -> None:
         warn(
@@ -289,6 +363,21 @@ class Guard:
             f"({size(whole.size_bytes)}) might take longer, can't be kept or found no room: {done}",
             GuardWarning,
         )
+
+
+def let_save(writer: RunWriter, save: Callable[[], Checkpoint], what: dict[str, Any]) -> Checkpoint:
+    """Do what a training's ``save`` does, under the guard of its run if there is one in place.
+
+    Args:
+        writer: The run that it saves into.
+        save: Saves all of it.
+        what: What ``save`` was called with, by keyword.
+    """
+    for guard in _active:
+        is_others = guard._is_saving or guard._writer is not writer  # noqa: SLF001 - this module's own class
+        if not is_others and threading.current_thread() is threading.main_thread():
+            return guard._let_save(save, what)  # noqa: SLF001 - as above
+    return save()
 
 
 def _check(run: Run, what: Mapping[str, Any]) -> None:

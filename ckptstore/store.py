@@ -10,6 +10,7 @@ from ckptstore.catalog.lookup import check_monitor
 from ckptstore.entry import Checkpoint, Entry, Package
 from ckptstore.format.facts import Mode, VersionFacts
 from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
+from ckptstore.guard import let_save
 from ckptstore.history import History
 from ckptstore.later_facts import LaterFacts
 from ckptstore.reading import KeyPatterns, LoadOptions, Model
@@ -497,6 +498,7 @@ class Store(LaterFacts, BringingIn):
             strict=strict,
             keys=KeyOptions(only, skip, rename, dtype),
             on_damage=self._catalog.pass_over,
+            retired=lambda: self._lookup.retired_checkpoints(writer.path),
         )
         if done is None:
             return Resumed(None, None)
@@ -519,17 +521,23 @@ class Store(LaterFacts, BringingIn):
         from ckptstore.saving.checkpoint import save_checkpoint
 
         writer = self._writer(run)
-        head, tags = save_checkpoint(
-            self._storage,
-            writer,
-            given,
-            keywords=keywords,
-            parent=self._parent(parent),
-            with_rng=rng,
-            **options,
-        )
-        self._apply_keep(writer, head.ref)
-        return Checkpoint(head, self._source, VersionFacts(tags))
+
+        def save() -> Checkpoint:
+            head, tags = save_checkpoint(
+                self._storage,
+                writer,
+                given,
+                keywords=keywords,
+                parent=self._parent(parent),
+                with_rng=rng,
+                **options,
+            )
+            self._apply_keep(writer, head.ref)
+            return Checkpoint(head, self._source, VersionFacts(tags))
+
+        what = {**options, **keywords, "parent": parent, "rng": rng}
+        what.pop("left_out", None)
+        return let_save(writer, save, what)
 
     def _save_package(
         self, run: str | None, given: GivenSettings, source: Any, told: Any, parent: Any, **how: Any

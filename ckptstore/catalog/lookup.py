@@ -258,6 +258,11 @@ class Lookup:
             self._warn_of_broken(path)
         return self._catalog.newest_with_damaged(path, "checkpoint")
 
+    def retired_checkpoints(self, path: str) -> Iterator[Record]:
+        """Return a run's retired checkpoints, newest first, as far as they are indexed."""
+        records = self._catalog.history([path], kind="checkpoint")
+        return (each for each in reversed(records) if each.facts.retired is not None)
+
     def _warn_of_broken(self, path: str) -> None:
         with suppress(JournalDamagedError):
             self._catalog.vouch(path)

@@ -53,20 +53,27 @@ def save_in_attempts(
         check_room(storage, writer, parts, keep)
         writer.room_checked = True
 
-    def attempt() -> Head:
+    def attempt() -> tuple[Head, StorageError | None]:
         save_id, begun = uuid7(), Moment.now()
+        saved: list[Head] = []
+        failed: StorageError | None = None
         try:
-            head = save(storage, writer, parts, facts, files, save_id=save_id)
+            save(storage, writer, parts, facts, files, save_id=save_id, committed=saved.append)
         except StorageError as error:
-            if is_full(error):
-                _leave_nothing(storage, writer, save_id, error)
-            raise
+            if not saved:
+                if is_full(error):
+                    _leave_nothing(storage, writer, save_id, error)
+                raise
+            failed = error  # it is there, and nobody may make it again
         writer.pace.add(tensor_bytes(parts), begun.elapsed_s())
         if facts.kind == "checkpoint":
-            writer.last_saved = LastSaved(head, time.monotonic())
-        return head
+            writer.last_saved = LastSaved(saved[0], time.monotonic())
+        return saved[0], failed
 
-    return writer.when_full.write(f"a version of run {writer.run!r}", attempt)
+    head, failed = writer.when_full.write(f"a version of run {writer.run!r}", attempt)
+    if failed is not None:
+        raise failed
+    return head
 
 
 def _leave_nothing(storage: Storage, writer: RunWriter, save_id: UUID, error: StorageError) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -55,6 +56,7 @@ def save(
     files: Sequence[NewFile] = (),
     *,
     save_id: UUID | None = None,
+    committed: Callable[[Head], object] = bool,
 ) -> Head:
     """Write a version and commit it.
 
@@ -69,6 +71,8 @@ def save(
         facts: What to record beside them.
         files: Opaque files to store with them.
         save_id: One that names nothing yet; by default a new one.
+        committed: Is told the version as soon as it is there: whatever is raised after that, it is
+            saved.
 
     Raises:
         StorageError: The storage failed.
@@ -129,14 +133,19 @@ def save(
         )
     since = earliest([since, *(looked for _, looked in bases)])
     begun = Moment.now()
-    committed, _ = writer.commit(head, packed.lines, since=since)
-    basis = basis_of(parent_of(committed), packed.packs, packed.parts, packed.samples, files=stored)
+    done, _ = writer.commit(head, packed.lines, since=since)
+    committed(done)
+    basis = basis_of(parent_of(done), packed.packs, packed.parts, packed.samples, files=stored)
     writer.remember(facts.kind, basis, begun)
     if facts.parent in seen_live and run_path(facts.parent.run) == writer.path:
         # Somebody may have pruned it before there was a child to know of.
-        with noting(f"{committed.ref} is saved; only its parent may be retired"):
-            writer.make_live(writer.path, facts.parent.version, seen_live[facts.parent])
-    return committed
+        parent_path, looked = writer.path, seen_live[facts.parent]
+        with noting(f"{done.ref} is saved; only its parent may be retired"):
+            writer.when_full.write(
+                f"a record that {facts.parent.run}@{facts.parent.version} stays",
+                functools.partial(writer.make_live, parent_path, facts.parent.version, looked),
+            )
+    return done
 
 
 def check_rank() -> None:

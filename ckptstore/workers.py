@@ -1,0 +1,74 @@
+"""A loader's worker outlives a signal to all of a training's processes, as its guard does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable
+from types import FrameType
+from typing import Any
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""What schedulers and clouds send; Windows has no SIGUSR1."""
+# How many calls lie at most between a process's start and its fork.
+NEAR = 16
+
+
+def leave_to_guard(worker_id: int = 0) -> None:  # noqa: ARG001 - what a worker_init_fn is given
+    """Let a loader's worker go on when its whole process group is told to stop.
+
+    ::
+
+        loader = DataLoader(
+            dataset, num_workers=4, multiprocessing_context="spawn", worker_init_fn=leave_to_guard
+        )
+
+    SIGTERM and SIGUSR1 end the worker only if its own process sends them, as a loader does at its
+    end, or once that process is gone. For workers that are forked while a guard is in place this is
+    done by itself; this is for those that are spawned, or were forked before. Call it in the
+    worker. Where the system doesn't tell who sent a signal (macOS, Windows) nothing is done.
+
+    Args:
+        worker_id: Ignored; what a ``worker_init_fn`` is given.
+    """
+    started_by = multiprocessing.parent_process()  # with "forkserver" not who forked it
+    heed_alone(os.getppid() if started_by is None else started_by.pid or 0, SIGNALS)
+
+
+def heed_alone(parent: int, numbers: Iterable[int]) -> None:
+    """Let signals end this process only if *parent* sends them, or whoever forked it is gone."""
+    if not hasattr(signal, "sigwaitinfo"):
+        return
+    # PyTorch gives its workers handlers of its own, after this if they are forked. So the signals
+    # are kept from any handler: blocked ones reach only who waits for them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, set(numbers))
+    threading.Thread(
+        target=_wait,
+        args=(set(numbers), parent, os.getppid()),
+        name="ckptstore signals",
+        daemon=True,
+    ).start()
+
+
+def _wait(numbers: set[int], parent: int, forked_by: int) -> None:
+    while True:
+        came = signal.sigwaitinfo(numbers)
+        if came.si_pid == parent or os.getppid() != forked_by:
+            os._exit(0)  # as PyTorch's own handler does
+
+
+def is_starting_loader_worker() -> bool:
+    """Say whether this process was forked right now, to be a worker of PyTorch's ``DataLoader``."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - nothing else says what it will be
+    for _ in range(NEAR):
+        if frame is None:
+            return False
+        target: Any = getattr(frame.f_locals.get("process_obj"), "_target", None)
+        if target is not None:
+            found = getattr(target, "__module__", None), getattr(target, "__name__", None)
+            return found == ("torch.utils.data._utils.worker", "_worker_loop")
+        frame = frame.f_back
+    return False

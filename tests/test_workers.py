@@ -1,0 +1,67 @@
+"""Loaders' workers and signals to all processes of a training at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ckptstore import Store
+from ckptstore.workers import heed_alone, is_starting_loader_worker
+
+ROOT = Path(__file__).parents[1]
+GROUP_STEPS = 3
+
+
+def ended(folder, how, number):
+    """Send a signal to the whole group of a training with workers; return its exit code."""
+    command = [sys.executable, "-m", "tests.guarded_loader", str(folder), how]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout.readline() == "training\n"
+        os.killpg(process.pid, number)
+        return process.wait(60)
+
+
+@pytest.mark.parametrize(
+    ("how", "number"),
+    [("fork", signal.SIGTERM), ("fork", signal.SIGUSR1), ("spawn", signal.SIGTERM)],
+)
+def test_a_signal_to_the_whole_group_leaves_the_workers_to_the_guard(tmp_path, how, number):
+    assert ended(tmp_path, how, number) == 143
+
+    assert Store(tmp_path / "store", catalog="sqlite://").latest(run="digits").step >= GROUP_STEPS
+
+
+def forked(work):
+    """Do something in a forked child that heeds this process alone; return what became of it."""
+    ready, told = os.pipe()
+    child = os.fork()
+    if not child:  # pragma: no cover - another process
+        work()
+        os.write(told, b"x")
+        signal.pause()
+        os._exit(9)
+    os.read(ready, 1)
+    return child
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_worker_heeds_who_started_it_and_nobody_else():
+    parent = os.getpid()
+    child = forked(lambda: heed_alone(parent, [signal.SIGTERM]))
+    subprocess.run([sys.executable, "-c", f"import os; os.kill({child}, 15)"], check=True)
+    assert os.waitpid(child, os.WNOHANG) == (0, 0)
+
+    os.kill(child, signal.SIGTERM)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_this_process_is_no_worker():
+    assert not is_starting_loader_worker()
