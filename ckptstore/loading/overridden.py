@@ -84,7 +84,7 @@ def of_object(
 def _of_scheduler(
     name: str, scheduler: LRScheduler, state: Any, parts: Mapping[str, Any]
 ) -> Iterator[Overridden]:
-    mine = scheduler_state(scheduler, name)
+    mine = scheduler_state(scheduler)
     if not isinstance(mine, Mapping) or not isinstance(state, Mapping):
         return  # a class of one's own
     keys = argument_keys(type(scheduler), mine) - {CHILDREN, FUNCTIONS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from ckptstore.errors import ArgumentError, StateWarning, UnsupportedValueError, warn
 from ckptstore.format.part import Form
 from ckptstore.format.tree import encode
+from ckptstore.state.callables import holders
 from ckptstore.state.generators import generator_state
 from ckptstore.state.init_args import remembered, required_parameters, unrecorded
 from ckptstore.state.keywords import is_generator
@@ -20,7 +21,7 @@ from ckptstore.state.loaders import is_loader, loader_state
 from ckptstore.state.metrics import has_weights, is_metric, metric_state
 from ckptstore.state.modules import class_name, plain_state, unassigned, unwrap
 from ckptstore.state.optimizers import Groups, parameter_names, without_graph
-from ckptstore.state.schedulers import scheduler_state
+from ckptstore.state.schedulers import refuse_hidden_state, scheduler_state
 from ckptstore.state.tensors import check, identity
 
 
@@ -66,6 +67,10 @@ def capture(
     modules = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
     captured = []
     for name, part in parts.items():
+        if isinstance(part, LRScheduler):
+            refuse_hidden_state(part, name, parts.values())
+        elif isinstance(part, AveragedModel):
+            _tell_unkept(name, part, parts.values())
         taken = _capture_part(name, part)
         if isinstance(part, torch.optim.Optimizer):
             taken.parameters = parameter_names(part, modules)
@@ -134,6 +139,21 @@ def unknown_arguments(parts: Mapping[str, Any], captured: list[CapturedPart]) ->
     return found
 
 
+def _tell_unkept(name: str, average: AveragedModel, parts: Collection[Any]) -> None:
+    """Warn of objects that an average calls: nothing of them is in its state."""
+    known = {id(part) for part in parts}
+    for function in ("avg_fn", "multi_avg_fn"):
+        for _, holder in holders(getattr(average, function, None)):
+            if id(holder) not in known:
+                warn(
+                    f"part {name!r} averages with a {class_name(holder)} ({function}=), whose "
+                    "attributes are not in its state: if any of them changes in training, hand the "
+                    "object to save() and resume() as a part, with a state_dict() and a "
+                    "load_state_dict()",
+                    StateWarning,
+                )
+
+
 def _capture_part(name: str, part: Any) -> CapturedPart:
     if has_weights(part):
         taken = CapturedPart(name, "module", class_name=class_name(part))
@@ -156,7 +176,7 @@ def _capture_part(name: str, part: Any) -> CapturedPart:
         if isinstance(part, torch.optim.Optimizer):
             state = without_graph(part.state_dict())
         elif isinstance(part, LRScheduler):
-            state = scheduler_state(part, name)
+            state = scheduler_state(part)
         else:
             state = part.state_dict()
     taken.tree = encode(state, name, _Put(taken, name))

@@ -13,10 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType
 from typing import Any
 
-from torch.optim import lr_scheduler, swa_utils
+from torch.optim import Optimizer, lr_scheduler, swa_utils
 from torch.optim.lr_scheduler import LRScheduler
 
 from ckptstore.errors import UnsupportedValueError
+from ckptstore.state.callables import has_slots, holders
+from ckptstore.state.modules import class_name
 
 # Where torch's schedulers keep what they call: a list of callables, and a single one.
 FUNCTIONS = "lr_lambdas"
@@ -28,8 +30,9 @@ PHASES = "_schedule_phases"
 _COMPUTED = frozenset({"total_size", "step_ratio", PHASES, "_anneal_func_type"})
 # Where a scheduler is, and an argument that later versions of torch have no more.
 _NO_HYPERPARAMETERS = frozenset({"optimizer", "last_epoch", "verbose"})
-# What has no state that a training changes. torch takes the first alone for a function: it asks a
-# builtin for its __dict__, which it has not, and keeps what functools.wraps left on a cached one.
+# What has no state of its own; of what is behind it, see refuse_hidden_state(). torch takes the
+# first alone for a function: it asks a builtin for its __dict__, which it has not, and keeps what
+# functools.wraps left on a cached one.
 _STATELESS = (
     FunctionType,
     BuiltinFunctionType,
@@ -41,25 +44,65 @@ _STATELESS = (
 )
 
 
-def scheduler_state(scheduler: LRScheduler, path: str) -> Any:
+def scheduler_state(scheduler: LRScheduler) -> Any:
     """Return a scheduler's ``state_dict()``, functions of every kind left out.
 
     Args:
         scheduler: torch's own, or of a class that says for itself what its state is.
+    """
+    return _without_functions(scheduler).state_dict()
+
+
+def refuse_hidden_state(scheduler: LRScheduler, path: str, parts: Iterable[object] = ()) -> None:
+    """See that nothing with state is behind a scheduler that its own state has not.
+
+    Args:
+        scheduler: As for :func:`scheduler_state`.
         path: Names it in errors.
+        parts: What is saved with it: what has its state there may be behind anything.
 
     Raises:
-        UnsupportedValueError: A callable object's state lies where torch does not look for it.
+        UnsupportedValueError: A callable object's state lies where torch does not look for it, or
+            the scheduler holds another one.
     """
+    known = {id(part) for part in parts}
     for name, function in _all_functions(scheduler):
-        if not isinstance(function, _STATELESS) and not hasattr(function, "__dict__"):
-            kind = type(function)
-            raise UnsupportedValueError(
-                f"{path}/{name}",
-                f"a {kind.__module__}.{kind.__qualname__} whose state is in __slots__",
-                "give its class no __slots__, or pass a function that calls it",
-            )
-    return _without_functions(scheduler).state_dict()
+        for held, holder in holders(function):
+            if id(holder) in known:
+                continue
+            where, kind = f"{path}/{name}", class_name(holder)
+            if held:
+                raise UnsupportedValueError(
+                    where,
+                    f"a {kind} {held}, whose attributes are in no scheduler's state",
+                    "pass an object with a __call__ (its attributes are kept) or a plain function, "
+                    "or hand the object to save() and resume() as a part, with a state_dict() and "
+                    "a load_state_dict()",
+                )
+            if has_slots(holder):
+                raise UnsupportedValueError(
+                    where,
+                    f"a {kind} whose state is in __slots__",
+                    "give its class no __slots__, or hand it to save() and resume() as a part, "
+                    "with a state_dict() and a load_state_dict()",
+                )
+    if not is_torchs(type(scheduler)):
+        _refuse_held_schedulers(scheduler, path)
+
+
+def _refuse_held_schedulers(scheduler: LRScheduler, path: str) -> None:
+    state: Any = scheduler.state_dict()
+    for name, value in state.items() if isinstance(state, Mapping) else ():
+        for each in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(each, (LRScheduler, Optimizer)):
+                mine = type(scheduler).__qualname__
+                raise UnsupportedValueError(
+                    f"{path}/{name}",
+                    f"the {class_name(each)} that a {mine} holds",
+                    f"a scheduler's state_dict() gives all its attributes: give {mine} one of its "
+                    f"own, with {name}.state_dict() in place of {name}, and a load_state_dict() "
+                    "that hands it on",
+                )
 
 
 def functions(scheduler: LRScheduler) -> dict[str, Any]:

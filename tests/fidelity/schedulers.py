@@ -36,6 +36,23 @@ class Warmth:
         self.calls += 1
         return min(1.0, (epoch + self.calls % 2 + 1) / self.steps)
 
+
+class Counted(Warmth):
+    """One whose method is called, which no scheduler's state has: it is a part of its own."""
+
+    def rate(self, epoch: int) -> float:
+        return self(epoch)
+
+    def state_dict(self) -> dict[str, int]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        vars(self).update(state)
+
+
+class Powers:
+    """An object without state."""
+
     def rate(self, epoch: int) -> float:
         return 0.9**epoch
 
@@ -126,8 +143,20 @@ SCHEDULERS: list[tuple[str, str, Make, Make | None, dict[str, tuple[Any, Any]]]]
         lambda o: of.LambdaLR(o, Warmth(5)),
         {"lr_lambdas/0/steps": (5, 4)},
     ),
-    ("LambdaLR", "a bound method", lambda o: of.LambdaLR(o, Warmth(4).rate), None, {}),
-    ("LambdaLR", "a partial function", lambda o: of.LambdaLR(o, partial(scaled, 0.9)), None, {}),
+    (
+        "LambdaLR",
+        "a bound method of an object without state",
+        lambda o: of.LambdaLR(o, Powers().rate),
+        None,
+        {},
+    ),
+    (
+        "LambdaLR",
+        "a partial function of numbers",
+        lambda o: of.LambdaLR(o, partial(scaled, 0.9)),
+        None,
+        {},
+    ),
     ("LambdaLR", "NumPy numbers", lambda o: of.LambdaLR(o, powers), None, {}),
     ("LambdaLR", "a cached function", lambda o: of.LambdaLR(o, remembered), None, {}),
     ("MultiplicativeLR", "a function", lambda o: of.MultiplicativeLR(o, halved), None, {}),
@@ -323,6 +352,12 @@ def cases() -> list[Case]:
     ]
     return [
         *rows,
+        Case(
+            "scheduler",
+            "LambdaLR",
+            "a bound method of an object that is a part",
+            partial(goes_on, build=_counted),
+        ),
         Case("scheduler", "CyclicLR", "betas cycled", partial(_check_with, ADAM, _cyclic)),
         Case("scheduler", "OneCycleLR", "betas cycled", partial(_check_with, ADAM, _one_cycle)),
         Case("scheduler", "StepLR", "lr a tensor", partial(_check_with, _tensor_rate, _step)),
@@ -425,6 +460,12 @@ def _grown(make: Make, done: int) -> Training:
         return loss
 
     return Training({**training.parts, "scheduler": scheduler}, step)
+
+
+def _counted(_: int) -> Training:
+    counted = Counted(9)
+    training = _scheduled(SGD, lambda optimizer: of.LambdaLR(optimizer, counted.rate), 0)
+    return Training({**training.parts, "counted": counted}, training.step)
 
 
 def _scheduled(make_optimizer: Any, make: Make, _: int) -> Training:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.optim import swa_utils
 
 from ckptstore import Store, remember_init
 from ckptstore.errors import ArgumentError, StateWarning, UnsupportedValueError
@@ -369,6 +370,32 @@ def test_a_save_leaves_everything_as_it_was(tmp_path):
             loss=torch.tensor(1.0),
         )
     assert snapshot(net, optimizer) == before
+
+
+class Mean:
+    """What an average calls, with a count of its own."""
+
+    def __init__(self):
+        self.count = 1
+
+    def __call__(self, averaged, current, _):
+        return averaged + (current - averaged) / self.count
+
+    def state_dict(self):
+        return {"count": self.count}
+
+    def load_state_dict(self, state):
+        self.count = state["count"]
+
+
+@pytest.mark.parametrize("function", ["avg_fn", "multi_avg_fn"])
+def test_what_an_average_calls_is_not_in_its_state_and_told(function):
+    mean = Mean()
+    average = swa_utils.AveragedModel(Net(1), **{function: mean})
+    with pytest.warns(StateWarning, match=rf"averages with a .*Mean \({function}=\)"):
+        capture({"ema": average})
+    capture({"ema": average, "mean": mean})
+    capture({"ema": swa_utils.AveragedModel(Net(1), avg_fn=swa_utils.get_ema_avg_fn())})
 
 
 def snapshot(net, optimizer):

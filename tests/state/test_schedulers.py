@@ -30,9 +30,14 @@ class Decay:
     def __call__(self, epoch):
         return self.rate**epoch
 
-    @wraps(math.exp)
-    def wrapped(self, epoch):
+    def method(self, epoch):
         return self.rate**epoch
+
+
+class Stateless:
+    @wraps(math.exp)
+    def rate(self, epoch):
+        return 0.9**epoch
 
 
 class Slotted:
@@ -52,7 +57,7 @@ def cached(epoch):
 
 @pytest.mark.parametrize(
     "function",
-    [lambda _: 1.0, math.exp2, cached, partial(pow, 0.9), Decay().wrapped, (0.9).__rpow__, float],
+    [lambda _: 1.0, math.exp2, cached, partial(pow, 0.9), Stateless().rate, (0.9).__rpow__, float],
     ids=["lambda", "builtin", "cached", "partial", "method", "method wrapper", "class"],
 )
 def test_functions_of_every_kind_stay_the_scripts(tmp_path, function):
@@ -84,7 +89,7 @@ def test_functions_of_every_kind_stay_the_scripts(tmp_path, function):
 def test_what_torch_keeps_is_kept_and_the_scheduler_is_as_it_was(make):
     scheduler = make(optimizer_of())
     before = dict(vars(scheduler))
-    state = scheduler_state(scheduler, "scheduler")
+    state = scheduler_state(scheduler)
     assert frozen(state) == frozen(scheduler.state_dict())
     assert all(vars(scheduler)[name] is value for name, value in before.items())
 
@@ -109,6 +114,97 @@ def test_state_where_torch_does_not_look_is_refused_by_name(tmp_path, make, path
     assert not (tmp_path / "store").exists()
 
 
+class Kept(Decay):
+    """An object whose state is a part of its own."""
+
+    def state_dict(self):
+        return {"rate": self.rate}
+
+    def load_state_dict(self, state):
+        self.rate = state["rate"]
+
+
+class Frozen(nn.Module):
+    def rate(self, epoch):
+        return 0.9**epoch
+
+
+@pytest.mark.parametrize(
+    ("make", "path", "held"),
+    [
+        (
+            lambda o: of.LambdaLR(o, Decay().method),
+            "scheduler/lr_lambdas/0",
+            "behind the bound method method()",
+        ),
+        (
+            lambda o: of.LambdaLR(o, partial(Decay())),
+            "scheduler/lr_lambdas/0",
+            "in a functools.partial",
+        ),
+        (
+            lambda o: of.CyclicLR(o, 0.1, 0.2, scale_fn=partial(lambda _, x: x, Decay())),
+            "scheduler/_scale_fn_custom",
+            "in a functools.partial",
+        ),
+        (
+            lambda o: of.ChainedScheduler([of.StepLR(o, 1), of.LambdaLR(o, Decay().method)]),
+            "scheduler/_schedulers/1/lr_lambdas/0",
+            "behind the bound method method()",
+        ),
+    ],
+)
+def test_state_behind_a_function_is_refused_by_name(tmp_path, make, path, held):
+    optimizer = optimizer_of()
+    store = Store(tmp_path / "store")
+    with pytest.raises(UnsupportedValueError) as caught:
+        store.save(None, optimizer, scheduler=make(optimizer))
+    assert caught.value.path == path
+    assert f"Decay {held}, whose attributes are in no scheduler's state" in str(caught.value)
+    assert not (tmp_path / "store").exists()
+
+
+def test_state_behind_a_function_may_be_a_part_of_its_own(tmp_path):
+    optimizer, kept = optimizer_of(), Kept()
+    scheduler = of.LambdaLR(optimizer, kept.method)
+    kept.rate = 0.5
+    store = Store(tmp_path)
+    store.save(None, optimizer, scheduler=scheduler, decay=kept)
+    other, again = optimizer_of(), Kept()
+    resumed = of.LambdaLR(other, again.method)
+    store.resume(None, other, scheduler=resumed, decay=again)
+    assert again.rate == 0.5
+
+
+def test_a_modules_method_is_a_function_like_any_other(tmp_path):
+    optimizer = optimizer_of()
+    scheduler = of.LambdaLR(optimizer, Frozen().rate)
+    assert Store(tmp_path).save(None, optimizer, scheduler=scheduler)
+
+
+class Warmup(of.LRScheduler):
+    def __init__(self, optimizer, *after):
+        self.after = list(after)
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        return self.base_lrs
+
+
+def test_a_scheduler_in_one_of_ones_own_needs_a_state_dict_there(tmp_path):
+    optimizer = optimizer_of()
+    scheduler = Warmup(optimizer, steps(optimizer))
+    with pytest.raises(UnsupportedValueError, match=r"give Warmup one of its own, with after\.st"):
+        Store(tmp_path).save(None, optimizer, scheduler=scheduler)
+
+
+def test_what_is_hidden_keeps_nothing_from_being_restored(tmp_path):
+    optimizer, other = optimizer_of(), optimizer_of()
+    store = Store(tmp_path)
+    store.save(None, optimizer, scheduler=of.LambdaLR(optimizer, abs))
+    assert store.resume(None, other, scheduler=of.LambdaLR(other, Decay().method))
+
+
 def test_a_callable_objects_state_that_cannot_be_kept_is_refused_by_name(tmp_path):
     optimizer = optimizer_of()
     with pytest.raises(UnsupportedValueError) as caught:
@@ -124,7 +220,7 @@ def test_a_class_of_ones_own_says_for_itself_what_its_state_is():
             return {"own": 1}
 
     scheduler = Own(optimizer_of(), math.exp2)
-    assert scheduler_state(scheduler, "scheduler") == {"own": 1}
+    assert scheduler_state(scheduler) == {"own": 1}
     assert scheduler_problems(scheduler, {"whatever": 2}) == []
 
 
@@ -181,11 +277,11 @@ def test_a_scheduler_that_would_take_what_does_not_fit_is_told(tmp_path, saved, 
     store.save(None, optimizer, scheduler=saved(optimizer))
     other = optimizer_of()
     scheduler = present(other)
-    before = frozen(scheduler_state(scheduler, ""))
+    before = frozen(scheduler_state(scheduler))
     with pytest.raises(MismatchError) as caught:
         store.resume(None, other, scheduler=scheduler)
     assert caught.value.problems == (f"scheduler: {problem}",)
-    assert frozen(scheduler_state(scheduler, "")) == before
+    assert frozen(scheduler_state(scheduler)) == before
 
 
 def test_a_scheduler_for_another_number_of_groups_is_told():
