@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ckptstore import Store
+from ckptstore import Keep, Store
 from ckptstore import guard as guard_module
 from ckptstore.errors import (
     ArgumentError,
@@ -26,6 +26,7 @@ from ckptstore.errors import (
     UnsupportedValueError,
     VersionNotFoundError,
 )
+from ckptstore.format.journal import RetireEntry
 from ckptstore.saving.leaner import ladder
 from ckptstore.saving.pace import Pace
 from ckptstore.storage.local import LocalStorage
@@ -147,14 +148,6 @@ def test_whoever_looked_at_stopping_acts_on_it(run):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def test_an_error_in_the_loop_is_the_error_that_comes_out(run):
-    def fail(_):
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        exits(run, told(), fail)
-
-
 def test_signals_during_the_guards_own_save_do_not_break_it(tmp_path, training):
     storage = Failing(LocalStorage(tmp_path / "store"))
     run = store_on(storage).run("digits")
@@ -197,6 +190,53 @@ def test_a_save_before_the_signal_does_not_count(run, training):
     exits(run, lambda _: training.save(run, step=1), told(), boundary(training, step=1))
 
     assert run.latest().version == 2
+
+
+def test_a_save_of_less_does_not_count(run, training):
+    exits(run, told(), lambda _: run.save(training.model, step=1), boundary(training, step=1))
+
+    assert run.latest().version == 2
+    assert "optimizer" in run.latest().parts
+
+
+def test_a_save_that_names_no_step_does_not_count(run, training):
+    exits(run, told(), lambda _: training.save(run), boundary(training))
+
+    assert run.latest().version == 2
+
+
+def test_a_guard_entered_again_knows_nothing_of_what_came_before(run, training):
+    guard = run.guard()
+    with guard:
+        signal.raise_signal(signal.SIGTERM)
+    with guard:
+        guard.step(**training.parts())
+        assert not guard.stopping
+
+
+def fail(_):
+    raise ZeroDivisionError
+
+
+def test_a_signal_is_passed_on_also_where_an_error_leaves_the_block(run):
+    called = []
+    signal.signal(signal.SIGTERM, lambda number, _: called.append(number))
+
+    with pytest.raises(ZeroDivisionError):
+        exits(run, told(), fail)
+
+    assert called == [signal.SIGTERM]
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def test_a_signal_that_would_end_the_process_does_not_hide_an_error(run):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        exits(run, told(), fail)
+
+    assert "SIGTERM had come when this was raised" in caught.value.__notes__[0]
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 # ------------------------------------------------------------ where it can't be
@@ -389,6 +429,32 @@ def test_where_no_version_has_all_parts_resume_says_what_to_do(run, training, cl
         training.resume(run)
 
 
+def test_the_guards_own_save_never_retires_what_resume_goes_on_from(tmp_path, training, clock):
+    run = Store(tmp_path / "store", catalog="sqlite://").run("digits", keep=Keep(last=1))
+    training.save(run, step=0)
+    paced(run, seconds=60)
+    with pytest.warns(GuardWarning):
+        stop(run, training, clock, late_s=20)
+
+    with pytest.warns(FallbackWarning):
+        assert training.resume(run).step == 0
+
+
+def test_where_a_complete_version_was_retired_resume_says_that_it_may_come_back(
+    run, training, clock
+):
+    training.save(run, step=0)
+    paced(run, seconds=60)
+    with pytest.warns(GuardWarning):
+        stop(run, training, clock, late_s=20)
+    run._store._writer("digits").append(
+        lambda _, time, writer: RetireEntry({1: "an older ckptstore"}, time, writer)
+    )
+
+    with pytest.raises(VersionNotFoundError, match=r"undelete\('digits@1'\) may bring it back"):
+        training.resume(run)
+
+
 # ------------------------------------------------------------ full disks
 
 
@@ -445,6 +511,49 @@ def test_without_a_deadline_an_error_is_an_error(run, training):
 
     with pytest.raises(UnsupportedValueError, match="optimizer/param_groups/0/hook"):
         exits(run, *steps, deadline=None)
+
+
+def test_a_save_of_the_trainings_own_that_waits_gives_way_to_a_signal(
+    tmp_path, training, monkeypatch
+):
+    """It waits no longer, less is saved, and the exit code is the chosen one."""
+    storage = Failing(LocalStorage(tmp_path / "store"))
+    run = store_on(storage, on_full="wait").run("digits")
+
+    def full(operation, key, work, do=storage.do):
+        if operation == "open_writer" and "-1." in key:  # the optimizer's, narrowed or not
+            raise no_room()
+        return do(operation, key, work)
+
+    storage.do = full
+    waited = WaitingClock(monkeypatch, "ckptstore.saving.on_full")
+    waited.then = lambda passed_s: passed_s == 50 and signal.raise_signal(signal.SIGTERM)
+
+    with pytest.warns(RoomWarning), pytest.warns(GuardWarning, match="but 'optimizer' was saved"):
+        assert exits(run, lambda _: training.save(run, step=1), exit_code=75) == 75
+
+    assert waited.passed_s == 50
+    assert (run.latest().step, run.latest().parts_left_out) == (1, ("optimizer",))
+
+
+def test_a_version_whose_record_finds_no_room_is_not_made_again(tmp_path, training, monkeypatch):
+    """It is there; only the record that its parent stays is not."""
+    run = Store(tmp_path / "store", catalog="sqlite://", on_full="wait").run("digits")
+    training.save(run, step=0)
+    writer = run._store._writer("digits")
+
+    def full(*_):
+        raise no_room()
+
+    monkeypatch.setattr(writer, "make_live", full)
+    waited = WaitingClock(monkeypatch, "ckptstore.saving.on_full")
+    waited.then = lambda passed_s: passed_s == 50 and signal.raise_signal(signal.SIGTERM)
+    save = [lambda _: training.save(run, step=1, parent="digits@1")]
+
+    with pytest.warns(RoomWarning), pytest.warns(GuardWarning, match="digits@2 is saved; only"):
+        assert exits(run, *save) == 143
+
+    assert [each.step for each in run.history()] == [0, 1]
 
 
 @pytest.mark.parametrize("is_saving_already", [True, False])

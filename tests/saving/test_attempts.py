@@ -162,6 +162,35 @@ def test_a_manifest_that_is_there_and_may_not_survive_is_not_made_twice(storage,
     assert Store(storage.url, catalog="sqlite://").verify().ok
 
 
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("policy", ["wait", "raise"])
+def test_what_is_committed_is_not_made_again_for_want_of_room_in_the_journal(storage, policy):
+    """A parent that is named is recorded to stay, once its child is there."""
+    store = store_on(storage, on_full=policy)
+    store.save(STATE, rng=False, step=1)
+    store.save({"weight": torch.rand(9)}, rng=False, step=2)
+    writer = store._writer("default")
+    make_live, asked, no_room = writer.make_live, [], full()()
+
+    def no_room_at_first(*args):
+        asked.append(args)
+        if len(asked) == 1:
+            raise no_room
+        return make_live(*args)
+
+    writer.make_live = no_room_at_first
+
+    if policy == "wait":
+        with pytest.warns(RoomWarning, match="no room for a record that default@1 stays"):
+            assert store.save({"weight": torch.rand(9)}, rng=False, parent="default@1").version == 3
+    else:
+        with pytest.raises(StorageError) as caught:
+            store.save({"weight": torch.rand(9)}, rng=False, parent="default@1")
+        assert "default@3 is saved" in caught.value.__notes__[0]
+    assert [each.version for each in store.history()] == [1, 2, 3]
+    assert store.verify().ok
+
+
 def test_an_unknown_outcome_is_not_tried_again(storage, clock):
     store = store_on(storage, on_full="wait")
     store.save(STATE, rng=False)

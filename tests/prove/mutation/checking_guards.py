@@ -147,6 +147,27 @@ RETAINING = [
         by="tests/upkeep/test_pruning.py::test_what_this_process_resumed_from_stays",
     ),
     Mutant(
+        "the newest complete version stays",
+        "upkeep/retention.py",
+        "        if each.resumable:\n",
+        "        if each.intact:\n",
+        by="tests/upkeep/test_retention.py::test_what_is_protected_is_never_retired",
+    ),
+    Mutant(
+        "a version without a part uses up no place among the last",
+        "upkeep/retention.py",
+        "        if each.intact and not each.complete:\n            continue\n",
+        "",
+        by="tests/upkeep/test_retention.py::test_what_lacks_a_part_takes_the_place_of_no_complete_one",
+    ),
+    Mutant(
+        "retention is told what is complete",
+        "upkeep/pruning.py",
+        "        complete=version.complete,\n",
+        "",
+        by="tests/test_guard.py::test_the_guards_own_save_never_retires_what_resume_goes_on_from",
+    ),
+    Mutant(
         "a damaged version is not the best",
         "upkeep/retention.py",
         "        if each.intact and not math.isnan(",

@@ -73,8 +73,8 @@ MUTANTS = [
     Mutant(
         "a file that is written to meanwhile",
         "importing/bring.py",
-        "        if look(path) != seen.seen:",
-        "        if False:",
+        "    if look(path) != seen.seen:",
+        "    if False:",
         by="tests/importing/test_bring.py::"
         "test_a_file_that_is_written_to_meanwhile_is_said_to_be_no_good",
     ),
@@ -114,6 +114,13 @@ MUTANTS = [
         by="tests/importing/test_separate.py::test_one_that_takes_for_ever_is_stopped",
     ),
     Mutant(
+        "digests of what was read and of what is recorded",
+        "importing/comparing.py",
+        "            if before != after",
+        "            if False",
+        by="tests/importing/test_comparing.py::test_a_tensor_that_was_altered_in_between_is_found",
+    ),
+    Mutant(
         "plain files alone of what it leaves",
         "importing/separate.py",
         "        elif not stat.S_ISREG(mode):",
@@ -123,8 +130,8 @@ MUTANTS = [
     Mutant(
         "one import of a file",
         "importing/bring.py",
-        "        if known is not None:",
-        "        if False:",
+        "            known = None if told.again else target.there(seen.blake3)",
+        "            known = None",
         by="tests/importing/test_bring.py::test_a_file_is_imported_once",
     ),
 ]
