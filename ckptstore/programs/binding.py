@@ -36,7 +36,7 @@ class Binding:
     def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         """Return the inputs in the program's order.
 
-        What is always the same may be left out.
+        What the module would take for itself may be left out.
 
         Raises:
             MismatchError: They are not what the program was made for; it lists every mismatch.
@@ -52,14 +52,18 @@ class Binding:
         for name, node in self._args[len(given) :]:
             if name in named:
                 given.append(named.pop(name))
-            elif self._is_constant(node):
+            elif self._may_be_left_out(name, node):
                 given.append(rebuild(node, inputs))
             else:
                 break
         for key, node in self._kwargs.items():
-            if key not in named and self._is_constant(node):
+            if key not in named and self._may_be_left_out(key, node):
                 named[key] = rebuild(node, inputs)
-        problems = self._collected(given, named, inputs) or self._unfit(inputs)
+        problems = (
+            self._left_out(given, named, inputs)
+            or self._collected(given, named, inputs)
+            or self._unfit(inputs)
+        )
         if problems:
             advice = "it computes only what it was made for: save another program with such samples"
             raise MismatchError(f"{self._what} does not fit these inputs", problems, advice)
@@ -68,10 +72,36 @@ class Binding:
     def describe(self) -> str:
         """Return what it takes, in words."""
         inputs = zip(self.names, self._program.inputs, strict=True)
-        return ", ".join(f"{name}: {_described(each)}" for name, each in inputs)
+        taken = ", ".join(f"{name}: {_described(each)}" for name, each in inputs)
+        required = [
+            words(condition, self.names)
+            for condition in self._program.conditions
+            if condition[0] != ">=" or condition[2] != 1  # as any size is
+        ]
+        return f"{taken}, where {' and '.join(required)}" if required else taken
+
+    def _may_be_left_out(self, name: Any, node: Any) -> bool:
+        return name in self._program.optional and self._is_constant(node)
 
     def _is_constant(self, node: Any) -> bool:
         return all(self._program.inputs[leaf].kind == "constant" for leaf in leaves_in(node))
+
+    def _left_out(
+        self, given: Sequence[Any], named: Mapping[str, Any], inputs: Sequence[Any]
+    ) -> list[str]:
+        """Name what has to be given although only one value fits."""
+        if len(given) > len(self._args):
+            return []
+        missing = [
+            *self._args[len(given) :],
+            *((key, node) for key, node in self._kwargs.items() if key not in named),
+        ]
+        return [
+            f"{name} has to be given, as {rebuild(node, inputs)!r:.60}: left out, it would be "
+            "something else"
+            for name, node in missing
+            if self._is_constant(node)
+        ]
 
     def _collected(
         self, given: Sequence[Any], named: Mapping[str, Any], inputs: list[Any]

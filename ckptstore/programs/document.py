@@ -85,6 +85,8 @@ class Program:
     """Its inputs are the tensors held, then the program's inputs."""
     output: Any
     """The structure of what it returns; its leaves are the graph's outputs."""
+    optional: tuple[str, ...] = ()
+    """Arguments that may be left out: the module would take what the sample had for them."""
 
 
 def encode_program(program: Program, constants: Mapping[int, bytes]) -> list[bytes]:
@@ -114,6 +116,7 @@ def encode_program(program: Program, constants: Mapping[int, bytes]) -> list[byt
             "args": program.args,
             "kwargs": program.kwargs,
             "names": list(program.names),
+            "optional": list(program.optional),
             "conditions": list(program.conditions),
             "graph": encode_graph(program.graph),
             "output": program.output,
@@ -163,9 +166,9 @@ def decode_program(data: memoryview, where: str) -> Program:
     structure.check({"tuple": [args, kwargs]}, len(inputs), f"{where}, arguments")
     output = fields.mapping("output")
     structure.check(output, len(graph.outputs), f"{where}, output")
-    names = fields.items("names")
-    if not all(isinstance(name, str) for name in names):
-        raise fields.bad("names", "names of arguments")
+    names, optional = fields.items("names"), fields.items("optional")
+    if not all(isinstance(name, str) for name in (*names, *optional)):
+        raise fields.bad("names", "names of arguments, as optional has")
     return Program(
         fields.text("torch"),
         decode({"$torch.device": fields.text("device")}, where),
@@ -178,6 +181,7 @@ def decode_program(data: memoryview, where: str) -> Program:
         tuple(fields.items("conditions")),
         graph,
         output,
+        tuple(optional),
     )
 
 

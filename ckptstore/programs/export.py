@@ -18,8 +18,8 @@ import torch
 
 from ckptstore.errors import ProgramError, StateWarning, UnsupportedValueError, warn
 from ckptstore.programs.binding import Binding
-from ckptstore.programs.comparing import compare, computed
-from ckptstore.programs.conditions import UnknownConditionError
+from ckptstore.programs.comparing import TWICE, compare_calls, computed, furthest
+from ckptstore.programs.conditions import UnknownConditionError, words
 from ckptstore.programs.document import Held, Program, decode_program, encode_program
 from ckptstore.programs.graph import calls
 from ckptstore.programs.module import ProgramModule
@@ -27,7 +27,7 @@ from ckptstore.programs.operators import namespace
 from ckptstore.programs.samples import Sample, copied, first_rows, grown, on, sample_of
 from ckptstore.programs.structure import Path, flatten
 from ckptstore.programs.tracing import Traced, guard_paths, guards_of, traced
-from ckptstore.programs.undisturbed import Unwritten, undisturbed, writes_to
+from ckptstore.programs.undisturbed import Kept
 from ckptstore.programs.weights import tensors_of
 from ckptstore.state.modules import class_name, unwrap
 from ckptstore.state.rng import forked
@@ -35,6 +35,11 @@ from ckptstore.state.tensors import check, dtype_name, pieces
 
 MOST_SHOWN = 600
 WITHOUT = "save without program= to store the weights alone"
+NAMED = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.KEYWORD_ONLY,
+)
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -58,31 +63,66 @@ def export_program(
     """
     sample = sample_of(given)
     inner = unwrap(module)
-    weights = list(inner.parameters())
-    before = writes_to(weights)
     with torch.inference_mode(mode=False), torch.enable_grad():
+        kept = Kept(inner)
         try:
             device = _device(inner)
             with torch.autocast(device.type, enabled=False):
-                found, reason = _Exporter(inner, state, on(sample, device)).export()
-            _check_unwritten(weights, before)
+                exporter = _Exporter(inner, state, on(sample, device), kept)
+                found, reason = exporter.export()
         except ProgramError as error:
             raise ProgramError(
                 f"cannot store a program of part {part!r} ({class_name(inner)}): {error}; {WITHOUT}"
             ) from error
-    fixed = _fixed(found.program)
-    if fixed and sample.dynamic_shapes is None:
-        warn(
-            f"the program of part {part!r} takes a first dimension of this size only: "
-            f"{', '.join(fixed)}" + (f"; {reason}" if reason is not None else ""),
-            StateWarning,
-        )
+        finally:
+            kept.put_weights_back()
+    for message in _warnings(found, exporter.unsettled, reason, given=sample):
+        warn(f"the program of part {part!r} {message}", StateWarning)
     return encode_program(found.program, found.constants)
 
 
-def _check_unwritten(weights: Sequence[torch.Tensor], before: list[int]) -> None:
-    if writes_to(weights) != before:
-        raise ProgramError("its forward writes to its own parameters, and has done so now")
+def _warnings(
+    found: _Made, unsettled: Sequence[str], reason: ProgramError | None, *, given: Sample
+) -> Iterator[str]:
+    """Yield what whoever calls a program should know of it."""
+    program = found.program
+    names = Binding(program, "the program").names
+    fixed = [
+        f"{name} ({each.shape[0]})"
+        for name, each in zip(names, program.inputs, strict=True)
+        if each.kind == "tensor" and each.shape and each.shape[0] is not None
+    ]
+    if fixed and given.dynamic_shapes is None:
+        why = f"; {reason}" if reason is not None else ""
+        yield f"takes a first dimension of this size only: {', '.join(fixed)}{why}"
+    narrowed = [
+        words(each, names)
+        for each in program.conditions
+        if given.dynamic_shapes is None and _narrows(each, found.batches)
+    ]
+    if narrowed:
+        yield f"takes some sizes only: those with {' and '.join(narrowed)}"
+    if unsettled:
+        yield (
+            f"does not change {', '.join(unsettled)}, as forward does at each call: if later "
+            "calls depend on it, they give something else than the module"
+        )
+    if not program.is_exact:
+        yield (
+            "does not give the module's very bits, but what torch.testing.assert_close takes for "
+            f"equal: they differ by {found.worst:.2g} at most for the samples (attention has a "
+            "fast path in eval mode that can't be traced)"
+        )
+
+
+def _narrows(condition: Any, batches: Sequence[Any]) -> bool:
+    """Say whether a condition keeps a batch from being of any number of rows from 1."""
+    if condition[0] == ">=" and condition[1] in batches:
+        return bool(condition[2] != 1)
+    is_equal_sizes = condition[0] == "==" and all(
+        each[0] == "dim" for each in condition[1:] if isinstance(each, list)
+    )
+    return not is_equal_sizes
 
 
 def _device(module: torch.nn.Module) -> torch.device:
@@ -95,16 +135,6 @@ def _device(module: torch.nn.Module) -> torch.device:
     return found.pop() if found else torch.device("cpu")
 
 
-def _fixed(program: Program) -> list[str]:
-    """Return the tensors among a program's inputs whose first size can't vary, and that size."""
-    names = Binding(program, "the program").names
-    return [
-        f"{name} ({each.shape[0]})"
-        for name, each in zip(names, program.inputs, strict=True)
-        if each.kind == "tensor" and each.shape and each.shape[0] is not None
-    ]
-
-
 class _Made:
     """A program that was made of a module, and the bytes of its constants."""
 
@@ -115,22 +145,30 @@ class _Made:
         self.constants = constants
         self.batches = batches
         """The sizes that are nothing but first dimensions: conditions."""
+        self.worst = 0.0
+        """By how much an output of it differed from the module's, at most."""
 
 
 class _Exporter:
     """Exports one module, which is in eval mode already."""
 
     def __init__(
-        self, module: torch.nn.Module, state: Mapping[str, torch.Tensor], sample: Sample
+        self,
+        module: torch.nn.Module,
+        state: Mapping[str, torch.Tensor],
+        sample: Sample,
+        kept: Kept,
     ) -> None:
         self._module = module
+        self._kept = kept
         self._state = state
         self._sample = sample
         self._device = _device(module)
         self._signature = inspect.signature(module.forward)
         # The first of several tied names is the one that is stored for sure.
         self._keys = {_place(tensor): key for key, tensor in reversed(list(state.items()))}
-        self._buffers = Unwritten(list(module.buffers()))
+        self.unsettled: list[str] = []
+        """What forward changes at each call beside parameters and buffers."""
 
     def export(self) -> tuple[_Made, ProgramError | None]:
         """Return the program, and why sizes can't vary where that was tried in vain."""
@@ -180,9 +218,16 @@ class _Exporter:
         # Before it is traced: what its code caches is then a real tensor, and no stand-in of
         # torch.export's that would come back at the next training step.
         try:
-            output, outputs = computed(self._module, sample, self._buffers)
+            ran = computed(self._module, sample, self._kept)
         except Exception as error:  # the module's own code may raise anything
             raise ProgramError(f"the module itself fails: {_shown(error)}") from error
+        output, outputs = ran.node, ran.outputs[0]
+        written = self._kept.put_weights_back()
+        if written:
+            raise ProgramError(
+                f"its forward writes to its own parameters ({', '.join(written)}); they were put "
+                "back"
+            )
         exported = self._exported(sample, shapes)
         try:
             found = self._traced(exported, leaves, guard_paths(self._signature, paths))
@@ -210,6 +255,7 @@ class _Exporter:
             conditions=tuple(found.conditions),
             graph=found.graph,
             output=output,
+            optional=tuple(_optional(self._signature, sample, names)),
         )
         return _Made(program, constants, found.batches)
 
@@ -234,13 +280,18 @@ class _Exporter:
     def _exported(self, sample: Sample, shapes: Any) -> torch.export.ExportedProgram:
         given = copied(sample)
         try:
-            with warnings.catch_warnings(), forked(), undisturbed(self._module):
+            with warnings.catch_warnings(), forked(), self._kept.as_in_inference():
                 # It warns of tensors that are attributes: they are put back.
                 warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
                 return torch.export.export(
                     self._module, given.args, dict(given.kwargs), dynamic_shapes=shapes
                 )
         except Exception as error:  # tracing raises whatever torch and the module's own code do
+            if isinstance(error, AssertionError) and "tree_name" in str(error):
+                raise ProgramError(
+                    "torch.export can't let sizes vary of what forward takes as **kwargs: give "
+                    "its arguments names"
+                ) from error
             raise ProgramError(f"torch.export failed: {_shown(error)}") from error
 
     def _held(self, tensors: list[torch.Tensor]) -> tuple[list[Held], dict[int, bytes]]:
@@ -267,12 +318,14 @@ class _Exporter:
         tensors = tensors_of(program, data, self._state, device=self._device, where=what)
         allowed = {found for call in calls(program.graph) if (found := namespace(call))}
         module = ProgramModule(program, tensors, device=self._device, what=what, operators=allowed)
-        _, expected = computed(self._module, sample, self._buffers)
+        expected = computed(self._module, sample, self._kept, times=TWICE)
         try:
-            _, got = computed(module, sample, self._buffers)
+            got = computed(module, sample, self._kept, times=TWICE)
         except Exception as error:  # whatever an operator raises, the program is of no use then
             raise ProgramError(f"the program fails: {_shown(error)}") from error
-        is_exact = compare(expected, got)
+        is_exact = compare_calls(expected, got)
+        made.worst = max(made.worst, furthest(expected, got))
+        self.unsettled = expected.unsettled
         return replace(made.program, is_exact=made.program.is_exact and is_exact)
 
     def _allow_one_row(self, made: _Made, sample: Sample) -> None:
@@ -298,8 +351,26 @@ class _Exporter:
         )
         try:
             made.program = self._compared(with_one, first_rows(sample, which))
+            made.worst = max(made.worst, with_one.worst)
         except Exception:  # noqa: BLE001 - whatever the module says of one row: two are the least then
             return
+
+
+def _optional(signature: inspect.Signature, sample: Sample, names: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments for which the sample has what forward takes if they are left out."""
+    for name, value in (*zip(names, sample.args, strict=False), *sample.kwargs.items()):
+        known = signature.parameters.get(name)
+        if known is None or known.kind not in NAMED or known.default is known.empty:
+            continue
+        node, leaves, _ = flatten(value)
+        default, others, _ = flatten(known.default)
+        if (
+            node == default
+            and not any(isinstance(leaf, torch.Tensor) for leaf in leaves)
+            and list(map(type, leaves)) == list(map(type, others))
+            and list(map(repr, leaves)) == list(map(repr, others))
+        ):
+            yield name
 
 
 def _shown(error: Exception) -> str:

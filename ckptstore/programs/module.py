@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Self
 
@@ -69,4 +70,17 @@ class ProgramModule(torch.nn.Module):
         """Refuse to be moved: a program names devices and dtypes in its operators too."""
         raise UsageError(
             f"{self._what} can't be moved or converted: load it again with load_program(device=…)"
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a program with tensors of its own."""
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        vars(made).update(copy.deepcopy(vars(self), memo))
+        return made
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        """Refuse to be pickled: what a program is stands in its version."""
+        raise UsageError(
+            f"{self._what} can't be pickled: call load_program() again, in that process"
         )

@@ -32,8 +32,21 @@ NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_]*)\.([A-Za-z
 WITHOUT_TENSORS = frozenset(
     {"_assert_scalar", "sym_constrain_range", "sym_constrain_range_for_size"}
 )
-# It reads and makes files.
-REFUSED = frozenset({"from_file"})
+# Of what is about tensors, too: it reads and makes files, takes places in memory or sizes
+# unchecked, gives a tensor other memory, or changes what a tensor is rather than its values.
+REFUSED = re.compile(
+    r"from_file|_?set_.*|set|data|.*unsafe.*|.*nested.*|.*jagged.*|.*resize.*|.*backward.*"
+    r"|_?requires_grad_?|retains?_grad|record_stream|.*pin_memory|is_pinned|rename_?|detach_"
+    r"|_coalesced_?|_copy_from.*|_lazy_clone|_(test|foobar|fw_|make_dual|unpack_dual|cslt_).*"
+)
+# They check what they are given: what is unsafe in them is to write to what they return.
+CHECKED = frozenset(
+    {
+        "_unsafe_index", "_unsafe_index_put", "_unsafe_masked_index", "_unsafe_view",
+        "_unsafe_masked_index_put_accumulate", "unsafe_chunk", "unsafe_split",
+        "unsafe_split_with_sizes",
+    }
+)  # fmt: skip
 
 
 def _sum(*values: Any) -> Any:
@@ -146,12 +159,17 @@ def resolve(name: str, allowed: Collection[str], where: str) -> Callable[..., An
 
 
 def _computes(found: Any, operation: str) -> bool:
-    """Say whether an operator of aten is about tensors, and about nothing else."""
+    """Say whether an operator of aten computes from tensors, and does nothing else."""
     if operation in WITHOUT_TENSORS:
         return True
+    if operation not in CHECKED and REFUSED.fullmatch(operation):
+        return False
     schema = found._schema  # noqa: SLF001 - torch has no other name for it
+    overload = str(schema.overload_name)
+    if overload.split("_")[-1] == "out" or any(each.is_out for each in schema.arguments):
+        return False  # it gives what it writes to another size, and no graph has one
     kinds = [str(each.type) for each in (*schema.arguments, *schema.returns)]
-    return operation not in REFUSED and any("Tensor" in kind for kind in kinds)
+    return any("Tensor" in kind for kind in kinds)
 
 
 def _of_numbers(function: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -96,18 +96,18 @@ class Branching(nn.Module):
 
 
 class Counting(nn.Module):
-    """Writes to a buffer in place, and puts another in the place of a second one."""
+    """Writes to a buffer in place, puts another in the place of a second one, and keeps values."""
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
         self.register_buffer("total", torch.zeros(3))
-        self.seen: list[Any] = []
+        self.seen: list[Any] = [0]
         self.last: Any = None
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what was counted so far."""
-        self.seen.append(x)
+        self.seen[0] = x
         self.last = x.sum()
         self.calls.add_(1)
         self.total = self.total + x.sum(0)
@@ -128,6 +128,14 @@ class Drawing(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return noise around *x*."""
         return x + torch.rand_like(x)
+
+
+class Scaled(nn.Module):
+    """Takes a number that may be left out."""
+
+    def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        """Return a multiple of *x*."""
+        return x * scale
 
 
 class Mixed(nn.Module):

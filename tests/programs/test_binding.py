@@ -14,7 +14,7 @@ from ckptstore.programs.graph import Graph
 from ckptstore.programs.structure import flatten
 
 
-def binding(inputs, args, kwargs, names=("x", "y", "z"), conditions=()):
+def binding(inputs, args, kwargs, *, names=("x", "y", "z"), conditions=(), optional=()):
     """Return the binding of a program with these inputs in this structure."""
     node, _, _ = flatten((args, kwargs))
     program = Program(
@@ -29,6 +29,7 @@ def binding(inputs, args, kwargs, names=("x", "y", "z"), conditions=()):
         conditions=conditions,
         graph=Graph(len(inputs), (), ()),
         output={"tuple": []},
+        optional=optional,
     )
     return Binding(program, "the program")
 
@@ -56,10 +57,17 @@ def test_keyword_arguments_of_the_sample_may_come_by_position():
         bind((ROWS, 5, True), {})
 
 
-def test_what_is_always_the_same_may_be_left_out():
-    bind = binding([TENSOR, FLAG, NAN], (0, {"flag": 0}), {"rate": 0})
+def test_what_the_module_takes_for_itself_may_be_left_out():
+    bind = binding([TENSOR, FLAG, NAN], (0, {"flag": 0}), {"rate": 0}, optional=("y", "rate"))
     assert bind((ROWS,), {})[:2] == [ROWS, True]
     assert bind((ROWS, {"flag": True}), {"rate": math.nan})[1] is True
+
+
+def test_what_the_module_would_take_something_else_for_has_to_be_given():
+    bind = binding([TENSOR, FLAG, NAN], (0, 0), {"rate": 0})
+    assert bind((ROWS, True), {"rate": math.nan})[:2] == [ROWS, True]
+    with pytest.raises(MismatchError, match=r"y has to be given, as True(?s:.*)rate has to be"):
+        bind((ROWS,), {})
 
 
 @pytest.mark.parametrize(
@@ -81,7 +89,8 @@ def test_what_is_always_the_same_may_be_left_out():
 )
 def test_what_does_not_fit_is_named(args, kwargs, problem):
     conditions = (["!=", ["dim", 0, 0], ["number", 1]],)
-    bind = binding([TENSOR, NUMBER, FLAG], (0, 0), {"flag": 0}, conditions=conditions)
+    inputs = [TENSOR, NUMBER, FLAG]
+    bind = binding(inputs, (0, 0), {"flag": 0}, conditions=conditions, optional=("flag",))
     with pytest.raises(
         MismatchError, match=rf"(?s)the program does not fit .*- {problem}.*samples"
     ):

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ckptstore.errors import ProgramError
-from ckptstore.programs.comparing import compare, computed
+from ckptstore.programs.comparing import Computed, compare, compare_calls, computed, furthest
 from ckptstore.programs.samples import Sample
-from ckptstore.programs.undisturbed import Unwritten
+from ckptstore.programs.undisturbed import Kept
 from tests.programs import nets
 
 NAN = torch.tensor([float("nan"), 1.0])
@@ -36,10 +36,20 @@ def test_what_differs_is_refused_by_its_place(found):
 
 
 def test_a_module_starts_from_the_same_state_each_time():
-    module, sample = nets.Counting(), Sample((torch.ones(2, 3),), {})
-    buffers = Unwritten(list(module.buffers()))
-    first, second = (computed(module, sample, buffers)[1] for _ in range(2))
-    assert compare(first, second)
-    module = nets.Drawing()
-    first, second = (computed(module, sample, Unwritten([]))[1] for _ in range(2))
-    assert compare(first, second)
+    sample = Sample((torch.ones(2, 3),), {})
+    for module in (nets.Counting(), nets.Drawing()):
+        kept = Kept(module)
+        first, second = (computed(module, sample, kept).outputs[0] for _ in range(2))
+        assert compare(first, second)
+
+
+def test_calls_in_a_row_go_on_from_each_other_and_what_they_change_is_named():
+    module = nets.Counting()
+    ran = computed(module, Sample((torch.ones(2, 3),), {}), Kept(module), times=2)
+    assert [int(each[1]) for each in ran.outputs] == [1, 2]
+    assert (sorted(ran.changed), ran.unsettled) == (["calls", "total"], [])
+    assert furthest(ran, ran) == 0.0
+    other = Computed(None, [[each + 0.25 for each in call] for call in ran.outputs], [], [])
+    assert furthest(ran, other) == 0.25
+    with pytest.raises(ProgramError, match="something else than the module does: output 0"):
+        compare_calls(ran, other)

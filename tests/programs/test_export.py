@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import functools
+import random
+import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from ckptstore.errors import ArgumentError, ProgramError, StateWarning
+from ckptstore.errors import ArgumentError, MismatchError, ProgramError, StateWarning
 from ckptstore.programs.export import export_program
 from ckptstore.programs.structure import flatten
 from tests.programs import nets
@@ -108,7 +111,10 @@ def test_nested_inputs_and_outputs_keep_their_structure():
 
 
 def test_a_program_is_for_the_sizes_that_torch_traced_it_for():
-    program = loaded(nets.Branching(), torch.ones(4, 3))
+    with pytest.warns(
+        StateWarning, match=r"some sizes only: those with .*\(x.shape\[0\] % 2\) == 0"
+    ):
+        program = loaded(nets.Branching(), torch.ones(4, 3))
     for x in (torch.ones(6, 3), -torch.ones(2, 3)):
         assert same(outputs(program, x), outputs(nets.Branching(), x))
     with pytest.raises(ValueError, match=r"\(x.shape\[0\] % 2\) == 0 does not hold"):
@@ -120,7 +126,8 @@ def test_one_row_is_refused_where_the_module_does_something_else_with_one():
         def forward(self, x):
             return x * 100 if x.shape[0] == 1 else x
 
-    program = loaded(Special(), points(3))
+    with pytest.warns(StateWarning, match=r"some sizes only: those with x.shape\[0\] >= 2"):
+        program = loaded(Special(), points(3))
     with pytest.raises(ValueError, match=r"x.shape\[0\] >= 2 does not hold"):
         program(points(1))
     with pytest.warns(StateWarning, match=r"first dimension of this size only: x \(1\)"):
@@ -137,18 +144,19 @@ def test_buffers_that_forward_writes_to_go_on_in_the_program():
 
 def test_the_module_is_left_as_it_was_found():
     net, counting = nets.Net(), nets.Counting()
-    module = nn.Sequential(net, nn.Linear(10, 3), counting)
     net.norm.eval()
     net.fc.weight.grad = torch.ones_like(net.fc.weight)
-    before = copy.deepcopy(module.state_dict())
-    modes = [each.training for each in module.modules()]
-    sample = images(2)
+    both = nn.ModuleList([net, counting])
+    before = copy.deepcopy(both.state_dict())
+    modes = [each.training for each in both.modules()]
+    sample, others = images(2), points(2)
     kept, rng = sample.clone(), torch.get_rng_state()
-    export(module, sample)
+    export(net, sample)
+    export(counting, others)
 
-    assert [each.training for each in module.modules()] == modes
-    assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
-    assert (counting.seen, counting.last, int(counting.calls)) == ([], None, 0)
+    assert [each.training for each in both.modules()] == modes
+    assert all(torch.equal(before[key], value) for key, value in both.state_dict().items())
+    assert (counting.seen, counting.last, int(counting.calls)) == ([0], None, 0)
     assert torch.equal(torch.get_rng_state(), rng)
     assert torch.equal(sample, kept)
     assert torch.equal(net.fc.weight.grad, torch.ones_like(net.fc.weight))
@@ -225,7 +233,9 @@ def test_a_batch_that_can_be_of_one_size_only_is_warned_of():
 
 def test_a_fast_path_of_eval_mode_is_within_tolerance():
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
-    program = loaded(layer, torch.randn(3, 5, 16))
+    with pytest.warns(StateWarning, match=r"very bits.*differ by \d.*e-\d+ at most"):
+        program = loaded(layer, torch.randn(3, 5, 16))
+    assert not program.program.is_exact
     x = torch.randn(4, 5, 16)
     layer.eval()
     torch.testing.assert_close(outputs(program, x), outputs(layer, x))
@@ -243,7 +253,13 @@ class Writing(nn.Module):
 
     def forward(self, x):
         with torch.no_grad():
-            self.w.mul_(1.0)
+            self.w.mul_(0.5)
+        return x * self.w
+
+
+class WritingUnseen(Writing):
+    def forward(self, x):
+        self.w.data.mul_(0.5)
         return x * self.w
 
 
@@ -258,7 +274,8 @@ class Lying(nn.Module):
     ("module", "sample", "reason"),
     [
         (Deciding(), points(2), r"torch.export failed: .*data-dependent"),
-        (Writing(), points(2), "its forward writes to its own parameters"),
+        (Writing(), points(2), r"its forward writes to its own parameters \(w\); they were put"),
+        (WritingUnseen(), points(2), r"its forward writes to its own parameters \(w\)"),
         (Lying(), points(2), "computes something else than the module does: output 0"),
         (nn.Linear(3, 2), points(2)[:, :2], "the module itself fails: RuntimeError: mat1"),
         (nn.ModuleList([nn.Linear(3, 2)]), points(2), "the module itself fails"),
@@ -270,6 +287,136 @@ def test_what_can_not_be_a_program_is_refused_by_name(module, sample, reason):
         ProgramError, match=rf"(?s)program of part 'model' \(.*\): .*{reason}.*without"
     ):
         export(module, sample)
+
+
+@pytest.mark.parametrize("kind", [Writing, WritingUnseen])
+def test_weights_that_forward_wrote_to_are_put_back(kind):
+    module = kind()
+    with pytest.raises(ProgramError):
+        export(module, points(2))
+    assert torch.equal(module.w, torch.ones(3))
+
+
+class Remembering(nn.Module):
+    """Has state that is no buffer, of every sort; each way of calling it changes one of them."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+        self.n = 0
+        self.cache = []
+        self.h = torch.zeros(3)
+        self.inside = {"deep": [torch.zeros(3)]}
+        self.object = types.SimpleNamespace(n=0)
+        self.register_buffer("total", torch.zeros(3))
+
+    def forward(self, x):
+        return x + self.way(self, x)
+
+
+def count(module, _):
+    module.n += 1
+    return module.n
+
+
+def grow(module, x):
+    module.cache.append(x)
+    return len(module.cache)
+
+
+def replace(module, x):
+    module.h = module.h + x.sum(0)
+    return module.h
+
+
+def deepen(module, x):
+    module.inside["deep"][0] = module.inside["deep"][0] + x.sum(0)
+    return module.inside["deep"][0]
+
+
+def count_elsewhere(module, _):
+    module.object.n += 1
+    return module.object.n
+
+
+def draw(_, __):
+    return random.random()  # noqa: S311 - no secret is drawn
+
+
+def draw_numpy(_, __):
+    return float(np.random.rand())  # noqa: NPY002 - the generator that models draw from
+
+
+@pytest.mark.parametrize(
+    ("way", "named"),
+    [
+        (count, r"changes n,"),
+        (grow, r"changes cache,"),
+        (replace, r"changes h,"),
+        (deepen, r"changes inside\['deep'\]\[0\],"),
+        (count_elsewhere, r"changes object.n,"),
+        (draw, "changes Python's random generator,"),
+        (draw_numpy, "changes NumPy's random generator,"),
+    ],
+)
+def test_what_changes_from_call_to_call_is_refused_by_name(way, named):
+    module = Remembering(way)
+    with pytest.raises(ProgramError, match=named):
+        export(module, points(2))
+    assert (module.n, module.cache, module.object.n) == (0, [], 0)
+    assert not module.h.any()
+    assert not module.inside["deep"][0].any()
+
+
+def test_what_is_written_in_place_is_put_back_after_a_save_too():
+    def add(module, x):
+        module.h += x.sum(0)
+        module.inside["deep"][0].add_(1)
+        return 0
+
+    module = Remembering(add)
+    with pytest.warns(StateWarning, match=r"does not change h, inside\['deep'\]\[0\], as forward"):
+        export(module, points(2))
+    assert not module.h.any()
+    assert not module.inside["deep"][0].any()
+
+
+def test_what_settles_after_the_first_call_is_nothing_to_warn_of():
+    def look_up(module, _):
+        if "table" not in module.inside:
+            module.inside["table"] = torch.arange(3.0)
+        return module.inside["table"]
+
+    module = Remembering(look_up)
+    program = loaded(module, points(2))
+    assert "table" not in module.inside
+    x = points(2)
+    assert torch.equal(program(x), module(x))
+
+
+def test_a_buffer_that_an_inner_module_replaces_is_not_followed_and_refused():
+    module = nn.Sequential(nets.Counting())
+    with pytest.raises(ProgramError, match=r"changes 0.calls, 0.total, so a second call"):
+        export(module, points(2))
+
+
+def test_an_argument_is_what_the_module_takes_for_itself_or_has_to_be_given():
+    x = points(2)
+    same = loaded(nets.Scaled(), (x, 1.0))
+    assert torch.equal(same(x), nets.Scaled()(x))
+    other = loaded(nets.Scaled(), (x, 2.0))
+    assert torch.equal(other(x, 2.0), x * 2)
+    with pytest.raises(MismatchError, match=r"scale has to be given, as 2.0"):
+        other(x)
+
+
+def test_sizes_of_keyword_arguments_without_names_are_told_to_be_fixed():
+    class Open(nn.Module):
+        def forward(self, **others):
+            return others["x"] * 2
+
+    with pytest.warns(StateWarning, match=r"this size only: x \(2\); .*give its arguments names"):
+        export(Open(), {"kwargs": {"x": points(2)}})
 
 
 @pytest.mark.parametrize("given", ["x", 3, [], {"x": 1}, {"args": ()}, {"args": "x"}, None])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import pickle  # noqa: TID251 - what is tested is that it refuses
 
 import pytest
 import torch
 
-from ckptstore.errors import MismatchError, UsageError
+from ckptstore.errors import MismatchError, StateWarning, UsageError
 from tests.programs import nets
 from tests.programs.nets import loaded
 from tests.programs.test_operators import twice
@@ -60,3 +61,15 @@ def test_it_can_be_compiled():
     ids = torch.randint(0, 50, (3, 6))
     with torch.no_grad():
         assert torch.equal(program(ids), module(ids))
+
+
+def test_a_program_is_not_pickled_and_the_error_says_what_to_do():
+    program = loaded(nets.Line(), torch.ones(2, 3))
+    with pytest.raises(UsageError, match=r"can't be pickled: call load_program\(\) again"):
+        pickle.dumps(program)
+
+
+def test_it_says_which_sizes_it_takes():
+    with pytest.warns(StateWarning, match="some sizes only"):
+        program = loaded(nets.Branching(), torch.ones(4, 3))
+    assert "x: float32[any, 3], where x.shape[0] >= 2 and (x.shape[0] % 2) == 0" in repr(program)

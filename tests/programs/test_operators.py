@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
+import re
 
 import pytest
 import torch
 
 from ckptstore.errors import IntegrityError, MismatchError
-from ckptstore.programs.operators import NUMBERS, name_of, namespace, resolve
+from ckptstore.programs.operators import CHECKED, NUMBERS, name_of, namespace, resolve
 
 
 @torch.library.custom_op("ckptstore_tests::twice", mutates_args=())
@@ -91,6 +92,36 @@ def test_numbers_come_out_as_python_has_them(name, operands, expected):
 def test_what_is_no_operator_on_tensors_is_refused(name):
     with pytest.raises((IntegrityError, MismatchError)):
         resolve(name, (), "a program")
+
+
+def aten():
+    """Return the names of all overloads of torch's own operators that are there."""
+    schemas = torch._C._jit_get_all_schemas()
+    return sorted(
+        f"aten.{each.name[6:]}.{each.overload_name or 'default'}"
+        for each in schemas
+        if each.name.startswith("aten::")
+    )
+
+
+UNSAFE = re.compile(
+    r"aten\.(_sparse.*_unsafe|.*nested.*|.*resize.*|.*backward.*|_?set_.*|requires_grad_|retain_grad"
+    r"|record_stream|.*pin_memory|from_file|data|_test.*|_copy_from.*)\..*|.*[._]out"
+)
+
+
+def test_no_operator_that_is_unsafe_or_does_something_else_is_ever_called():
+    unsafe = [name for name in aten() if UNSAFE.fullmatch(name)]
+    assert len(unsafe) > 500
+    for name in ["aten._sparse_coo_tensor_unsafe.default", "aten.set_data.default", *unsafe]:
+        with pytest.raises((IntegrityError, MismatchError)):
+            resolve(name, (), "a program")
+
+
+@pytest.mark.parametrize("name", sorted(CHECKED))
+def test_operators_that_check_what_they_are_given_are_called_whatever_they_are_named(name):
+    overload = "default" if hasattr(getattr(torch.ops.aten, name), "default") else "Tensor"
+    assert resolve(f"aten.{name}.{overload}", (), "a program") is not None
 
 
 def test_files_are_never_touched_whatever_is_allowed():

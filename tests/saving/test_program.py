@@ -90,7 +90,7 @@ def test_a_program_that_computes_something_else_is_not_stored(store, monkeypatch
     ("model", "problem"),
     [
         ({"w": torch.ones(3)}, "the model is a dict: pass the module itself"),
-        (None, "program= traces the model: pass it"),
+        (None, "program= traces the part 'model', and there is no such part"),
     ],
 )
 def test_what_is_no_module_has_no_program(store, model, problem):
