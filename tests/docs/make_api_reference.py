@@ -26,7 +26,7 @@ from ckptstore import (
     errors,
     remember_init,
 )
-from ckptstore.audit import Audit, Overridden
+from ckptstore.audit import Audit, Overridden, StateLeft
 from ckptstore.catalog.later import TagMove
 from ckptstore.entry import Entry
 from ckptstore.format.facts import Retired
@@ -60,6 +60,7 @@ SUBJECTS = {
     "Resumed": Resumed,
     "Audit": Audit,
     "Overridden": Overridden,
+    "StateLeft": StateLeft,
     "KeyReport": KeyReport,
     "LoadOptions": LoadOptions,
     "LazyTensor": LazyTensor,
