@@ -166,7 +166,7 @@ def _computes(found: Any, operation: str) -> bool:
         return False
     schema = found._schema  # noqa: SLF001 - torch has no other name for it
     overload = str(schema.overload_name)
-    if overload.split("_")[-1] == "out" or any(each.is_out for each in schema.arguments):
+    if overload.rsplit("_", 1)[-1] == "out" or any(each.is_out for each in schema.arguments):
         return False  # it gives what it writes to another size, and no graph has one
     kinds = [str(each.type) for each in (*schema.arguments, *schema.returns)]
     return any("Tensor" in kind for kind in kinds)

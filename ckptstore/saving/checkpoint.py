@@ -136,7 +136,11 @@ def _sorted(
 def _program(parts: Mapping[str, Any], captured: Sequence[CapturedPart], given: object) -> NewFile:
     """Return the model's program as a file; the model is left as it was found."""
     if "model" not in parts:
-        raise ArgumentError("program= traces the model: pass it, as in save(model, program=sample)")
+        there = ", ".join(map(repr, parts)) or "none"
+        raise ArgumentError(
+            "program= traces the part 'model', and there is no such part (there: "
+            f"{there}): pass the module first, as in save(net, program=sample)"
+        )
     part = next(part for part in captured if part.name == "model")
     if part.unchosen or part.was:
         raise ArgumentError(
