@@ -66,6 +66,15 @@ class Audit:
     not_saved: tuple[str, ...] = ()
     """Parts that were asked for and not saved: they are as they were. ``rng`` stands here too if
     the generators were not recorded. Other parts only with ``strict=False``."""
+    parts_left: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """With ``strict=False``, loaders that are made otherwise than what was saved, and how: they are
+    as they were, at the beginning of an epoch."""
+    redrawn: tuple[str, ...] = ()
+    """Loaders with workers that go on in the middle of an epoch: random numbers that are drawn in
+    workers begin anew there."""
+    not_kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By module part, its buffers that are not persistent. No state dict has them, so they are as
+    the script built them."""
     overridden: tuple[Overridden, ...] = ()
     """Hyperparameters of optimizers, schedulers and gradient scalers that the checkpoint replaced.
     Where a scheduler goes on, a learning rate is told by what it started from (``initial_lr``)."""
@@ -88,6 +97,18 @@ class Audit:
             lines.append(f"not saved, left as they are: {_listed(self.not_saved)}")
         if self.not_asked_for:
             lines.append(f"saved, not asked for: {_listed(self.not_asked_for)}")
+        lines += [
+            f"{plain(part)}, left as it is: {line}"
+            for part, reasons in self.parts_left.items()
+            for line in reasons
+        ]
+        lines += [
+            f"{plain(part)}: random numbers drawn in workers begin anew" for part in self.redrawn
+        ]
+        lines += [
+            f"{plain(part)}, not kept: buffers that are not persistent: {_listed(names)}"
+            for part, names in self.not_kept.items()
+        ]
         lines += [
             f"{plain(part)}, left as it is: {line}"
             for part, report in self.keys.items()

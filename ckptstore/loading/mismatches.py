@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -105,7 +107,12 @@ def _source_of(part: Any, state: Mapping[str, Any]) -> tuple[str, str]:
     """Return what a generator's saved state was drawn from, and what it itself draws from."""
     if isinstance(part, torch.Generator):
         return torch.device(state["device"]).type, part.device.type
-    return state["bit_generator"]["bit_generator"], type(part.bit_generator).__name__
+    if isinstance(part, random.Random):
+        return "", ""  # all are of one kind
+    drawn = state["bit_generator"]["bit_generator"]
+    if isinstance(part, sys.modules["numpy"].random.RandomState):
+        return drawn, part.get_state(legacy=False)["bit_generator"]
+    return drawn, type(part.bit_generator).__name__
 
 
 def fit_module(
@@ -236,7 +243,7 @@ def object_problems(part: object, state: Any) -> list[str]:
     Or that would refuse it when other parts are restored already.
     """
     if is_generator(part):
-        return generator_problems(state)
+        return generator_problems(part, state)
     if isinstance(part, LRScheduler):
         return scheduler_problems(part, state)
     if is_metric(part):

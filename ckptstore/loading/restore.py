@@ -31,7 +31,7 @@ from ckptstore.state import loaders, rng
 from ckptstore.state.generators import restore_generator
 from ckptstore.state.keywords import is_generator
 from ckptstore.state.metrics import has_weights, is_metric, put_metric_state
-from ckptstore.state.modules import raw_state
+from ckptstore.state.modules import raw_state, unkept_buffers
 from ckptstore.state.optimizers import Groups, place, reorder
 from ckptstore.text import plain
 
@@ -119,6 +119,8 @@ class Plan:
     overridden: tuple[Overridden, ...]
     left: Mapping[str, StateLeft]
     """What of the state of optimizers and scalers is not put back."""
+    parts_left: Mapping[str, tuple[str, ...]]
+    """Loaders that stay as they are, and why."""
 
     @property
     def unforeseen(self) -> list[str]:
@@ -141,6 +143,8 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
     moments: dict[str, Moments] = {}
     overridden: list[Overridden] = []
     saved_parts = {name: part for name, part in parts.items() if name not in loaded.not_saved}
+    parts_left = {} if loaded.strict else loaders.made_otherwise(loaded.states, saved_parts)
+    saved_parts = {name: part for name, part in saved_parts.items() if name not in parts_left}
     mismatches = {
         name: kind_problems(part, infos[name], loaded.states[name])
         for name, part in saved_parts.items()
@@ -175,7 +179,7 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
         for name, part in fitting.items()
         if name not in moments
     }
-    return Plan(loaded, saved_parts, moments, fits, tuple(overridden), left)
+    return Plan(loaded, saved_parts, moments, fits, tuple(overridden), left, parts_left)
 
 
 def _fit_modules(
@@ -241,8 +245,15 @@ def apply(plan: Plan, agree: Callable[[bool], object] = bool) -> Audit:
     restored = (*plan.parts, *([RNG_PART] if RNG_PART in states else []))
     return Audit(
         restored=restored,
-        not_asked_for=tuple(sorted(saved - set(restored) - {EXTRA_PART, RNG_PART})),
+        not_asked_for=tuple(sorted(saved - {*restored, *plan.parts_left} - {EXTRA_PART, RNG_PART})),
         not_saved=tuple(name for name in loaded.not_saved if name != EXTRA_PART),
+        parts_left=plan.parts_left,
+        redrawn=tuple(
+            name
+            for name, part in plan.parts.items()
+            if loaders.is_loader(part) and loaders.redraws(loaded.states[name])
+        ),
+        not_kept=unkept_buffers(plan.parts),
         overridden=plan.overridden,
         keys={name: report for name, report in keys.items() if report},
         state_left={name: left for name, left in plan.left.items() if left},

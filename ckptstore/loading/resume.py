@@ -217,6 +217,12 @@ def _tell_keys(verb: str, done: Done) -> None:
 
 
 def _tell_not_saved(verb: str, done: Done, asked: Iterable[str]) -> None:
+    for name, reasons in done.audit.parts_left.items():
+        warn(
+            f"{verb} {done.opened.head.ref} without {plain(name)!r}, which is as it was "
+            f"(strict=False):{_listed(reasons)}",
+            StateWarning,
+        )
     left = [repr(plain(name)) for name in asked if name in done.audit.not_saved]
     if left:
         warn(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
+import random
 import re
 import sys
 from collections.abc import Mapping
@@ -45,8 +46,9 @@ def sort(keywords: Mapping[str, object]) -> tuple[dict[str, Any], dict[str, floa
     """Tell parts from metrics.
 
     Returns:
-        The parts (anything with ``state_dict()``, a torch or NumPy generator) and the metrics (real
-        numbers: Python's, NumPy's, 0-d tensors), each in the order given. None is absent.
+        The parts (anything with ``state_dict()``, a random generator of torch, NumPy or Python) and
+        the metrics (real numbers: Python's, NumPy's, 0-d tensors), each in the order given. None is
+        absent.
 
     Raises:
         ArgumentError: Something else, or a name that is an option's or looks like one.
@@ -72,10 +74,12 @@ def is_part(value: object) -> bool:
 
 
 def is_generator(value: object) -> bool:
-    """Say whether *value* is a torch or NumPy random generator."""
+    """Say whether *value* is a random generator: of torch, NumPy or Python."""
+    if isinstance(value, random.Random):
+        return not isinstance(value, random.SystemRandom)  # which has no state
     numpy = sys.modules.get("numpy")
     return isinstance(value, torch.Generator) or (
-        numpy is not None and isinstance(value, numpy.random.Generator)
+        numpy is not None and isinstance(value, (numpy.random.Generator, numpy.random.RandomState))
     )
 
 

@@ -96,6 +96,18 @@ def loader_problems(loader: Any, state: Any) -> list[str]:
     ]
 
 
+def made_otherwise(
+    states: Mapping[str, Any], parts: Mapping[str, Any]
+) -> dict[str, tuple[str, ...]]:
+    """Return the loaders among parts that can't go on from their saved state, and why."""
+    problems = {
+        name: tuple(loader_problems(part, states[name]))
+        for name, part in parts.items()
+        if is_loader(part)
+    }
+    return {name: each for name, each in problems.items() if each}
+
+
 def redraws(state: Any) -> bool:
     """Say whether a loader's workers had drawn random numbers that nobody knows, or may have.
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch.nn.utils import parametrize
 
+from ckptstore.state.metrics import has_weights
+
 ASSIGN = "assign_to_params_buffers"
 CHECKPOINTED = "_checkpoint_wrapped_module"
 
@@ -112,6 +114,25 @@ def _respelled(name: str, spellings: Mapping[str, str]) -> str:
         if (other := spellings.get(name[: end + 1])) is not None:
             return other + name[end + 1 :]
     return spellings.get("", "") + name
+
+
+def unkept_buffers(parts: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return, by module part, the names of its buffers that are not persistent."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, part in parts.items():
+        if not has_weights(part):
+            continue
+        plain = plain_names(part)
+        names = [
+            plain(_dotted(path) + buffer)
+            for path, module in part.named_modules()
+            if not isinstance(module, torch.jit.ScriptModule)
+            for buffer in sorted(module._non_persistent_buffers_set)  # noqa: SLF001 - the one place that knows
+            if module._buffers.get(buffer) is not None  # noqa: SLF001 - as above
+        ]
+        if names:
+            found[name] = tuple(names)
+    return found
 
 
 def plain_state(module: torch.nn.Module) -> Mapping[str, Any]:

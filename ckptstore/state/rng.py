@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,13 +17,7 @@ def capture() -> dict[str, Any]:
 
     NumPy's is there if NumPy was imported; CUDA's, one per device, if CUDA was initialised.
     """
-    version, words, gauss = random.getstate()
-    python = {
-        "version": version,
-        "words": struct.pack(f"<{len(words)}I", *words),
-        "gauss_next": gauss,
-    }
-    state: dict[str, Any] = {"python": python, "torch": _to_bytes(torch.get_rng_state())}
+    state: dict[str, Any] = {"python": python_state(), "torch": _to_bytes(torch.get_rng_state())}
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         saved = numpy.random.get_state(legacy=False)
@@ -50,9 +44,7 @@ def apply(state: dict[str, Any]) -> None:
     CUDA devices this machine lacks are passed over; the resume audit says so.
     """
     if "python" in state:
-        python = state["python"]
-        words = struct.unpack(f"<{len(python['words']) // 4}I", python["words"])
-        random.setstate((python["version"], words, python["gauss_next"]))
+        put_python_state(None, state["python"])
     if "torch" in state:
         torch.set_rng_state(_to_tensor(state["torch"]))
     if "numpy" in state:
@@ -66,6 +58,26 @@ def apply(state: dict[str, Any]) -> None:
     for index, saved in enumerate(state.get("cuda", [])):
         if saved is not None and index < torch.cuda.device_count():
             torch.cuda.set_rng_state(_to_tensor(saved), index)
+
+
+def python_state(generator: random.Random | None = None) -> dict[str, Any]:
+    """Return the state of one of Python's generators as plain values, by default the process's."""
+    version, words, gauss = random.getstate() if generator is None else generator.getstate()
+    return {
+        "version": version,
+        "words": struct.pack(f"<{len(words)}I", *words),
+        "gauss_next": gauss,
+    }
+
+
+def put_python_state(generator: random.Random | None, state: Mapping[str, Any]) -> None:
+    """Put one of Python's generators, by default the process's, back to a state of that form."""
+    words = struct.unpack(f"<{len(state['words']) // 4}I", state["words"])
+    taken = (state["version"], words, state["gauss_next"])
+    if generator is None:
+        random.setstate(taken)
+    else:
+        generator.setstate(taken)
 
 
 @contextmanager

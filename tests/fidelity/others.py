@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -117,6 +118,24 @@ def _spawned_by_numpy(source: np.random.Generator) -> Any:
     return child.standard_normal((5, 4), dtype=np.float32)
 
 
+def _random_state() -> Any:
+    return np.random.RandomState(int(torch.randint(1 << 30, ())))
+
+
+def _python_generator() -> Any:
+    return random.Random(int(torch.randint(1 << 30, ())))  # noqa: S311 - no secret
+
+
+def _odd_normals(source: Any) -> Any:
+    """Draw 20 numbers and one that is made in pairs, whose other half is kept."""
+    draw = source.gauss if isinstance(source, random.Random) else source.normal
+    return torch.tensor([draw(0, 1) for _ in range(21)][:20]).reshape(5, 4)
+
+
+def _legacy(generator: Any) -> Callable[[Path], list[str]]:
+    return partial(_check, partial(_drawing, generator, _odd_normals))
+
+
 def _adversaries(_: int) -> Training:
     """Two models, each with an optimizer and a schedule, that take turns."""
     one, other = Net(), Net()
@@ -202,5 +221,7 @@ CASES = [
             partial(_drawing, _seeded_by_torch(np.random.PCG64), _spawned_by_numpy),
         ),
     ),
+    Case("other", "numpy.random.RandomState", "", _legacy(_random_state)),
+    Case("other", "random.Random", "", _legacy(_python_generator)),
     Case("other", "several optimizers", "two models taking turns", partial(_check, _adversaries)),
 ]

@@ -194,6 +194,32 @@ def test_a_loader_that_is_made_otherwise_is_a_mismatch(first, second, within, be
         assert len(list(other)) == len(other)
 
 
+def test_not_strictly_a_loader_that_is_made_otherwise_stays_as_it_is_and_is_told(tmp_path):
+    store, (saved, _), other = Store(tmp_path), cut(shuffle=True), loader()
+    store.save(data=saved)
+    with pytest.raises(MismatchError, match="data: saved in the middle of an epoch with sampler"):
+        store.resume(data=other)
+    with pytest.warns(StateWarning, match="without 'data', which is as it was"):
+        audit = store.resume(data=other, strict=False).audit
+
+    assert audit.restored == ("rng",)
+    assert audit.not_asked_for == ()
+    assert "data, left as it is: saved in the middle of an epoch with sampler" in str(audit)
+    assert frozen(list(other)) == frozen(list(loader()))
+
+
+def test_that_workers_draw_anew_in_the_middle_of_an_epoch_is_told(tmp_path):
+    store = Store(tmp_path)
+    within, without = (
+        store.save(data=cut(num_workers=workers)[0]).restore(data=loader(num_workers=workers))
+        for workers in (1, 0)
+    )
+
+    assert within.redrawn == ("data",)
+    assert "data: random numbers drawn in workers begin anew" in str(within)
+    assert without.redrawn == ()
+
+
 def test_a_loader_saved_without_what_it_was_made_with_goes_on():
     first, rest = cut()
     state, other = loader_state(first), loader()

@@ -22,6 +22,7 @@ from ckptstore.state.modules import (
     plain_state,
     raw_state,
     unassigned,
+    unkept_buffers,
     unwrap,
 )
 
@@ -252,6 +253,26 @@ def test_the_mark_that_assigning_leaves_is_not_saved(tmp_path):
     assert back._metadata == Net().state_dict()._metadata
     assert "assign_to_params_buffers" in str(state._metadata)  # left as found
     assert unassigned({"a": 1}) == {"a": 1}
+
+
+def test_buffers_that_are_not_persistent_are_named_and_said_not_to_be_kept(tmp_path):
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(2, 2)
+            self.register_buffer("mask", torch.zeros(2), persistent=False)
+            self.register_buffer("none", None, persistent=False)
+            self.register_buffer("kept", torch.zeros(2))
+
+    model, other = nn.DataParallel(nn.ModuleList([Masked(), nn.Linear(1, 1)])), nn.Linear(1, 1)
+    saved = Store(tmp_path).save(model, model_config={})
+    audit = saved.restore(model)
+
+    assert unkept_buffers({"model": model, "other": other, "no module": 3}) == {
+        "model": ("0.mask",)
+    }
+    assert audit.not_kept == {"model": ("0.mask",)}
+    assert "model, not kept: buffers that are not persistent: 0.mask" in str(audit).splitlines()
 
 
 def test_names_without_wrappers_are_untouched():
