@@ -28,6 +28,7 @@ from ckptstore import (
     Run,
     Store,
     errors,
+    leave_to_guard,
 )
 from ckptstore.entry import Entry
 from ckptstore.format.imported import ImportedFrom
@@ -314,6 +315,7 @@ def be_interrupted(folder: Path) -> None:
             guard.step(model, optimizer, step=step, val_loss=0.5)
         assert_type(guard.stopping, bool)
         assert guard.run_name == "guarded"
+    leave_to_guard  # noqa: B018 - it is for a loader's workers, and would block this one's signals
     whole: tuple[str, ...] = run.save(model, optimizer).parts_left_out
     assert whole == ()
     needed: int | None = errors.StorageError("full").needed_bytes

@@ -36,8 +36,8 @@ FULL = [
     Mutant(
         "each attempt has its own save id",
         "saving/attempts.py",
-        "    def attempt() -> Head:\n        save_id, begun = uuid7(), Moment.now()\n",
-        "    save_id = uuid7()\n\n    def attempt() -> Head:\n        begun = Moment.now()\n",
+        "        save_id, begun = uuid7(), Moment.now()\n",
+        "        save_id, begun = facts.__dict__.setdefault('id', uuid7()), Moment.now()\n",
         by="tests/saving/test_attempts.py::test_each_attempt_is_a_fresh_save",
     ),
     Mutant(

@@ -316,15 +316,15 @@ PRUNING = [
     Mutant(
         "the newest intact version stays",
         "upkeep/retention.py",
-        "        if each.intact:\n            found.append(",
+        "        if each.resumable:\n            found.append(",
         "        if False:\n            found.append(",
         by="tests/upkeep/test_retention.py::test_what_is_decided_is_what_was_read_through",
     ),
     Mutant(
         "the best version stays",
         "upkeep/retention.py",
-        "        for each in _best(newest_first, monitor, 1)\n",
-        "        for each in []\n",
+        "        for place, each in enumerate(_best(newest_first, monitor, 1)):\n",
+        "        for place, each in enumerate([]):\n",
         by="tests/upkeep/test_retention.py::test_what_is_decided_is_what_was_read_through",
     ),
     Mutant(
