@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptstore.audit import Audit, Overridden
+from ckptstore.audit import Audit, Overridden, StateLeft
 
 
 def test_a_restore_that_did_all_is_one_line():
@@ -35,6 +35,17 @@ def test_what_a_checkpoint_says_is_shown_and_never_obeyed():
     audit = Audit(("mod\x1b[2Jel",), environment={"torch": ("2\n3", "2.9")})
 
     assert str(audit) == "restored: mod\\x1b[2Jel\ntorch: was '2\\n3', is '2.9'"
+
+
+def test_what_is_left_of_an_optimizers_state_has_a_line_for_each_reason():
+    left = StateLeft(("model/a",), ("model/b", "model/c"), ("model/d",), ("model/e",))
+    assert str(Audit(("optimizer",), state_left={"optimizer": left})).splitlines()[1:] == [
+        "optimizer, state not put back: keys that were not chosen: model/a",
+        "optimizer, state not put back: nothing was saved for: model/b, model/c",
+        "optimizer, state not put back: saved, and of no use here: model/d",
+        "optimizer, state not put back: of another shape: model/e",
+    ]
+    assert not StateLeft()
 
 
 def test_a_long_value_is_cut():

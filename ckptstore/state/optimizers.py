@@ -54,7 +54,8 @@ def given_names(groups: Sequence[Mapping[str, Any]]) -> Groups:
 def reorder(state: Mapping[str, Any], numbers: Sequence[Sequence[int | None]]) -> dict[str, Any]:
     """Return an optimizer's state dict with its parameters numbered in another order.
 
-    Without the names that they were given: an optimizer keeps those it has.
+    The names that they were given are left in the order in which they were saved: an optimizer
+    keeps those that it has (:func:`place`).
 
     Args:
         state: As ``state_dict()`` gives it.
@@ -67,8 +68,7 @@ def reorder(state: Mapping[str, Any], numbers: Sequence[Sequence[int | None]]) -
     for group, wanted in zip(state["param_groups"], numbers, strict=True):
         places = list(range(count, count + len(wanted)))
         count += len(wanted)
-        fields = {key: value for key, value in group.items() if key != "param_names"}
-        groups.append(fields | {"params": places})
+        groups.append({**group, "params": places})
         for place, number in zip(places, wanted, strict=True):
             if number in state["state"]:
                 renumbered[place] = state["state"][number]
@@ -106,8 +106,8 @@ def place(
 
     Args:
         optimizer: Its parameters must be those of *state*, in that order.
-        state: On the CPU; emptied as its tensors are moved. Names of parameters in it are loaded as
-            they are there; without any, the optimizer keeps its own.
+        state: On the CPU; emptied as its tensors are moved. The optimizer keeps the names that its
+            parameters were given.
         left: The numbers of parameters that keep what state they have, if any.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -137,6 +137,9 @@ def place(
             }
     has_differentiable = "differentiable" in optimizer.defaults
     before = [dict(group) for group in optimizer.param_groups]
+    state["param_groups"] = [
+        _under_own_names(*pair) for pair in zip(state["param_groups"], before, strict=True)
+    ]
     optimizer.load_state_dict(state)
     optimizer.state.update(kept)
     if not has_differentiable:
@@ -156,6 +159,15 @@ def place(
         for key, value in state["state"].get(number, {}).items():
             if isinstance(loaded, dict) and _differs(loaded.get(key), value):
                 loaded[key] = value
+
+
+def _under_own_names(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a saved group with the names that are given to its parameters now, if any are."""
+    return {
+        key: own[key] if key == "param_names" else value
+        for key, value in saved.items()
+        if key != "param_names" or key in own
+    }
 
 
 def _carried(value: Any) -> bool:

@@ -123,7 +123,7 @@ def test_reordering_keeps_what_belongs_together():
     assert reorder(state, [[1, 0], [2]]) == {
         "state": {1: {"m": "a"}, 2: {"m": "c"}, "global": 7},
         "param_groups": [
-            {"lr": 1, "params": [0, 1]},
+            {"lr": 1, "params": [0, 1], "param_names": ["a", "b"]},
             {"lr": 2, "params": [2]},
         ],
         "more": 1,
