@@ -31,6 +31,8 @@ from ckptstore.storage.opening import open_storage
 RUN = "read"
 VALUE, ABOUT = "value", "about"
 """The parts that the store has."""
+ATTRIBUTES = (bool, int, float, str, torch.Tensor)
+"""Attributes of these types are named when a whole model is imported, as its state lacks them."""
 REFUSED = 3
 """The exit code after an error that says what is wrong."""
 
@@ -67,9 +69,16 @@ def main(request: Mapping[str, Any]) -> int:
 
 def _convert(path: Path, kind: str, where: str, store: str) -> None:
     value = read_dcp(path, where, load_trusted_piece) if kind == "dcp" else load_trusted(path)
-    plain = to_plain(value, where, _state)
+    lost: list[str] = []
+
+    def state(each: Any) -> tuple[Any, Held] | None:
+        if isinstance(each, torch.nn.Module):
+            lost.extend(_lost(each))
+        return _state(each)
+
+    plain = to_plain(value, where, state)
     about = {
-        "notes": plain.notes,
+        "notes": [*plain.notes, *lost],
         "held": {
             at: {
                 "kind": held.kind,
@@ -85,6 +94,24 @@ def _convert(path: Path, kind: str, where: str, store: str) -> None:
     parts = [capture_tree(VALUE, plain.value), capture_tree(ABOUT, about)]
     save(storage, writer, parts, Facts("checkpoint"))
     catalog.close()
+
+
+def _lost(module: torch.nn.Module) -> list[str]:
+    """Say which plain attributes of modules of the user's own no state has."""
+    names = [
+        f"{path}.{name}" if path else name
+        for path, each in unwrap(module).named_modules()
+        if not type(each).__module__.startswith("torch.")
+        for name, value in vars(each).items()
+        if not name.startswith("_") and name != "training" and isinstance(value, ATTRIBUTES)
+    ]
+    if not names:
+        return []
+    said = (
+        f"{class_name(module)}: attributes that its state_dict() does not have were not kept: "
+        f"{', '.join(names)}; the class sets them, or set them again after load()"
+    )
+    return [said]
 
 
 def _state(value: Any) -> tuple[Any, Held] | None:

@@ -41,6 +41,17 @@ def test_a_whole_model_becomes_a_store(tmp_path):
     assert same(dict(value), dict(model.module.state_dict()))
 
 
+def test_attributes_that_no_state_has_are_named(tmp_path):
+    model = Small(5)
+    model.scale = 7
+    torch.save(model, tmp_path / "x")
+    assert converted(tmp_path) == 0
+    opened = open_manifest(open_storage(tmp_path / "store"), child.RUN, 1)
+    (note,) = load_state(opened, child.ABOUT)["notes"]
+    assert "were not kept: " in note
+    assert "scale" in note
+
+
 def test_what_is_wrong_is_written_down(tmp_path):
     value = [Net]
     value.append(value)
