@@ -1,20 +1,12 @@
 """The names that a pickle may use and still be read: what tensors and plain values are made of.
 
-Everything here makes a value out of other values and does nothing else. torch's own reader has a
-list like it; this one is ours, so that a refusal can name all that a file needs beyond it, and a
-file is refused before torch sees it.
+Everything here makes a value out of other values and does nothing else. None of it is called as the
+file says: :mod:`ckptstore.importing.building` checks what each is given and makes the value itself.
 """
 
 from __future__ import annotations
 
-import argparse
-import collections
-import pathlib
-import types
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
-
-import numpy as np
+from collections.abc import Iterable
 
 from ckptstore.format.tree import FACTORIES
 from ckptstore.importing.inert import Name
@@ -56,73 +48,41 @@ TORCHS_OWN = frozenset(
         *(f"torch._utils.{name}" for name in REBUILDS),
     }
 )  # fmt: skip
-"""What torch's restricted reader takes by itself, as far as it is harmless."""
+"""What tensors are made of, as torch.save writes them."""
 
-NUMPYS_DTYPES = (
-    "BoolDType", "Int8DType", "Int16DType", "Int32DType", "Int64DType", "UInt8DType",
-    "UInt16DType", "UInt32DType", "UInt64DType", "Float16DType", "Float32DType", "Float64DType",
-    "Complex64DType", "Complex128DType", "StrDType", "BytesDType",
-)  # fmt: skip
-
-
-class Factory(NamedTuple):
-    """What a defaultdict makes. Nothing that could be called: ``bytes`` would take any memory."""
-
-    kind: Callable[[], Any]
-
-
-FACTORY = "_ckptstore_factory"
-"""The attribute of an OrderedDict that stands for a defaultdict."""
+FACTORIES_OF = tuple(kind.__name__ for kind in FACTORIES.values())
+OTHERS = frozenset(
+    {
+        "argparse.Namespace",
+        "types.SimpleNamespace",
+        "collections.defaultdict",
+        "builtins.frozenset",
+        "numpy.ndarray",
+        "numpy.dtype",
+        *(f"builtins.{name}" for name in FACTORIES_OF),
+        *(
+            f"{module}.{name}"
+            for module in ("pathlib", "pathlib._local")
+            for name in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
+        ),
+        *(
+            f"numpy.{package}.multiarray.{name}"
+            for package in ("core", "_core")
+            for name in ("_reconstruct", "scalar")
+        ),
+    }
+)
+"""What else checkpoints hold that is plain: namespaces, paths, arrays and numbers of NumPy."""
+ALLOWED = TORCHS_OWN | OTHERS
 # What they were called by Python 2, whose names torch.save still writes.
 RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
-def added() -> list[tuple[Callable[..., Any], str]]:
-    """Return what torch's restricted reader is to take beside its own, with the names for it."""
-    # What NumPy's pickles call, wherever this NumPy keeps it.
-    calls = {"_reconstruct": np.zeros(0).__reduce__()[0], "scalar": np.float32(0).__reduce__()[0]}
-    # The state of a dtype may hold a mapping of metadata, which is plain data; items that are
-    # Python objects are refused by NumPy, as their bytes are none.
-    return [
-        (argparse.Namespace, "argparse.Namespace"),
-        (types.SimpleNamespace, "types.SimpleNamespace"),
-        (_defaultdict, "collections.defaultdict"),
-        (frozenset, "builtins.frozenset"),
-        *(
-            (Factory(kind), f"builtins.{kind.__name__}")
-            for kind in FACTORIES.values()
-            if kind is not set
-        ),
-        *(
-            (pathlib.PurePosixPath, f"{module}.{name}")
-            for module in ("pathlib", "pathlib._local")
-            for name in ("PosixPath", "PurePosixPath")
-        ),
-        *(
-            (pathlib.PureWindowsPath, f"{module}.{name}")
-            for module in ("pathlib", "pathlib._local")
-            for name in ("WindowsPath", "PureWindowsPath")
-        ),
-        *(
-            (call, f"numpy.{package}.multiarray.{name}")
-            for package in ("core", "_core")
-            for name, call in calls.items()
-        ),
-        (np.ndarray, "numpy.ndarray"),
-        (np.dtype, "numpy.dtype"),
-        *((getattr(np.dtypes, name), f"numpy.dtypes.{name}") for name in NUMPYS_DTYPES),
-    ]
-
-
-def _defaultdict(factory: object = None) -> collections.OrderedDict[Any, Any]:
-    """Return what torch's reader fills, as it fills no defaultdict; ``to_plain`` makes it one."""
-    made: collections.OrderedDict[Any, Any] = collections.OrderedDict()
-    vars(made)[FACTORY] = factory.kind if isinstance(factory, Factory) else None
-    return made
+def spelled(name: Name) -> str:
+    """Return a name as Python 3 spells it."""
+    return f"{RENAMED.get(name.module, name.module)}.{name.name}"
 
 
 def unknown(names: Iterable[Name]) -> list[str]:
-    """Return those of the names that are on neither list, sorted."""
-    known = TORCHS_OWN | {name for _, name in added()}
-    spelled = {f"{RENAMED.get(module, module)}.{name}" for module, name in names}
-    return sorted(spelled - known)
+    """Return those of the names that are not on the list, sorted."""
+    return sorted({spelled(name) for name in names} - ALLOWED)

@@ -10,7 +10,7 @@ import io
 import zipfile
 import zlib
 from pathlib import PurePosixPath
-from typing import IO
+from typing import IO, NamedTuple
 
 from ckptstore.errors import ImportRefusedError
 
@@ -18,6 +18,20 @@ MAX_ENTRIES = 1_000_000
 MAX_PICKLE_BYTES = 512 * 1024 * 1024
 """Of the pickle alone, which holds no tensors. The largest ones known have a few megabytes."""
 ENCRYPTED = 0x1
+UTF8 = 0x800
+LOCAL_HEADER = 30
+PICKLE = "data.pkl"
+STORAGES = "data/"
+ORDER = "byteorder"
+PIECE_BYTES = 8 * 1024 * 1024
+
+
+class Span(NamedTuple):
+    """Where an entry's content lies in the file."""
+
+    start: int
+    size: int
+    crc: int
 
 
 def open_archive(file: IO[bytes], where: str) -> zipfile.ZipFile:
@@ -39,9 +53,109 @@ def open_archive(file: IO[bytes], where: str) -> zipfile.ZipFile:
         raise ImportRefusedError(
             f"{where} begins as a zip archive and is none, or was cut short: {error}"
         ) from error
-    entries = archive.infolist()
+    problem = _problem(archive.infolist(), size)
+    if problem is not None:
+        archive.close()
+        raise ImportRefusedError(f"{where} is no archive that torch.save wrote: {problem}")
+    return archive
+
+
+def folder_of(archive: zipfile.ZipFile, where: str) -> str:
+    """Return the folder in an archive that has its one pickle, ``data.pkl``.
+
+    Raises:
+        ImportRefusedError: There is none, or more, or it is another kind of archive.
+    """
+    names = [PurePosixPath(name).name for name in archive.namelist()]
+    if "constants.pkl" in names:
+        raise ImportRefusedError(
+            f"{where} is a TorchScript program, which holds code: load it with torch.jit.load() "
+            "and save its state_dict()"
+        )
+    if PICKLE not in names:
+        kind = "an archive of NumPy arrays" if _is_npz(archive) else "a zip archive"
+        raise ImportRefusedError(
+            f"{where} is {kind}, and nothing that torch.save wrote: it has no data.pkl"
+        )
+    root = root_of(archive)
+    if root is None or names.count(PICKLE) > 1:
+        raise ImportRefusedError(
+            f"{where} is no archive that torch.save wrote: all lies in one folder there, with one "
+            "data.pkl right in it"
+        )
+    size = archive.getinfo(f"{root}/{PICKLE}").file_size
+    if size > MAX_PICKLE_BYTES:
+        raise ImportRefusedError(
+            f"{where}: its pickle has {size} bytes beside the tensors; at most "
+            f"{MAX_PICKLE_BYTES} are read"
+        )
+    return root
+
+
+def spans_of(archive: zipfile.ZipFile, file: IO[bytes], root: str, where: str) -> dict[str, Span]:
+    """Return where the entries of an archive lie, by their names in its folder, all checked.
+
+    Checksums are compared unless all are 0, as they are where torch was told to count none.
+
+    Raises:
+        ImportRefusedError: An entry is not where the archive says, lies in another, or is damaged.
+    """
+    entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
+    ends = [*(entry.header_offset for entry in entries[1:]), archive.start_dir]
+    counted = any(entry.CRC for entry in entries)
+    found = {}
+    for entry, end in zip(entries, ends, strict=True):
+        file.seek(entry.header_offset)
+        header = file.read(LOCAL_HEADER)
+        lengths = int.from_bytes(header[26:28], "little"), int.from_bytes(header[28:30], "little")
+        name = file.read(lengths[0])
+        start = entry.header_offset + LOCAL_HEADER + sum(lengths)
+        if (
+            header[:4] != b"PK\x03\x04"
+            or header[8:10] != b"\0\0"
+            or name != entry.orig_filename.encode("utf-8" if entry.flag_bits & UTF8 else "cp437")
+            or start + entry.file_size > end
+        ):
+            raise ImportRefusedError(
+                f"{where} is damaged: {entry.filename!r:.80} is not where the archive says"
+            )
+        span = Span(start, entry.file_size, entry.CRC)
+        if counted and _crc(file, span) != entry.CRC:
+            raise ImportRefusedError(
+                f"{where} is damaged: the checksum of {entry.filename!r:.80} is wrong"
+            )
+        found[entry.filename.removeprefix(f"{root}/")] = span
+    return found
+
+
+def root_of(archive: zipfile.ZipFile) -> str | None:
+    """Return the one folder that all of an archive lies in, None if there is no such folder."""
+    roots = {name.partition("/")[0] for name in archive.namelist()}
+    root = roots.pop() if len(roots) == 1 else None
+    return root if f"{root}/{PICKLE}" in archive.namelist() else None
+
+
+def content_of(file: IO[bytes], span: Span) -> io.BytesIO:
+    """Return what an entry has."""
+    file.seek(span.start)
+    return io.BytesIO(file.read(span.size))
+
+
+def _crc(file: IO[bytes], span: Span) -> int:
+    file.seek(span.start)
+    left, found = span.size, 0
+    while left and (piece := file.read(min(left, PIECE_BYTES))):
+        found = zlib.crc32(piece, found)
+        left -= len(piece)
+    return found
+
+
+def _problem(entries: list[zipfile.ZipInfo], size: int) -> str | None:
+    """Say why torch can't have written an archive, None if it can."""
     names = [entry.filename for entry in entries]
     problem = None
+    if entries and min(entry.header_offset for entry in entries) != 0:
+        return "something stands before its first entry"
     if len(entries) > MAX_ENTRIES:
         problem = f"it has {len(entries)} entries"
     elif len(set(names)) != len(names):
@@ -56,46 +170,7 @@ def open_archive(file: IO[bytes], where: str) -> zipfile.ZipFile:
         problem = f"its entries claim {total} bytes, and the file has {size}"
     elif any(entry.header_offset + entry.file_size > size for entry in entries):
         problem = "an entry reaches beyond its end"
-    if problem is not None:
-        archive.close()
-        raise ImportRefusedError(f"{where} is no archive that torch.save wrote: {problem}")
-    return archive
-
-
-def pickle_of(archive: zipfile.ZipFile, where: str) -> io.BytesIO:
-    """Return the archive's one pickle, ``data.pkl``.
-
-    Raises:
-        ImportRefusedError: There is none, or it is another kind of archive.
-    """
-    names = {PurePosixPath(name).name: name for name in archive.namelist()}
-    if "constants.pkl" in names:
-        raise ImportRefusedError(
-            f"{where} is a TorchScript program, which holds code: load it with torch.jit.load() "
-            "and save its state_dict()"
-        )
-    if "data.pkl" not in names:
-        kind = "an archive of NumPy arrays" if _is_npz(archive) else "a zip archive"
-        raise ImportRefusedError(
-            f"{where} is {kind}, and nothing that torch.save wrote: it has no data.pkl"
-        )
-    entry = archive.getinfo(names["data.pkl"])
-    if entry.file_size > MAX_PICKLE_BYTES:
-        raise ImportRefusedError(
-            f"{where}: its pickle has {entry.file_size} bytes beside the tensors; at most "
-            f"{MAX_PICKLE_BYTES} are read"
-        )
-    try:
-        return io.BytesIO(archive.read(entry))  # all of it: only then is its checksum known
-    except (
-        zipfile.BadZipFile,
-        OSError,
-        ValueError,
-        EOFError,
-        NotImplementedError,
-        zlib.error,
-    ) as error:
-        raise ImportRefusedError(f"{where} is damaged: {error}") from error
+    return problem
 
 
 def _leads_out(name: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +18,7 @@ from typing import IO, Any
 import torch
 
 from ckptstore.errors import ImportRefusedError
+from ckptstore.format.tree import MAX_TREE_DEPTH
 from ckptstore.importing.inert import Made, Name, read_pickle
 
 INDEX = ".metadata"
@@ -77,6 +78,20 @@ class _Reading:
         self._pieces = {
             _key(index): self._piece(info) for index, info in self._index["storage_data"].items()
         }
+        self._check_pieces()
+
+    def _check_pieces(self) -> None:
+        """Refuse pieces that share bytes: one that is read a thousand times is a thousand pieces.
+
+        Raises:
+            ImportRefusedError: They do.
+        """
+        pieces = sorted((each.file, each.start, each.length) for each in self._pieces.values())
+        for (file, start, length), (other, begin, _) in pairwise(pieces):
+            if file == other and begin < start + length:
+                raise ImportRefusedError(
+                    f"{self._where}: two pieces lie at one place of {file!r:.80}"
+                )
 
     def read(self) -> Any:
         values = {
@@ -195,6 +210,8 @@ def _fields(record: object, kind: str) -> Mapping[str, Any]:
 def _key(index: object) -> tuple[str, tuple[int, ...] | None]:
     fields = _fields(index, "MetadataIndex")
     offset = fields.get("offset")
+    if type(fields["fqn"]) is not str:
+        raise TypeError("a tensor without a name")
     return fields["fqn"], None if offset is None else _size(offset)
 
 
@@ -233,6 +250,12 @@ def _nested(values: Mapping[str, Any], paths: Mapping[Any, Any], where: str) -> 
     root: dict[Any, Any] = {}
     for name, value in values.items():
         path = paths.get(name, (name,))
+        if (
+            not isinstance(path, tuple)
+            or not 0 < len(path) <= MAX_TREE_DEPTH
+            or not all(type(step) in (str, int) for step in path)
+        ):
+            raise ImportRefusedError(f"{where}/{INDEX}: {name!r:.80} lies nowhere")
         node = root
         for step in path[:-1]:
             node = node.setdefault(step, {})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 from ckptstore.errors import ImportRefusedError
 
@@ -26,7 +26,7 @@ class Name(NamedTuple):
         return f"{self.module}.{self.name}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Made:
     """What a pickle would make by calling something."""
 
@@ -49,6 +49,16 @@ class Read(NamedTuple):
     """Every name that it would import, in order, each once."""
 
 
+MAX_MADE = 5_000_000
+"""Lists, tuples, calls and the like that one pickle may make; a set counts as four. Each is an
+instruction of one byte and takes a hundred or two here. 300,000 tensors have fewer."""
+MAX_INSTRUCTIONS = 50_000_000
+MAX_KEY_DEPTH = 8
+MAX_KEY_VALUES = 1000
+"""Of a dict's key or a set's item. Python hashes and compares tuples in C, level by level, and what
+stands in them twice twice: one that is nested a million times ends the process."""
+MAX_READ = 512 * 1024 * 1024
+"""Bytes of one value."""
 PERSISTENT = Name("persistent", "load")
 """What a pickle asks its reader for: for torch a storage."""
 CONSTANTS = frozenset(
@@ -68,6 +78,18 @@ MAKES: dict[str, Callable[[], Any]] = {
     "EMPTY_SET": set,
 }
 SAYS_NOTHING = frozenset({"PROTO", "FRAME", "STOP"})
+TEXTS = frozenset({"STRING", "BINSTRING", "SHORT_BINSTRING"})
+"""Text or bytes of Python 2, which had one type for both."""
+CHEAP = (
+    CONSTANTS
+    | SAYS_NOTHING
+    | {
+        "NONE", "NEWTRUE", "NEWFALSE", "EMPTY_TUPLE", "GET", "BINGET", "LONG_BINGET", "PUT",
+        "BINPUT", "LONG_BINPUT", "POP", "APPEND", "SETITEM",
+    }
+)  # fmt: skip
+"""Instructions that make nothing which is far larger than they are."""
+WEIGHTS = {"EMPTY_SET": 4}
 
 
 def read_pickle(stream: BinaryIO, where: str) -> Read:
@@ -80,26 +102,84 @@ def read_pickle(stream: BinaryIO, where: str) -> Read:
     Raises:
         ImportRefusedError: It is no pickle, is cut short, or does what no pickler writes.
     """
+    return read_asking(stream, where)[0]
+
+
+def read_asking(stream: BinaryIO, where: str) -> tuple[Read, list[Made]]:
+    """Read a pickle as :func:`read_pickle` does, and return what it asks its reader for too."""
     machine = _Machine()
+    made = count = 0
     try:
         for opcode, argument, _ in pickletools.genops(stream):
+            count += 1
+            if opcode.name not in CHEAP:
+                made += WEIGHTS.get(opcode.name, 1)
+            if made > MAX_MADE or count > MAX_INSTRUCTIONS:
+                raise ValueError("it makes more values than a checkpoint has")  # noqa: TRY301 - told as all else that is wrong with it
             machine.step(opcode.name, argument)
-        return Read(machine.stack.pop(), tuple(machine.names))
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return Read(machine.stack.pop(), tuple(machine.names)), machine.asked
+    except (
+        ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError, MemoryError,
+        OverflowError,
+    ) as error:  # fmt: skip
         # Whatever a broken or hostile program does to a stack machine is one of these.
-        raise ImportRefusedError(f"{where} is no pickle that can be read: {error!r}") from error
+        said = f"{type(error).__name__}: {str(error)[:200]}"
+        raise ImportRefusedError(f"{where} is no pickle that can be read: {said}") from error
+
+
+def check_key(key: object) -> None:
+    """Refuse a key of a dict or an item of a set that is nested too deeply to be hashed.
+
+    Raises:
+        ValueError: It is.
+    """
+    if not isinstance(key, tuple | frozenset):
+        return
+    level: list[object] = [*key]
+    seen = len(level)
+    for _ in range(MAX_KEY_DEPTH):
+        if seen > MAX_KEY_VALUES:
+            break
+        inner = [each for each in level if isinstance(each, tuple | frozenset)]
+        if not inner:
+            return
+        seen += sum(map(len, inner))
+        level = [] if seen > MAX_KEY_VALUES else [item for each in inner for item in each]
+    raise ValueError("a key of more values or levels than a key has")
+
+
+class Within:
+    """A file that is never asked for more than it has: a length in a pickle is but a claim."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        """Take an open file and its size in bytes."""
+        self._file = file
+        self._size = size
+
+    def tell(self) -> int:
+        """Return where it stands."""
+        return self._file.tell()
+
+    def read(self, count: int) -> bytes:
+        """Read *count* bytes, or all that there are."""
+        return self._file.read(min(count, self._size - self.tell(), MAX_READ))
+
+    def readline(self) -> bytes:
+        """Read up to the end of a line."""
+        return self._file.readline(MAX_READ)
 
 
 class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.names: dict[Name, None] = {}
+        self.asked: list[Made] = []
         self._marks: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
         if name in CONSTANTS:
-            self.stack.append(argument)
+            self.stack.append(_text(argument) if name in TEXTS else argument)
         elif name in MAKES:
             self.stack.append(MAKES[name]())
         elif name not in SAYS_NOTHING:
@@ -151,10 +231,12 @@ class _Machine:
         elif isinstance(target, list):
             target += items
         else:
+            for item in items:
+                check_key(item)
             target.update(items)  # a set
 
     def set_items(self, flat: list[Any]) -> None:
-        target, pairs = self.stack[-1], list(zip(flat[::2], flat[1::2], strict=True))
+        target, pairs = self.stack[-1], _zipped(flat)
         if isinstance(target, Made):
             target.pairs += pairs
         else:
@@ -167,7 +249,10 @@ class _Machine:
         self.stack.append(found)
 
     def make(self, by: object, args: object) -> None:
-        self.stack.append(Made(by, args if isinstance(args, tuple) else (args,)))
+        made = Made(by, args if isinstance(args, tuple) else (args,))
+        if by is PERSISTENT:
+            self.asked.append(made)
+        self.stack.append(made)
 
     def build(self, _: object) -> None:
         state = self.pop()
@@ -182,7 +267,30 @@ class _Machine:
 
 
 def _pairs(flat: list[Any]) -> dict[Any, Any]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+    return dict(_zipped(flat))
+
+
+def _zipped(flat: list[Any]) -> list[tuple[Any, Any]]:
+    for key in flat[::2]:
+        check_key(key)
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _frozen(items: list[Any]) -> frozenset[Any]:
+    for item in items:
+        check_key(item)
+    return frozenset(items)
+
+
+def _text(found: str) -> str | bytes:
+    """Return text of Python 2 where it is any, else the bytes."""
+    if found.isascii():
+        return found
+    data = found.encode("latin-1")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
 
 
 def _global(machine: _Machine, argument: str) -> None:
@@ -237,7 +345,7 @@ STEPS: dict[str, Callable[[_Machine, Any], object]] = {
     "TUPLE": lambda machine, _: machine.push(tuple(machine.pop_mark())),
     "LIST": lambda machine, _: machine.push(machine.pop_mark()),
     "DICT": lambda machine, _: machine.push(_pairs(machine.pop_mark())),
-    "FROZENSET": lambda machine, _: machine.push(frozenset(machine.pop_mark())),
+    "FROZENSET": lambda machine, _: machine.push(_frozen(machine.pop_mark())),
     "APPEND": lambda machine, _: machine.append([machine.pop()]),
     "APPENDS": lambda machine, _: machine.append(machine.pop_mark()),
     "ADDITEMS": lambda machine, _: machine.append(machine.pop_mark()),

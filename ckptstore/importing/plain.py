@@ -17,7 +17,6 @@ import torch
 from ckptstore.errors import ImportRefusedError
 from ckptstore.format.digest import MAX_LINE_BYTES
 from ckptstore.format.tree import FACTORIES, MAX_TREE_DEPTH
-from ckptstore.importing.allowed import FACTORY
 
 MAX_VALUES = 5_000_000
 """A part's line has 64 MiB at most, so there is no room for more. A list that holds itself many
@@ -142,9 +141,6 @@ class _Turning:
             )
             for key, item in value.items()
         ]
-        if kind is OrderedDict and FACTORY in vars(value):
-            factory = vars(value)[FACTORY]
-            return defaultdict(factory if factory in FACTORIES.values() else None, pairs)
         if kind is OrderedDict:
             made: Any = OrderedDict(pairs)
             if hasattr(value, "_metadata"):

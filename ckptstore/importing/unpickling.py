@@ -1,8 +1,9 @@
-"""The one file that unpickles: what torch.save wrote, with torch's restricted reader.
+"""The one file that unpickles: what torch.save wrote, as data or, if it is trusted, as it says.
 
-``load_restricted`` runs nothing that the file names. Three gates stand one behind the other: the
-archive must be one that torch.save can have written, its pickle may name nothing that isn't on our
-own list (:mod:`ckptstore.importing.allowed`), and torch reads it with ``weights_only=True``.
+``load_restricted`` runs nothing that the file names. The archive must be one that torch.save can
+have written; its pickle is read as data, and may name nothing that isn't on our own list
+(:mod:`ckptstore.importing.allowed`); and what it says is made here, each thing checked
+(:mod:`ckptstore.importing.building`). torch's own restricted reader is not used.
 
 ``load_trusted`` runs whatever the file says. It is called in a process of its own alone
 (:mod:`ckptstore.importing.child`), and only for whoever passed ``trust_pickle=True``.
@@ -11,28 +12,38 @@ own list (:mod:`ckptstore.importing.allowed`), and torch reads it with ``weights
 from __future__ import annotations
 
 import pickle
+import sys
 import types
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Self
 
 import torch
 
-from ckptstore.errors import ImportRefusedError, UntrustedPickleError
-from ckptstore.importing.allowed import added, unknown
-from ckptstore.importing.archive import open_archive, pickle_of
-from ckptstore.importing.inert import Name, read_pickle
+from ckptstore.errors import CkptStoreError, ImportRefusedError, UntrustedPickleError
+from ckptstore.importing.allowed import unknown
+from ckptstore.importing.archive import (
+    ORDER,
+    PICKLE,
+    STORAGES,
+    content_of,
+    folder_of,
+    open_archive,
+    spans_of,
+)
+from ckptstore.importing.arrays import UnusualError
+from ckptstore.importing.building import Building
+from ckptstore.importing.inert import Name, Within, read_asking, read_pickle
+from ckptstore.importing.storages import LegacyStorages, ZipStorages, asked_for
 
-SAFE_TORCH = (2, 10)
-"""The first torch whose restricted reader has no known hole: CVE-2025-32434 was mended in 2.6,
-CVE-2026-24747 in 2.10."""
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f920 6aa850192e")
 """How a file of torch.save before 1.6 begins, behind the two bytes of the pickle's protocol: the
 number 0x1950a86a20f9469cfc6c (torch/serialization.py, MAGIC_NUMBER) and a STOP."""
 LEGACY_PICKLES = 5
 """Magic number, protocol, system, the object, keys of its storages; then the storages' bytes."""
+LITTLE = b"little"
 TAR_MAGIC = (257, b"ustar")
 HEAD_BYTES = 512
 
@@ -66,29 +77,8 @@ def load_restricted(file: Path | IO[bytes], where: str) -> Any:
     """
     if isinstance(file, Path):
         with file.open("rb") as opened:
-            mapped = _check(opened, where) and _is_mappable(file)
-            return _load(str(file) if mapped else _rewound(opened), where, mapped=mapped)
-    _check(file, where)
-    return _load(_rewound(file), where, mapped=False)
-
-
-def names_of(file: IO[bytes], where: str) -> list[Name]:
-    """Return every name that a file of torch.save would import.
-
-    Raises:
-        ImportRefusedError: It is damaged, or nothing that torch.save wrote.
-    """
-    file.seek(0)
-    head = file.read(HEAD_BYTES)
-    file.seek(0)
-    if head.startswith(ZIP_MAGIC):
-        with open_archive(file, where) as archive, pickle_of(archive, where) as stream:
-            return list(read_pickle(_as_binary(stream), where).names)
-    names: dict[Name, None] = {}
-    is_legacy = head[2:].startswith(LEGACY_MAGIC)
-    for _ in range(LEGACY_PICKLES if is_legacy else 1):
-        names |= dict.fromkeys(read_pickle(_as_binary(file), where).names)
-    return list(names)
+            return _load(opened, file if _is_mappable(file) else None, where)
+    return _load(file, None, where)
 
 
 def load_trusted(path: Path) -> Any:
@@ -123,54 +113,67 @@ def _load_all(file: str | IO[bytes], *, mapped: bool) -> Any:
         )
 
 
-def _check(file: IO[bytes], where: str) -> bool:
-    """Refuse what must not be unpickled; say whether the file is in the zip format.
+def _load(file: IO[bytes], path: Path | None, where: str) -> Any:
+    try:
+        file.seek(0)
+        head = file.read(HEAD_BYTES)
+        if head.startswith(ZIP_MAGIC):
+            return _load_zip(file, path, where)
+        return _load_legacy(file, where, is_torchs=head[2:].startswith(LEGACY_MAGIC))
+    except UnusualError as error:
+        raise UntrustedPickleError(where, [], f"it holds {error}") from error
+    except CkptStoreError:
+        raise
+    except Exception as error:
+        # Whatever a damaged file is, it is that file that can't be read, and no bug of the
+        # caller's: all that follows from its bytes is told as one kind of error.
+        said = f"{type(error).__name__}: {str(error)[:300]}"
+        raise ImportRefusedError(f"{where} is damaged, or made to harm: {said}") from error
 
-    Raises:
-        UntrustedPickleError: It needs more than is on the lists.
-        ImportRefusedError: It is damaged or made to harm.
-    """
-    head = file.read(HEAD_BYTES)
-    if is_tar(head):
+
+def _load_zip(file: IO[bytes], path: Path | None, where: str) -> Any:
+    with open_archive(file, where) as archive:
+        root = folder_of(archive, where)
+        spans = spans_of(archive, file, root, where)
+    read = read_pickle(_as_binary(content_of(file, spans[PICKLE])), where)
+    _refuse_unknown(read.names, where)
+    order = content_of(file, spans[ORDER]).read() if ORDER in spans else LITTLE
+    if order not in (LITTLE, b"big"):
+        raise ImportRefusedError(f"{where} says no byte order: {order[:20]!r}")
+    stored = {
+        name.removeprefix(STORAGES): span
+        for name, span in spans.items()
+        if name.startswith(STORAGES)
+    }
+    swapped = order.decode() != sys.byteorder
+    return Building(ZipStorages(file, path, stored, swapped=swapped)).build(read.value)
+
+
+def _load_legacy(file: IO[bytes], where: str, *, is_torchs: bool) -> Any:
+    size = file.seek(0, 2)
+    file.seek(0)
+    if is_tar(file.read(HEAD_BYTES)):
         raise UntrustedPickleError(
-            where, [], "it is a tar archive, as torch.save wrote before 0.1.10, and torch can read "
-            "those in no restricted way"
+            where, [], "it is a tar archive, as torch.save wrote before 0.1.10, and those are read "
+            "in no restricted way"
         )  # fmt: skip
-    wanted = unknown(names_of(file, where))
+    file.seek(0)
+    within = _as_binary(Within(file, size))
+    found = [read_asking(within, where) for _ in range(LEGACY_PICKLES if is_torchs else 1)]
+    _refuse_unknown([name for read, _ in found for name in read.names], where)
+    if not is_torchs:
+        raise UntrustedPickleError(where, [], "it is a pickle that torch.save did not write")
+    _, _, _, (read, asked), (keys, _) = found
+    if not isinstance(keys.value, list):
+        raise ImportRefusedError(f"{where} is damaged: it doesn't say which storages it has")
+    stored = LegacyStorages(file, keys.value, [asked_for(each) for each in asked])
+    return Building(stored).build(read.value)
+
+
+def _refuse_unknown(names: Iterable[Name], where: str) -> None:
+    wanted = unknown(names)
     if wanted:
         raise UntrustedPickleError(where, wanted)
-    if not head.startswith(ZIP_MAGIC) and not head[2:].startswith(LEGACY_MAGIC):
-        raise UntrustedPickleError(where, [], "it is a pickle that torch.save did not write")
-    found = _torch_version()
-    if found < SAFE_TORCH:
-        raise UntrustedPickleError(
-            where,
-            [],
-            f"torch {torch.__version__} has known holes in its restricted reader (CVE-2025-32434, "
-            f"CVE-2026-24747): upgrade to {'.'.join(map(str, SAFE_TORCH))} or later",
-        )
-    return head.startswith(ZIP_MAGIC)
-
-
-def _load(file: str | IO[bytes], where: str, *, mapped: bool) -> Any:
-    with warnings.catch_warnings(), torch.serialization.safe_globals(_safe()):
-        warnings.simplefilter("ignore")  # of torch, about what a file of others was made with
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-        except pickle.UnpicklingError as error:
-            # The first sentences are torch's advice to turn the restriction off.
-            reason = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
-            raise UntrustedPickleError(
-                where, [], f"torch's restricted reader says: {reason}"
-            ) from error
-        except (
-            RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError,
-            AssertionError, MemoryError, OverflowError, RecursionError, OSError, UnicodeError,
-        ) as error:  # fmt: skip
-            # Whatever a damaged file makes of torch's reader.
-            raise ImportRefusedError(
-                f"{where} is damaged, torch can't read it: {error!r:.300}"
-            ) from error
 
 
 def _is_mappable(path: Path) -> bool:
@@ -182,22 +185,8 @@ def _is_mappable(path: Path) -> bool:
     return path.suffix != ".safetensors"  # by that suffix torch takes any file for one
 
 
-def _safe() -> list[Any]:
-    return list(added())
-
-
-def _rewound(file: IO[bytes]) -> IO[bytes]:
-    file.seek(0)
-    return file
-
-
-def _as_binary(stream: IO[bytes]) -> BinaryIO:
+def _as_binary(stream: IO[bytes] | Within) -> BinaryIO:
     return stream  # type: ignore[return-value] # typeshed's two words for one thing
-
-
-def _torch_version() -> tuple[int, int]:
-    major, minor = str(torch.__version__).split(".")[:2]
-    return int(major), int(minor)
 
 
 # ---------------------------------------------------------------- in a process of its own
