@@ -64,6 +64,8 @@ class Contents:
     extra: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     """What was changed on the way, or left out, one sentence each."""
+    inside: frozenset[str] = frozenset()
+    """Which of ``epoch``, ``step`` and the metrics the content says, and not the name."""
 
 
 def recognise(

@@ -27,6 +27,10 @@ class ImportedFile:
     """Whether it was brought in now. Else it was there already."""
     notes: tuple[str, ...] = ()
     """What was changed on the way, or left out, one sentence each."""
+    tensors: int = 0
+    """How many tensors' digests were compared: as they were read, and as they are recorded."""
+    by_name: tuple[str, ...] = ()
+    """What its name alone says of it, e.g. ``epoch 12``."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,9 @@ class Imported(History):
     Attributes:
         source: Where they were, without credentials.
         new: The refs of those that were imported now; the others were there already.
-        left: What is in the folder and no checkpoint, by name.
+        left: What is in the folder and no checkpoint, by name; a folder's ends in ``/``.
+        tensors: How many tensors were imported. The digest of each, as it was read from its file,
+            is the one that its version records: else the import fails.
     """
 
     def __init__(self, versions: Sequence[Checkpoint], done: Done) -> None:
@@ -55,16 +61,24 @@ class Imported(History):
         self.source = done.source
         self.new = tuple(each.head.ref for each in done.files if each.is_new)
         self.left = done.left
+        self.tensors = sum(each.tensors for each in done.files)
         self._files = done.files
 
     def notes(self) -> list[str]:
         """Return what was changed on the way, left out, or there already; one line each."""
         said = [f"{plain(each.name)}: {plain(note)}" for each in self._files for note in each.notes]
-        return [*super().notes(), *said]
+        by_name = [
+            f"{plain(each.name)}: {plain(', '.join(each.by_name))}, as its name alone says"
+            for each in self._files
+            if each.by_name
+        ]
+        return [*super().notes(), *said, *by_name]
 
     def summary(self) -> str:
         """Return in one line what was done."""
         facts = [f"{len(self.new)} imported", f"{len(self) - len(self.new)} there already"]
+        if self.new:
+            facts.append(f"{self.tensors} tensors, digests equal")
         if self.left:
             shown = ", ".join(self.left[:MAX_LEFT_SHOWN])
             more = ", …" if len(self.left) > MAX_LEFT_SHOWN else ""
@@ -88,6 +102,8 @@ class Imported(History):
                     "parts": [part.name for part in each.head.parts],
                     "size_bytes": sum(part.size_bytes for part in each.head.parts),
                     "notes": list(each.notes),
+                    "tensors": each.tensors,
+                    "by_name": list(each.by_name),
                 }
                 for each in self._files
             ],

@@ -93,7 +93,7 @@ class LocalPlace:
             entries = sorted(folder.iterdir())
         return Listing(
             tuple(each.name for each in entries if each.is_dir()),
-            tuple(each.name for each in entries if each.is_file()),
+            tuple(each.name for each in entries if not each.is_dir()),
         )
 
     def here(self, inside: str | None = None) -> AbstractContextManager[Path]:
@@ -103,6 +103,8 @@ class LocalPlace:
     def start(self, inside: str) -> bytes:
         """Return the first 512 bytes of a file in it."""
         path = self._path / inside
+        if not path.is_file() and os.path.lexists(path):
+            return b""  # a pipe would be waited for, and a link that leads nowhere has nothing
         with _reading(path), path.open("rb") as file:
             return file.read(START_BYTES)
 

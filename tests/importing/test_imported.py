@@ -31,7 +31,7 @@ def test_it_is_a_history_that_says_what_was_done(found):
     text = repr(found)
     assert text.splitlines()[0].split()[:4] == ["ref", "epoch", "val_loss", "train_loss"]
     assert found.new == ("r@2",)
-    assert found.summary().endswith("1 imported, 1 there already")
+    assert found.summary().endswith("1 imported, 1 there already, 27 tensors, digests equal")
 
 
 def test_notes_stand_below_the_table(tmp_path):
