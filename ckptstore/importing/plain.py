@@ -22,6 +22,8 @@ MAX_VALUES = 5_000_000
 """A part's line has 64 MiB at most, so there is no room for more. A list that holds itself many
 times over, as harmful files have it, is far longer than its file."""
 MAX_SHOWN = 120
+MAX_PATH = 4000
+MAX_NOTES = 1000
 AS_THEY_ARE = (
     bool, bytes, bytearray, complex, float, int, str, type(None), torch.Size, torch.device,
     torch.dtype, torch.layout, torch.memory_format,
@@ -137,7 +139,7 @@ class _Turning:
         pairs = [
             (
                 self._key(key, path),
-                self.turn(item, f"{path}/{key}" if path else str(key), depth + 1),
+                self.turn(item, _below(path, key), depth + 1),
             )
             for key, item in value.items()
         ]
@@ -158,7 +160,10 @@ class _Turning:
         return dict(pairs)
 
     def _items(self, items: Iterable[Any], path: str, depth: int) -> list[Any]:
-        return [self.turn(item, f"{path}/{place}", depth + 1) for place, item in enumerate(items)]
+        return [
+            self.turn(item, _below(path, place) if path else f"/{place}", depth + 1)
+            for place, item in enumerate(items)
+        ]
 
     def _key(self, key: Any, path: str) -> Any:
         if isinstance(key, str):
@@ -202,7 +207,18 @@ class _Turning:
     def _note(self, path: str, value: object, became: str) -> None:
         kind = value if isinstance(value, type) else type(value)
         name = f"{kind.__module__}.{kind.__qualname__}"
-        self.plain.notes.append(f"{path or 'its top'}: {name} was kept as {became}")
+        said = f"{path or 'its top'}: {name} was kept as {became}"
+        if len(self.plain.notes) < MAX_NOTES:
+            self.plain.notes.append(said)
+        elif len(self.plain.notes) == MAX_NOTES:
+            self.plain.notes.append(f"{said}, and so were more")
+
+
+def _below(path: str, key: object) -> str:
+    """Return the path of what a key leads to; a file with keys of megabytes has it shortened."""
+    text = str(key)
+    found = f"{path}/{text}" if path else text
+    return found if len(found) <= MAX_PATH else f"…{found[-MAX_PATH:]}"
 
 
 def _name(value: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
-from ckptstore.errors import ArgumentError, ImportRefusedError, UntrustedPickleError
+from ckptstore.errors import ArgumentError, CkptStoreError, ImportRefusedError, UntrustedPickleError
 from ckptstore.importing import dcp, huggingface
 from ckptstore.importing.contents import Contents, ForeignPart, recognise
 from ckptstore.importing.file_names import Named
@@ -73,6 +73,26 @@ def read_foreign(
         ImportRefusedError: It is damaged, made to harm, or of no kind that is known.
         ArgumentError: *keys* names what is not there.
     """
+    try:
+        return _read(path, where, named, trust_pickle=trust_pickle, keys=keys, timeout=timeout)
+    except CkptStoreError:
+        raise
+    except Exception as error:
+        # The one boundary: whatever a file of others makes go wrong, it is that file that is
+        # refused, by its name, and the others of its folder are still read.
+        said = f"{type(error).__name__}: {str(error)[:300]}"
+        raise ImportRefusedError(f"{where} can't be read as a checkpoint: {said}") from error
+
+
+def _read(
+    path: Path,
+    where: str,
+    named: Named,
+    *,
+    trust_pickle: bool,
+    keys: Mapping[str, str | None] | None,
+    timeout: timedelta | None,
+) -> Contents:
     kind = kind_of(path)
     if kind is None:
         raise ImportRefusedError(f"{where} is no checkpoint that is known: {_guess(path)}")

@@ -130,3 +130,32 @@ def test_an_index_of_something_else_is_refused(tmp_path, data):
     (tmp_path / INDEX).write_bytes(data)
     with pytest.raises(ImportRefusedError):
         read(tmp_path)
+
+
+def test_one_piece_that_is_named_again_and_again_is_refused(tmp_path):
+    pieces(tmp_path / "x", boxes=[((0, 0), (4, 3))])
+    index = pickle.loads((tmp_path / "x" / INDEX).read_bytes())  # noqa: S301 - written right here
+    (place,) = index.storage_data.values()
+    for number in range(3):
+        index.state_dict_metadata[f"w{number}"] = index.state_dict_metadata["w"]
+        index.storage_data[MetadataIndex(f"w{number}", (0, 0))] = place
+    (tmp_path / "x" / INDEX).write_bytes(pickle.dumps(index))
+    with pytest.raises(ImportRefusedError, match="two pieces lie at one place"):
+        read(tmp_path / "x")
+
+
+def nested(levels):
+    found = ()
+    for _ in range(levels):
+        found = (found,)
+    return found
+
+
+@pytest.mark.parametrize("path", [(), ("a",) * 100, "w", (nested(50),)])
+def test_a_path_that_leads_nowhere_is_refused(tmp_path, path):
+    pieces(tmp_path / "x")
+    index = pickle.loads((tmp_path / "x" / INDEX).read_bytes())  # noqa: S301 - written right here
+    index.planner_data = {"w": path}
+    (tmp_path / "x" / INDEX).write_bytes(pickle.dumps(index))
+    with pytest.raises(ImportRefusedError, match="'w' lies nowhere"):
+        read(tmp_path / "x")

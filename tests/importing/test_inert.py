@@ -105,3 +105,15 @@ def test_random_bytes_never_do_worse_than_be_refused():
             read(bytes(data))
         except ImportRefusedError:
             continue
+
+
+@pytest.mark.parametrize("levels", [9, 2_000])
+@pytest.mark.parametrize("way", [b"}%sNs.", b"}(%sNu.", b"(%sNd.", b"\x8f(%s\x90.", b"(%s\x91."])
+def test_keys_that_are_nested_too_deeply_are_never_hashed(way, levels):
+    assert read(way.replace(b"%s", b"N\x85\x85")).value
+    with pytest.raises(ImportRefusedError, match="levels than a key has"):
+        read(way.replace(b"%s", b")" + b"2\x86" * levels))
+
+
+def test_text_of_python_2_is_text_where_it_is_any():
+    assert read(b"(U\x02\xc3\xa4U\x01\xffU\x01al.").value == ["ä", b"\xff", "a"]

@@ -119,3 +119,12 @@ def test_text_that_no_line_has_room_for_is_refused(monkeypatch):
     monkeypatch.setattr(module, "MAX_LINE_BYTES", 10)
     with pytest.raises(ImportRefusedError, match="at most 10"):
         to_plain({"x": "a" * 11}, "it")
+
+
+def test_what_is_said_of_a_file_is_not_far_longer_than_it():
+    long = "k" * 100_000
+    found = to_plain({long: [Level.HIGH] * 3000}, "it")
+    assert found.value == {long: [2] * 3000}
+    assert len(found.notes) == module.MAX_NOTES + 1
+    assert found.notes[-1].endswith("and so were more")
+    assert max(map(len, found.notes)) < module.MAX_PATH + 200

@@ -66,3 +66,13 @@ def test_keys_are_for_dicts_of_several_things(tmp_path):
     save_file({"w": torch.ones(1)}, tmp_path / "x")
     with pytest.raises(ArgumentError, match="keys= is for"):
         read(tmp_path / "x", keys={"w": "model"})
+
+
+def test_whatever_goes_wrong_is_told_of_the_file(tmp_path, monkeypatch):
+    def breaks(*_):
+        raise NotImplementedError("no number of these bits")
+
+    torch.save({"state_dict": {"w": torch.ones(1)}}, tmp_path / "x.pt")
+    monkeypatch.setattr("ckptstore.importing.reading.recognise", breaks)
+    with pytest.raises(ImportRefusedError, match=r"it can't be read .* no number of these bits"):
+        read(tmp_path / "x.pt")
