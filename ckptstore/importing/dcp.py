@@ -19,7 +19,7 @@ import torch
 
 from ckptstore.errors import ImportRefusedError
 from ckptstore.format.tree import MAX_TREE_DEPTH
-from ckptstore.importing.inert import Made, Name, read_pickle
+from ckptstore.importing.inert import Made, Name, Within, read_pickle
 
 INDEX = ".metadata"
 FLAT = "FLAT"
@@ -73,7 +73,8 @@ class _Reading:
         self._where = where
         self._load = load
         with (folder / INDEX).open("rb") as file:
-            self._index = _fields(read_pickle(file, f"{where}/{INDEX}").value, "Metadata")
+            within: Any = Within(file, (folder / INDEX).stat().st_size)
+            self._index = _fields(read_pickle(within, f"{where}/{INDEX}").value, "Metadata")
         self._room = sum(item.stat().st_size for item in folder.iterdir() if item.is_file())
         self._pieces = {
             _key(index): self._piece(info) for index, info in self._index["storage_data"].items()
