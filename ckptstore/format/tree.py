@@ -174,6 +174,12 @@ class _Encoder:
         if torch is None:
             return None
         if isinstance(value, torch.Tensor):
+            if (  # as nearly every tensor is
+                kind in (torch.Tensor, torch.nn.Parameter)
+                and value.layout is torch.strided
+                and not value.is_quantized
+            ):
+                return self._encode_plain(value, path)
             return self._encode_composite(value, path, depth) or self._encode_plain(value, path)
         if kind is torch.Size:
             return {"$torch.Size": list(value)}
