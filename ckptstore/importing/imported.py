@@ -67,12 +67,15 @@ class Imported(History):
     def notes(self) -> list[str]:
         """Return what was changed on the way, left out, or there already; one line each."""
         said = [f"{plain(each.name)}: {plain(note)}" for each in self._files for note in each.notes]
-        by_name = [
+        return [*super().notes(), *said, *self.by_name()]
+
+    def by_name(self) -> list[str]:
+        """Return the facts that were taken from names alone, one line a file."""
+        return [
             f"{plain(each.name)}: {plain(', '.join(each.by_name))}, as its name alone says"
             for each in self._files
             if each.by_name
         ]
-        return [*super().notes(), *said, *by_name]
 
     def summary(self) -> str:
         """Return in one line what was done."""
