@@ -23,6 +23,7 @@ from ckptstore.errors import (
 )
 from ckptstore.format.manifest import Head
 from ckptstore.saving.on_full import impatient, may_be_repeated
+from ckptstore.stopping import Handler, code, handler_of, known, name_of, seconds
 from ckptstore.text import size
 from ckptstore.workers import SIGNALS, heed_alone, is_starting_loader_worker
 
@@ -38,9 +39,7 @@ EXIT_CODE = 143
 0, as the training isn't complete: a Kubernetes Job that ends with 0 is never started again."""
 DEADLINE = timedelta(seconds=30)
 """Kubernetes' grace period, Slurm's KillWait and Google's notice of preemption, by default."""
-LARGEST_CODE = 255
 
-Handler = Callable[[int, FrameType | None], Any] | int
 _active: list[Guard] = []
 
 
@@ -61,9 +60,9 @@ class Guard:
         signals: Iterable[int] = SIGNALS,
     ) -> None:
         self._run = run
-        self._deadline_s = _seconds(deadline)
-        self._exit_code = _code(exit_code)
-        self._signals = _known(signals)
+        self._deadline_s = seconds(deadline)
+        self._exit_code = code(exit_code)
+        self._signals = known(signals)
         self._before: dict[int, Handler] = {}
         self._is_installed = False
         self._waiting = ExitStack()
@@ -111,7 +110,7 @@ class Guard:
                 f"{_active[0].run_name!r} is in place: a signal ends one process, once; use that "
                 "one, and save further runs before its step()"
             )
-        self._before = {number: _handler(number) for number in self._signals}
+        self._before = {number: handler_of(number) for number in self._signals}
         self._begin()
         self._is_installed = True
         try:
@@ -145,8 +144,8 @@ class Guard:
         if error is not None and self._before[number] is signal.SIG_DFL:
             # That would end the process here and now, and nobody would learn of the error.
             error.add_note(
-                f"ckptstore: {_name(number)} had come when this was raised. Nothing was saved, and "
-                "the signal was not passed on, as it would have ended the process without a word"
+                f"ckptstore: {name_of(number)} had come when this was raised. Nothing was saved, "
+                "and the signal was not passed on, as it would have ended the process without a word"
             )
             return
         signal.raise_signal(number)
@@ -420,56 +419,3 @@ def _leave_guards_to_parent() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_guards_to_parent)
-
-
-def _handler(number: int) -> Handler:
-    """Return a signal's handler, to be put back.
-
-    Raises:
-        ArgumentError: It is none of Python's, which Python can't put back.
-    """
-    handler = signal.getsignal(number)
-    if handler is None:
-        raise ArgumentError(
-            f"guard(): {_name(number)} has a handler that was not installed by Python, so it could "
-            "not be put back: leave that signal out (signals=), or enter the guard earlier"
-        )
-    return handler
-
-
-def _seconds(deadline: object) -> float | None:
-    if deadline is None:
-        return None
-    if not isinstance(deadline, timedelta) or deadline <= timedelta(0):
-        raise ArgumentError(
-            f"guard(deadline={deadline!r}): takes a timedelta above 0, as timedelta(seconds=30): "
-            "how long after the signal the process may still run; None if for ever"
-        )
-    return deadline.total_seconds()
-
-
-def _code(exit_code: object) -> int:
-    if isinstance(exit_code, bool) or not isinstance(exit_code, int):
-        raise ArgumentError(f"guard(exit_code={exit_code!r}): takes a whole number from 0 to 255")
-    if not 0 <= exit_code <= LARGEST_CODE:
-        raise ArgumentError(f"guard(exit_code={exit_code}): takes a whole number from 0 to 255")
-    return exit_code
-
-
-def _known(signals: Iterable[int]) -> tuple[int, ...]:
-    valid = signal.valid_signals() - _UNCATCHABLE
-    numbers = tuple(dict.fromkeys(signals))
-    wrong = [each for each in numbers if each not in valid]
-    if wrong or not numbers:
-        raise ArgumentError(
-            f"guard(signals=…): {', '.join(map(repr, wrong)) or 'nothing'} can't be watched for on "
-            "this system; take signals such as signal.SIGTERM"
-        )
-    return numbers
-
-
-_UNCATCHABLE = {getattr(signal, name) for name in ("SIGKILL", "SIGSTOP") if hasattr(signal, name)}
-
-
-def _name(number: int) -> str:
-    return signal.Signals(number).name

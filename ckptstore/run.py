@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from ckptstore.catalog.later import TagMove
 from ckptstore.entry import Checkpoint, Package
 from ckptstore.format.layout import Ref, parse_ref
-from ckptstore.guard import DEADLINE, EXIT_CODE, SIGNALS, Guard
+from ckptstore.guard import DEADLINE, EXIT_CODE, Guard
 from ckptstore.history import History
 from ckptstore.importing.options import ImportOptions
 from ckptstore.reading import KeyPatterns, LoadOptions, Model
+from ckptstore.workers import SIGNALS
 
 if TYPE_CHECKING:
     import torch

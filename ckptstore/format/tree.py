@@ -174,13 +174,13 @@ class _Encoder:
         if torch is None:
             return None
         if isinstance(value, torch.Tensor):
-            if (  # as nearly every tensor is
+            is_plain = (  # as nearly every tensor is, which is seen at a glance
                 kind in (torch.Tensor, torch.nn.Parameter)
                 and value.layout is torch.strided
                 and not value.is_quantized
-            ):
-                return self._encode_plain(value, path)
-            return self._encode_composite(value, path, depth) or self._encode_plain(value, path)
+            )
+            node = None if is_plain else self._encode_composite(value, path, depth)
+            return node or self._encode_plain(value, path)
         if kind is torch.Size:
             return {"$torch.Size": list(value)}
         if kind is torch.device:

@@ -145,16 +145,16 @@ def _chosen(  # noqa: PLR0917 - both sides, and what is known of them
     problems: list[str] = []
     numbers: dict[int, int] = {}
     for each, tensor in zip(flat, tensors, strict=True):
-        number = found.saved_of.get(each.number)
-        if number is None or not around.wants(each):
+        saved = found.saved_of.get(each.number)
+        if saved is None or not around.wants(each):
             continue
-        moments = state["state"].get(number, {})
-        wrong = moment_problems(optimizer, tensor, moments, _name(names, number))
+        moments = state["state"].get(saved, {})
+        wrong = moment_problems(optimizer, tensor, moments, _name(names, saved))
         if not around.strict and (wrong or around.is_mismatched(each)):
             mismatched[called(each)] = None
             continue
         problems += wrong
-        numbers[each.number] = number
+        numbers[each.number] = saved
     if around.strict:
         problems += _sentences(not_saved, unused)
     wanted = [[numbers.get(each.number) for each in group] for group in present]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import functools
 from collections.abc import Iterator
@@ -60,9 +59,8 @@ def _holders(value: Any, held: str) -> Iterator[tuple[str, object]]:
 
 def _has_state(value: Any) -> bool:
     """Say whether an object has attributes of its own that may change."""
-    if isinstance(value, _NO_STATE) or (
-        dataclasses.is_dataclass(value) and type(value).__dataclass_params__.frozen  # type: ignore[attr-defined] # what dataclass() leaves
-    ):
+    frozen: Any = getattr(type(value), "__dataclass_params__", None)  # what dataclass() leaves
+    if isinstance(value, _NO_STATE) or (frozen is not None and frozen.frozen):
         return False
     return bool(getattr(value, "__dict__", None)) or has_slots(value)
 

@@ -137,7 +137,8 @@ def test_what_lacks_a_part_goes_once_a_newer_one_is_complete():
 
 
 def test_the_best_model_stays_also_without_its_optimizer_and_so_does_the_best_complete_one():
-    versions = [*losses(0.3, 0.2), version(3, complete=False, metrics={"val_loss": 0.1}), version(4)]
+    lean = version(3, complete=False, metrics={"val_loss": 0.1})
+    versions = [*losses(0.3, 0.2), lean, version(4)]
     assert staying(versions, Keep(last=1)) == {2, 3, 4}
     assert staying(versions, Keep(best=2)) == {1, 2, 3, 4}
 
