@@ -145,7 +145,8 @@ class Guard:
             # That would end the process here and now, and nobody would learn of the error.
             error.add_note(
                 f"ckptstore: {name_of(number)} had come when this was raised. Nothing was saved, "
-                "and the signal was not passed on, as it would have ended the process without a word"
+                "and the signal was not passed on, as that would have ended the process "
+                "without a word"
             )
             return
         signal.raise_signal(number)

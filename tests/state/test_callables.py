@@ -90,7 +90,7 @@ def test_an_object_with_state_is_found(function, found):
         partial(pow, 2, torch.ones(1)),
         partial(pow, [1], Settings(), Kind.ONE, PurePath("x"), torch, float),
     ],
-    ids=repr,
+    ids=lambda function: type(function).__name__,
 )
 def test_what_has_no_state_that_changes_is_none(function):
     assert list(holders(function)) == []
