@@ -46,7 +46,7 @@ def strided(
             or (bits.get("conj") and not dtype.is_complex)
         ):
             raise ValueError("a tensor with bits that torch doesn't know")
-        torch._utils.set_tensor_metadata(made, bits)  # type: ignore[no-untyped-call] # noqa: SLF001 - as torch.load does it
+        torch._utils.set_tensor_metadata(made, bits)  # type: ignore[no-untyped-call] # noqa: SLF001 - as torch does it when it loads
     if grad:
         made.requires_grad_()
     return made
