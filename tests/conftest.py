@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -98,3 +99,12 @@ def store_url(request: pytest.FixtureRequest) -> str:
 def root(store_url: str) -> str:
     """Another name of ``store_url``."""
     return store_url
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_found():
+    """Give signals back to Python after each test: an interrupt that is blocked ends nothing."""
+    handler, blocked = signal.getsignal(signal.SIGINT), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    signal.signal(signal.SIGINT, handler)

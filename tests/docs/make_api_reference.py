@@ -24,6 +24,7 @@ from ckptstore import (
     Run,
     Store,
     errors,
+    leave_to_guard,
     remember_init,
 )
 from ckptstore.audit import Audit, Overridden, StateLeft
@@ -90,7 +91,8 @@ START = f"""\
 
 ```py
 from ckptstore import (
-    Checkpoint, Guard, History, Keep, Package, Resumed, Run, Store, errors, remember_init
+    Checkpoint, Guard, History, Keep, Package, Resumed, Run, Store, errors, leave_to_guard,
+    remember_init,
 )
 ```
 
@@ -109,6 +111,7 @@ def api() -> str:
             pieces.append(constructor(class_node(Opened), "Store"))
         for each in (subject, *shared(subject)):
             pieces += list(members(class_node(each), title))
+    pieces.append(f"## leave_to_guard\n\n{markdown(leave_to_guard.__doc__)}")
     pieces.append(f"## remember_init\n\n{markdown(remember_init.__doc__)}")
     return "\n\n".join(piece.strip() for piece in pieces) + "\n"
 

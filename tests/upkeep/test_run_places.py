@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from ckptstore.storage.local import LocalStorage
@@ -39,8 +41,9 @@ def test_runs_are_known_by_their_files_and_the_rest_is_noted(storage, tmp_path):
 
 @pytest.mark.parametrize("inner", ["runs", "runs/copy", "runs/digits"])
 def test_a_store_inside_of_a_store_is_noted_and_left_alone(tmp_path, inner):
-    store = filled(tmp_path, 1)
-    filled(tmp_path / inner, 2)
+    store = filled(tmp_path / "outer", 1)
+    filled(tmp_path / "other", 2)  # none is made there, but one can be copied there
+    shutil.copytree(tmp_path / "other", tmp_path / "outer" / inner, dirs_exist_ok=True)
 
     report = check(store)
 
