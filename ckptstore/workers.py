@@ -8,8 +8,11 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable
+from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from ckptstore.errors import GuardWarning, warn
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """What schedulers and clouds send; Windows has no SIGUSR1."""
@@ -31,11 +34,24 @@ def leave_to_guard(worker_id: int = 0) -> None:  # noqa: ARG001 - what a worker_
     done by itself; this is for those that are spawned, or were forked before. Call it in the
     worker. Where the system doesn't tell who sent a signal (macOS, Windows) nothing is done.
 
+    A thread that runs already goes on taking signals, and nobody can tell it not to. NumPy starts
+    some when it is imported, unless OMP_NUM_THREADS=1 is in the environment; if there are any,
+    there is a :class:`~ckptstore.errors.GuardWarning`.
+
     Args:
         worker_id: Ignored; what a ``worker_init_fn`` is given.
     """
     started_by = multiprocessing.parent_process()  # with "forkserver" not who forked it
+    heedless = other_threads_that_take(SIGNALS)
     heed_alone(os.getppid() if started_by is None else started_by.pid or 0, SIGNALS)
+    if heedless:
+        warn(
+            f"leave_to_guard(): {heedless} of this worker's threads, begun before it was called, "
+            "still take signals, so one to the whole process group ends the worker, and its "
+            "training before anything is saved: set OMP_NUM_THREADS=1 in the environment of "
+            "the training, or fork the workers",
+            GuardWarning,
+        )
 
 
 def heed_alone(parent: int, numbers: Iterable[int]) -> None:
@@ -51,6 +67,25 @@ def heed_alone(parent: int, numbers: Iterable[int]) -> None:
         name="ckptstore signals",
         daemon=True,
     ).start()
+
+
+def other_threads_that_take(numbers: Iterable[int]) -> int:
+    """Return how many threads but this one have one of these signals not blocked.
+
+    Linux tells (``SigBlk`` in proc(5)); 0 elsewhere.
+    """
+    own = str(threading.get_native_id())
+    wanted = sum(1 << (number - 1) for number in numbers)
+    found = 0
+    for status in Path("/proc/self/task").glob("*/status"):
+        if status.parent.name == own:
+            continue
+        try:
+            blocked = int(status.read_text().partition("SigBlk:")[2].split(maxsplit=1)[0], 16)
+        except OSError:
+            continue  # it has ended meanwhile
+        found += blocked & wanted != wanted
+    return found
 
 
 def _wait(numbers: set[int], parent: int, forked_by: int) -> None:

@@ -20,8 +20,14 @@ GROUP_STEPS = 3
 def ended(folder, how, number):
     """Send a signal to the whole group of a training with workers; return its exit code."""
     command = [sys.executable, "-m", "tests.guarded_loader", str(folder), how]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         assert process.stdout.readline() == "training\n"
         os.killpg(process.pid, number)
@@ -61,6 +67,28 @@ def test_a_worker_heeds_who_started_it_and_nobody_else():
     os.kill(child, signal.SIGTERM)
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+WORKER = """
+import sys, threading, warnings
+from ckptstore.workers import leave_to_guard
+
+if sys.argv[1] == "early":
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    leave_to_guard()
+print([str(each.message).partition(" of this")[0] for each in told])
+"""
+
+
+@pytest.mark.parametrize(("when", "told"), [("early", "['leave_to_guard(): 1']"), ("never", "[]")])
+def test_threads_that_go_on_taking_signals_are_told_of(when, told):
+    command = [sys.executable, "-c", WORKER, when]
+
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert said.strip() == told
 
 
 def test_this_process_is_no_worker():

@@ -202,9 +202,10 @@ def test_a_program_on_a_state_that_is_none_is_refused(store, model):
 
 
 def test_quantised_weights_have_a_program(store):
-    torchao = pytest.importorskip("torchao.quantization")
+    from torchao import quantization
+
     model = nn.Sequential(nn.Linear(32, 32)).eval()
-    torchao.quantize_(model, torchao.Int8WeightOnlyConfig())
+    quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
     x = torch.randn(4, 32)
     program = store.save(model, program=x).load_program(device="cpu")
     assert torch.equal(outputs(program, x), outputs(model, x))
