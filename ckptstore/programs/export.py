@@ -104,8 +104,8 @@ def _warnings(
         yield f"takes some sizes only: those with {' and '.join(narrowed)}"
     if unsettled:
         yield (
-            f"does not change {', '.join(unsettled)}, as forward does at each call: if later "
-            "calls depend on it, they give something else than the module"
+            f"may not change {', '.join(unsettled)} as forward does at each call: two calls in a "
+            "row gave what the module gives, and later ones may not"
         )
     if not program.is_exact:
         yield (

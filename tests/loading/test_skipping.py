@@ -241,6 +241,7 @@ def test_copies_of_what_was_skipped_copy_nothing():
     copies.clear()
 
     assert construct_skipping(Copies)[1] is None
+    assert copies
     assert True not in copies
 
 

@@ -375,7 +375,7 @@ def test_what_is_written_in_place_is_put_back_after_a_save_too():
         return 0
 
     module = Remembering(add)
-    with pytest.warns(StateWarning, match=r"does not change h, inside\['deep'\]\[0\], as forward"):
+    with pytest.warns(StateWarning, match=r"may not change h, inside\['deep'\]\[0\] as forward"):
         export(module, points(2))
     assert not module.h.any()
     assert not module.inside["deep"][0].any()
