@@ -22,8 +22,8 @@ from ckptstore.storage.failures import (
     storage_error,
     translated,
 )
+from ckptstore.storage.local_file import map_privately, read_file_into
 from ckptstore.storage.local_writer import LocalWriter
-from ckptstore.storage.mounts import is_on_local_disk
 from ckptstore.storage.publishing import Publishing, TemporaryFile, create_in_place
 
 
@@ -86,7 +86,7 @@ class LocalStorage:
         """
         with self._opened(key) as fd:
             # An empty view of anything but bytes cannot be cast.
-            read = _read_into(fd, start, out.cast("B")) if out.nbytes else 0
+            read = read_file_into(fd, start, out.cast("B")) if out.nbytes else 0
         if read < out.nbytes:
             raise EOFError(
                 f"{self._path(key)} ends at byte {start + read}: "
@@ -134,15 +134,7 @@ class LocalStorage:
     def map(self, key: str) -> mmap.mmap | None:
         """Map an object privately, or return None where its filesystem is not known to be local."""
         with self._opened(key) as fd:
-            if not os.fstat(fd).st_size or not is_on_local_disk(fd, self._path(key)):
-                return None
-            try:
-                # Private: what a caller writes to a mapped tensor never reaches the file.
-                return mmap.mmap(fd, 0, access=mmap.ACCESS_COPY)
-            except OSError as error:
-                if error.errno == errno.ENODEV:  # a filesystem without mapping
-                    return None
-                raise
+            return map_privately(fd, self._path(key))
 
     # ----------------------------------------------------------------------------------- removing
 
@@ -324,23 +316,9 @@ def _read(fd: int, length: int, path: Path) -> bytes:
     """
     out = bytearray(length)
     with memoryview(out) as view:
-        read = _read_into(fd, 0, view)
+        read = read_file_into(fd, 0, view)
     if read < length:
         raise StorageError(
             f"cannot read {path}: {read} bytes came of the {length} that it has; try again"
         )
     return bytes(out)
-
-
-def _read_into(fd: int, start: int, out: memoryview) -> int:
-    """Read until *out* is full or the file ends; return how many bytes came."""
-    read = 0
-    if not hasattr(os, "preadv"):
-        with open(fd, "rb", buffering=0, closefd=False) as file:
-            file.seek(start)
-            while read < out.nbytes and (got := file.readinto(out[read:])):
-                read += got
-        return read
-    while read < out.nbytes and (got := os.preadv(fd, [out[read:]], start + read)):
-        read += got
-    return read

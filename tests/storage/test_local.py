@@ -307,7 +307,7 @@ def test_reading_works_without_preadv(storage, monkeypatch):
 
 def test_nothing_is_mapped_where_the_filesystem_is_not_local(storage, monkeypatch):
     storage.create(KEY, b"x")
-    monkeypatch.setattr("ckptstore.storage.local.is_on_local_disk", lambda _fd, _path: False)
+    monkeypatch.setattr("ckptstore.storage.local_file.is_on_local_disk", lambda _fd, _path: False)
 
     assert storage.map(KEY) is None
 
