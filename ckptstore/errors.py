@@ -11,6 +11,7 @@
     │   ├── ProgramError           a module can't be stored as a program (RuntimeError)
     │   ├── DeviceError            the device asked for is not there (RuntimeError)
     │   ├── NotRankZeroError       ``save`` off rank 0 of a process group (RuntimeError)
+    │   ├── TornSnapshotError      weights changed before they were copied (RuntimeError)
     │   └── MissingPackageError    an optional package is not installed (ImportError)
     ├── ImportRefusedError         a file is no checkpoint that can be brought in (ValueError)
     │   └── UntrustedPickleError   to read it is to run what it says: trust it, or let it be
@@ -132,6 +133,10 @@ class MismatchError(UsageError, ValueError):
 
 class ProgramError(UsageError, RuntimeError):
     """A module can't be stored as a program; the message names what stands in the way."""
+
+
+class TornSnapshotError(UsageError, RuntimeError):
+    """Tensors were written to before an overlapped save had copied them; it saved nothing."""
 
 
 class DeviceError(UsageError, RuntimeError):

@@ -1,0 +1,181 @@
+"""Memory that copies of a state lie in: kept and already touched from the second save on.
+
+To copy into fresh memory takes several times as long as the copy itself, as the system hands out
+and clears each page at its first touch. So what a save has used is kept for the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import sys
+import threading
+from typing import Any
+
+import torch
+
+from ckptstore.errors import StorageError
+
+# What a system calls a huge page; whole ones are asked for, so that the last is huge too.
+HUGE_BYTES = 2 * 1024 * 1024
+# How much larger than what is needed kept memory may be; what is larger is let go.
+SPARE_BYTES = 64 * 1024 * 1024
+# Linux's madvise() that gives a forked child zeros instead of pages that both share, which the
+# parent would have to copy one by one as it writes its next save. Python has no name for it.
+WIPE_ON_FORK = 18
+
+# CUDA's cudaHostRegisterPortable: pinned for all devices.
+PORTABLE = 1
+
+
+class Buffer:
+    """A stretch of memory that is one save's until it is given back.
+
+    Attributes:
+        memory: uint8, one-dimensional, on the CPU, at a page's start; at least what was asked for.
+    """
+
+    def __init__(self, staging: Staging, size_bytes: int, *, pinned: bool) -> None:
+        self._staging: Staging | None = staging
+        self.memory = _map(size_bytes)
+        self.wants_pinning = pinned
+        self.is_pinned = pinned and _pin(self.memory)
+
+    @property
+    def size_bytes(self) -> int:
+        """How much memory it has."""
+        return self.memory.numel()
+
+    def give_back(self) -> None:
+        """Let the next save have it. Nobody may look at it after that; idempotent."""
+        staging, self._staging = self._staging, None
+        if staging is not None:
+            staging._take_back(self)  # noqa: SLF001 - the two are one
+
+    def _lend(self, staging: Staging) -> None:
+        self._staging = staging
+
+    def _let_go(self) -> None:
+        if self.is_pinned:
+            _unpin(self.memory)
+            self.is_pinned = False
+        # The memory goes with the last tensor in it.
+        self.memory = self.memory[:0].clone()
+
+
+class Staging:
+    """The memory that the copies of one store's saves lie in.
+
+    It never has more than what is in flight, or was at the last save, and 64 MiB: what does not
+    fit is let go before anything new is made. May be used by several threads.
+    """
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._free: list[Buffer] = []
+        self._lent_bytes = 0
+        self._is_closed = False
+        self._pid = os.getpid()
+
+    @property
+    def held_bytes(self) -> int:
+        """How much memory there is, lent or kept."""
+        with self._lock:
+            return self._lent_bytes + sum(buffer.size_bytes for buffer in self._free)
+
+    def take(self, size_bytes: int, *, pinned: bool = False) -> Buffer:
+        """Return memory for a copy of so many bytes.
+
+        Args:
+            size_bytes: How much is needed.
+            pinned: Whether GPUs copy into it: it is pinned then, if the system lets it.
+
+        Raises:
+            StorageError: There is no such amount of memory.
+        """
+        if self._pid != os.getpid():  # a forked child has none of its parent's saves, nor its lock
+            self._begin()
+        with self._lock:
+            fitting = [
+                buffer
+                for buffer in self._free
+                if size_bytes <= buffer.size_bytes <= _whole(size_bytes) + SPARE_BYTES
+                and (buffer.wants_pinning or not pinned)
+            ]
+            kept = min(fitting, key=lambda buffer: buffer.size_bytes, default=None)
+            for buffer in self._free:
+                if buffer is not kept:
+                    buffer._let_go()  # noqa: SLF001 - the two are one
+            self._free.clear()
+            if kept is None:
+                kept = Buffer(self, _whole(size_bytes), pinned=pinned)
+            kept._lend(self)  # noqa: SLF001 - the two are one
+            self._lent_bytes += kept.size_bytes
+            self._is_closed = False
+            return kept
+
+    def close(self) -> None:
+        """Let go of what is kept, and of what is lent as soon as it is given back."""
+        with self._lock:
+            self._is_closed = True
+            for buffer in self._free:
+                buffer._let_go()  # noqa: SLF001 - the two are one
+            self._free.clear()
+
+    def _take_back(self, buffer: Buffer) -> None:
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            self._lent_bytes -= buffer.size_bytes
+            if self._is_closed:
+                buffer._let_go()  # noqa: SLF001 - the two are one
+            else:
+                self._free.append(buffer)
+
+
+def _whole(size_bytes: int) -> int:
+    """Return a size in whole pages, huge ones where it is as much as one."""
+    page = HUGE_BYTES if size_bytes >= HUGE_BYTES else mmap.PAGESIZE
+    return max(1, -(-size_bytes // page)) * page
+
+
+def _map(size_bytes: int) -> torch.Tensor:
+    private: dict[str, Any] = (
+        {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+    )
+    try:
+        memory = mmap.mmap(-1, size_bytes, **private)
+    except (OSError, ValueError, OverflowError) as error:
+        raise StorageError(
+            f"there is no memory for a copy of a state of {size_bytes} bytes: {error}; save() "
+            "needs none"
+        ) from error
+    if sys.platform == "linux":
+        for advice in (mmap.MADV_HUGEPAGE, WIPE_ON_FORK):
+            with contextlib.suppress(OSError):  # a kernel without it
+                memory.madvise(advice)
+    with torch.inference_mode(mode=False):  # else it could be written within inference mode only
+        return torch.frombuffer(memory, dtype=torch.uint8)
+
+
+def _pin(memory: torch.Tensor) -> bool:
+    """Pin memory, which lets a GPU copy into it while the CPU goes on; say whether that was done.
+
+    It has not run on a GPU yet; the calls are those of torch/cuda/_pin_memory_utils.py.
+    """
+    cuda: Any = torch.cuda
+    done = int(cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.numel(), PORTABLE))
+    if done != 0:
+        # CUDA keeps the failure for whoever asks next, which would be a kernel of the training.
+        with contextlib.suppress(RuntimeError):
+            torch.zeros(1, device="cuda")
+    return done == 0
+
+
+def _unpin(memory: torch.Tensor) -> None:
+    cuda: Any = torch.cuda
+    cuda.cudart().cudaHostUnregister(memory.data_ptr())
