@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, TextClause, and_, func, or_, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    ScalarSelect,
+    Select,
+    TextClause,
+    and_,
+    exists,
+    or_,
+    select,
+    text,
+)
 
 from ckptstore.catalog.queries import Reader, chunks, intact
-from ckptstore.catalog.tables import DAMAGED, LIVE, MetricRow, VersionRow
+from ckptstore.catalog.tables import DAMAGED, LIVE, MetricRow, RunRow, VersionRow
 from ckptstore.format.facts import Mode
 from ckptstore.format.manifest import KINDS
 
@@ -123,36 +134,62 @@ def _best_of(
     kind: str | None,
     without: Collection[str],
 ) -> Best | None:
-    usable = (*_measured(reader, paths, kind), *intact(without), MetricRow.name == metric)
     # Null, which is NaN, is neither the least nor the greatest, and equals nothing.
-    extreme = func.min(MetricRow.value) if mode == "min" else func.max(MetricRow.value)
-    value = reader.connection.scalar(select(extreme).join(VersionRow, SAME_VERSION).where(*usable))
-    if value is None:
-        return None
-    first = (
-        select(MetricRow.path, func.min(MetricRow.version).label("version"))
-        .join(VersionRow, SAME_VERSION)
-        .where(*usable, MetricRow.value == value)
-        .group_by(MetricRow.path)
-        .subquery()
+    usable = (
+        MetricRow.store == RunRow.store,
+        MetricRow.path == RunRow.path,
+        MetricRow.name == metric,
+        MetricRow.value.is_not(None),
+        exists()
+        .where(SAME_VERSION, VersionRow.kind.in_(_kinds(kind)), *intact(without))
+        .correlate(MetricRow),
     )
-    row = reader.connection.execute(
-        select(VersionRow.created_at, VersionRow.path, VersionRow.version)
-        .join(
-            first,
-            and_(VersionRow.path == first.c.path, VersionRow.version == first.c.version),
+    # Run by run, as the index has their values: each costs a look at one end of it.
+    order = MetricRow.value.asc() if mode == "min" else MetricRow.value.desc()
+    extreme = _of_run(select(MetricRow.value).where(*usable).order_by(order))
+    values = {path: value for path, value in _by_run(reader, paths, extreme) if value is not None}
+    if not values:
+        return None
+    value = min(values.values()) if mode == "min" else max(values.values())
+    earliest = _of_run(
+        select(MetricRow.version)
+        .where(*usable, MetricRow.value == value)
+        .order_by(MetricRow.version)
+    )
+    created = _of_run(
+        select(VersionRow.created_at).where(
+            VersionRow.store == RunRow.store,
+            VersionRow.path == RunRow.path,
+            VersionRow.version == earliest,
         )
-        .where(VersionRow.store == reader.store)
-        .order_by(VersionRow.created_at, VersionRow.path)
-        .limit(1)
-    ).one()
-    return Best(value, row.created_at or "", row.path, row.version)
+    )
+    tied = [path for path in values if values[path] == value]
+    return min(
+        Best(value, created_at or "", path, version)
+        for path, created_at, version in _by_run(reader, tied, created, earliest)
+    )
+
+
+def _of_run(wanted: Select[Any]) -> ScalarSelect[Any]:
+    return wanted.limit(1).correlate(RunRow).scalar_subquery()
+
+
+def _by_run(
+    reader: Reader, paths: Sequence[str], *wanted: ScalarSelect[Any]
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Return each run's path and what these queries find in it."""
+    return reader.connection.execute(
+        select(RunRow.path, *wanted).where(RunRow.store == reader.store, RunRow.path.in_(paths))
+    ).all()
+
+
+def _kinds(kind: str | None) -> Sequence[str]:
+    return KINDS if kind is None else (kind,)
 
 
 def _measured(reader: Reader, paths: Sequence[str], kind: str | None) -> list[ColumnElement[bool]]:
-    kinds = KINDS if kind is None else (kind,)
     return [
         MetricRow.store == reader.store,
         MetricRow.path.in_(paths),
-        VersionRow.kind.in_(kinds),
+        VersionRow.kind.in_(_kinds(kind)),
     ]

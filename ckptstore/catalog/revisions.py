@@ -18,7 +18,7 @@ from ckptstore.errors import CatalogError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision of the tables in :mod:`ckptstore.catalog.tables`; a test compares the two."""
 
 PACKAGE = Path(__file__).parents[1]

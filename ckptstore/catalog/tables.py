@@ -180,10 +180,11 @@ class MetricRow(Base):
             ["store", "path", "version"],
             ["versions.store", "versions.path", "versions.version"],
         ),
+        # A run's values of one metric lie side by side and in order: `best` reads an end of it.
+        Index("ix_metrics_value", "store", "path", "name", "value", "version"),
         {"sqlite_with_rowid": False},
     )
 
-    # A run's values of one metric lie side by side: that is what `best` reads.
     store: Mapped[str] = mapped_column(String(32), primary_key=True)
     path: Mapped[str] = mapped_column(String(120), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -205,6 +206,8 @@ class JournalRow(Base):
             sqlite_where=text(UNSETTLED_ENTRY),
             postgresql_where=text(UNSETTLED_ENTRY),
         ),
+        # Few entries of a long journal are of a kind that is asked for.
+        Index("ix_journal_kind", "store", "path", "kind", "number"),
     )
 
     store: Mapped[str] = mapped_column(String(32), primary_key=True)

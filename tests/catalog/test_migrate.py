@@ -125,9 +125,9 @@ def test_a_downgraded_index_is_empty_so_that_the_older_one_fills_it_as_it_knows(
 def test_a_migration_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
     folder = tmp_path / "migrations"
     shutil.copytree(revisions.scripts_folder(), folder)
-    (folder / "versions" / "0003_broken.py").write_text(
+    (folder / "versions" / "0004_broken.py").write_text(
         "from alembic import op\n"
-        "revision, down_revision = '0003', '0002'\n"
+        "revision, down_revision = '0004', '0003'\n"
         "def upgrade():\n"
         "    op.execute('CREATE TABLE half (a TEXT)')\n"
         "    op.execute('no SQL')\n"
@@ -146,20 +146,20 @@ def test_an_older_database_is_migrated_by_itself(tmp_path, storage, monkeypatch)
     migrate(url)
     folder = tmp_path / "migrations"
     shutil.copytree(revisions.scripts_folder(), folder)
-    (folder / "versions" / "0003_more.py").write_text(
+    (folder / "versions" / "0004_more.py").write_text(
         "from alembic import op\n"
-        "revision, down_revision = '0003', '0002'\n"
+        "revision, down_revision = '0004', '0003'\n"
         "def upgrade():\n"
         "    op.execute('CREATE TABLE more (a TEXT)')\n"
     )
     monkeypatch.setattr(revisions, "scripts_folder", lambda: folder)
-    monkeypatch.setattr(revisions, "HEAD", "0003")
+    monkeypatch.setattr(revisions, "HEAD", "0004")
     catalog = Catalog(url, storage)
     catalog.sync("digits")
     catalog.close()
 
     assert "more" in schema(tmp_path / "index.sqlite3")
-    assert migrate(url) == ("0003", "0003")
+    assert migrate(url) == ("0004", "0004")
 
 
 def made_by_a_newer_one(tmp_path):

@@ -73,7 +73,7 @@ def test_an_upgrade_from_an_unknown_revision_is_refused_before_anything_changes(
     assert revisions.revision(connection) == "9999"
 
 
-@pytest.mark.parametrize("found", [None, "0001", "0002"])
+@pytest.mark.parametrize("found", [None, "0001", "0002", "0003"])
 def test_revisions_up_to_ours_are_known(found):
     revisions.check_known(found, "here")
 

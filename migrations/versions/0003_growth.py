@@ -1,0 +1,25 @@
+"""Indexes for long runs: the best by a metric, and journal entries by their kind.
+
+No row is touched.
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Create the indexes."""
+    op.create_index("ix_metrics_value", "metrics", ["store", "path", "name", "value", "version"])
+    op.create_index("ix_journal_kind", "journal", ["store", "path", "kind", "number"])
+
+
+def downgrade() -> None:
+    """Drop them."""
+    op.drop_index("ix_journal_kind", "journal")
+    op.drop_index("ix_metrics_value", "metrics")
