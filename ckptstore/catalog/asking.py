@@ -43,9 +43,17 @@ class Asking(ABC):
         """Return a run's spelling, None if it has no intact version."""
         return self._read([path], lambda reader: reader.run_name(path))
 
+    def run_names(self, paths: Sequence[str]) -> list[str]:
+        """Return the spellings of runs, in the same order; the path of one that has none."""
+        return self._read(paths, lambda reader: reader.run_names(paths))
+
     def settings(self, path: str) -> Settings | None:
         """Return a run's recorded settings, None if there are none."""
-        return self.facts(path).settings
+        return self.settings_of([path]).get(path)
+
+    def settings_of(self, paths: Sequence[str]) -> dict[str, Settings]:
+        """Return the recorded settings of those runs that have some, by path."""
+        return self._read(paths, lambda reader: reader.settings(paths))
 
     def facts(self, path: str) -> Facts:
         """Return what a run's journal adds up to: its settings and tags.

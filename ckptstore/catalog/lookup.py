@@ -287,9 +287,10 @@ class Lookup:
             ArgumentError: They differ, or none of them is the metric the caller named.
         """
         monitor, monitor_mode = given
+        recorded = self._catalog.settings_of(paths)
         found = {
             (monitor or settings.monitor, mode or monitor_mode or settings.mode)
-            for settings in (self._catalog.settings(path) or Settings() for path in paths)
+            for settings in (recorded.get(path, Settings()) for path in paths)
         }
         matching = {pair for pair in found if metric in (None, pair[0])}
         if len(matching) == 1:
@@ -317,7 +318,7 @@ class Lookup:
         return f"runs: {', '.join(map(repr, names))}" if names else "it has no runs yet"
 
     def _names(self, paths: Sequence[str]) -> list[str]:
-        return [self._catalog.run_name(path) or path for path in paths]
+        return self._catalog.run_names(paths)
 
 
 def intact_head(record: Record) -> Head:

@@ -32,7 +32,7 @@ from ckptstore.catalog.tables import (
     VersionRow,
 )
 from ckptstore.entry import Record
-from ckptstore.format.facts import Facts, Mode, Settings, VersionFacts
+from ckptstore.format.facts import Facts, Settings, VersionFacts
 from ckptstore.format.layout import version_key
 from ckptstore.format.manifest import decode_head
 
@@ -131,19 +131,19 @@ class Reader:
 
     def present(self, paths: Sequence[str]) -> list[str]:
         """Return those of *paths* that have a version or a journal entry, sorted."""
-        found: set[str] = set()
+        anything = [
+            exists()
+            .where(table.store == RunRow.store, table.path == RunRow.path, table.kind != "void")
+            .correlate(RunRow)
+            for table in (VersionRow, JournalRow)
+        ]
+        found: list[str] = []
         for some in chunks(paths):
-            for column, kind, table in (
-                (VersionRow.path, VersionRow.kind, VersionRow),
-                (JournalRow.path, JournalRow.kind, JournalRow),
-            ):
-                found.update(
-                    self.connection.scalars(
-                        select(column)
-                        .where(table.store == self.store, column.in_(some), kind != "void")
-                        .distinct()
-                    )
+            found += self.connection.scalars(
+                select(RunRow.path).where(
+                    RunRow.store == self.store, RunRow.path.in_(some), or_(*anything)
                 )
+            )
         return sorted(found)
 
     def run_name(self, path: str) -> str | None:
@@ -152,20 +152,39 @@ class Reader:
             select(RunRow.name).where(RunRow.store == self.store, RunRow.path == path)
         )
 
+    def run_names(self, paths: Sequence[str]) -> list[str]:
+        """Return the spellings of runs, in the same order; the path of one that has none."""
+        names: dict[str, str | None] = {}
+        for some in chunks(paths):
+            rows = self.connection.execute(
+                select(RunRow.path, RunRow.name).where(
+                    RunRow.store == self.store, RunRow.path.in_(some)
+                )
+            )
+            names |= {row.path: row.name for row in rows}
+        return [names.get(path) or path for path in paths]
+
+    def settings(self, paths: Sequence[str]) -> dict[str, Settings]:
+        """Return the recorded settings of those runs that have some, by path."""
+        found: dict[str, Settings] = {}
+        for some in chunks(paths):
+            rows = self.connection.execute(
+                select(
+                    RunRow.path, RunRow.monitor, RunRow.mode, RunRow.config, RunRow.keep
+                ).where(
+                    RunRow.store == self.store,
+                    RunRow.path.in_(some),
+                    RunRow.monitor.is_not(None),
+                )
+            )
+            for path, monitor, mode, config, keep in rows:
+                found[path] = Settings(monitor, "max" if mode == "max" else "min", config, keep)
+        return found
+
     def facts(self, path: str) -> Facts:
         """Return what a run's journal adds up to, without what it says of single versions."""
-        run = self.connection.execute(
-            select(RunRow.monitor, RunRow.mode, RunRow.config, RunRow.keep).where(
-                RunRow.store == self.store, RunRow.path == path
-            )
-        ).one_or_none()
-        if run is None:
-            return Facts()
-        settings = None
-        if run.monitor is not None:
-            mode: Mode = "max" if run.mode == "max" else "min"
-            settings = Settings(run.monitor, mode, run.config, run.keep)
-        return Facts(settings, {tag: version for _, tag, version in self._tags([path])})
+        tags = {tag: version for _, tag, version in self._tags([path])}
+        return Facts(self.settings([path]).get(path), tags)
 
     def about(self, path: str, version: int) -> VersionFacts | None:
         """Return what was recorded about a version later, None if there is no such version."""
