@@ -7,7 +7,7 @@ tried decides what a 412 means, so neither library may repeat it unseen.
 from __future__ import annotations
 
 import io
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,7 +18,6 @@ from ckptstore.storage.failures import check_key, check_keys, no_leftover, not_f
 from ckptstore.storage.parallel import in_parallel
 from ckptstore.storage.remote import (
     IN_FLIGHT,
-    RANGE_BYTES,
     RemoteStorage,
     ends_early,
     no_bucket,
@@ -31,6 +30,13 @@ from ckptstore.storage.times import in_utc
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+RANGE_BYTES = 32 * 2**20
+"""The largest range of one request. A range goes straight to where it is wanted, so its size costs
+no memory; every request costs the way there and back, and some services read the whole object."""
+
+RANGES_IN_FLIGHT = 16
+"""How many ranges are on their way at once, for all threads and all packs together."""
 
 _READ_BYTES = 2**20
 
@@ -223,16 +229,29 @@ class S3Storage(RemoteStorage):
         return await in_parallel(one, keys, limit=2 * IN_FLIGHT)
 
     async def _fill(self, key: str, start: int, out: memoryview) -> None:
+        slots = self.client.slots("ranges", RANGES_IN_FLIGHT)
+
         async def one(begin: int) -> None:
             piece = out[begin : begin + RANGE_BYTES]
-            got = await self.client.repeat(lambda: self._fill_range(key, start + begin, piece))
-            if got < piece.nbytes:
-                raise ends_early(self.shown(key), start + begin + got, start, out.nbytes)
+            filled = 0
 
-        await in_parallel(one, range(0, out.nbytes, RANGE_BYTES), limit=IN_FLIGHT)
+            async def go_on() -> None:
+                """Ask for what is missing yet: an attempt that broke off has brought the rest."""
+                nonlocal filled
+                async for length in self._chunks(key, start + begin + filled, piece[filled:]):
+                    filled += length
 
-    async def _fill_range(self, key: str, start: int, out: memoryview) -> int:
-        """Read a range straight into *out*; return how many bytes came."""
+            async with slots:
+                await self.client.repeat(go_on)
+            if filled < piece.nbytes:
+                raise ends_early(self.shown(key), start + begin + filled, start, out.nbytes)
+
+        await in_parallel(one, range(0, out.nbytes, RANGE_BYTES), limit=RANGES_IN_FLIGHT)
+
+    async def _chunks(self, key: str, start: int, out: memoryview) -> AsyncIterator[int]:
+        """Read a range straight into *out*; yield the lengths of what came, as it comes."""
+        if not out.nbytes:
+            return
         try:
             answer = await self.client.request(
                 "get_object",
@@ -242,7 +261,7 @@ class S3Storage(RemoteStorage):
             )
         except s3_errors.FAILURES as error:
             if s3_errors.is_beyond_end(error):
-                return 0
+                return
             raise
         async with answer["Body"] as body:
             found = answer.get("ContentRange")
@@ -257,7 +276,7 @@ class S3Storage(RemoteStorage):
             ):
                 out[got : got + len(chunk)] = chunk
                 got += len(chunk)
-            return got
+                yield len(chunk)
 
     async def _size(self, key: str) -> int:
         return int((await self._head(key))["ContentLength"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import random
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -44,6 +45,20 @@ class S3Client:
     def __init__(self, instances: Instances, retry_delays_s: Sequence[float]) -> None:
         self._instances = instances
         self.retry_delays_s = tuple(retry_delays_s)
+        self._slots: dict[tuple[int, str], asyncio.Semaphore] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the slots here: they belong to this process's loop."""
+        return {**self.__dict__, "_slots": {}}
+
+    def slots(self, kind: str, limit: int) -> asyncio.Semaphore:
+        """Return what bounds how many of a kind this process has under way, all threads together.
+
+        Args:
+            kind: What is counted.
+            limit: How many at once.
+        """
+        return self._slots.setdefault((os.getpid(), kind), asyncio.Semaphore(limit))
 
     def run(
         self,

@@ -15,7 +15,8 @@ from ckptstore.storage.parallel import end
 if TYPE_CHECKING:
     from ckptstore.storage.s3 import S3Storage
 
-PARTS_IN_FLIGHT = 6
+PARTS_IN_FLIGHT = 12
+"""How many parts are on their way at once, for all objects of a storage together."""
 MOST_PARTS = 10_000
 """S3 takes no more parts than that."""
 
@@ -23,7 +24,8 @@ MOST_PARTS = 10_000
 class S3Writer:
     """An object being uploaded: a multipart upload, or one PUT if it is no larger than a part.
 
-    At most :data:`PARTS_IN_FLIGHT` parts and the one being filled are in memory.
+    At most :data:`PARTS_IN_FLIGHT` parts are in memory, however many objects are being written to
+    the storage, and two for each object: the one being filled, and one to be filled again.
     """
 
     def __init__(self, storage: S3Storage, bucket: str, name: str, key: str) -> None:
@@ -92,7 +94,6 @@ class _Upload:
         self._ended = False
         self._size_bytes = 0
         self._sending: list[asyncio.Task[dict[str, Any]]] = []
-        self._slots = asyncio.Semaphore(PARTS_IN_FLIGHT)
         self._spare: list[io.BytesIO] = []
 
     def empty_part(self) -> io.BytesIO:
@@ -108,18 +109,23 @@ class _Upload:
         """Start sending a part; wait while too many are on their way."""
         if self._id is None:
             self._id = await self._storage.client.repeat(self._begin)
-        await self._slots.acquire()
-        for task in self._sending:
-            if task.done():
-                task.result()  # raises what failed, now rather than at the end
         number = len(self._sending) + 1
         if number > MOST_PARTS:
             raise StorageError(
                 f"{self._storage.url}/{self._object['Key']} has more than {MOST_PARTS} parts of "
                 f"{self._storage.part_bytes} bytes, and S3 takes no more; use larger parts"
             )
+        slots = self._storage.client.slots("parts", PARTS_IN_FLIGHT)
+        await slots.acquire()
+        sending = asyncio.ensure_future(self._send(number, part))
+        # Not in the task: one that is cancelled before it begins runs nothing.
+        sending.add_done_callback(lambda _: slots.release())
+        earlier = list(self._sending)
+        self._sending.append(sending)
         self._size_bytes += part.tell()
-        self._sending.append(asyncio.ensure_future(self._send(number, part)))
+        for task in earlier:
+            if task.done():
+                task.result()  # raises what failed, now rather than at the end
 
     async def finish(self, rest: io.BytesIO) -> None:
         """Send what is left and have the object appear."""
@@ -162,13 +168,10 @@ class _Upload:
                     raise
 
     async def _send(self, number: int, part: io.BytesIO) -> dict[str, Any]:
-        try:
-            answer = await self._storage.client.repeat_request(
-                "upload_part", Body=part, PartNumber=number, UploadId=self._id, **self._object
-            )
-            self._spare.append(part)
-        finally:
-            self._slots.release()
+        answer = await self._storage.client.repeat_request(
+            "upload_part", Body=part, PartNumber=number, UploadId=self._id, **self._object
+        )
+        self._spare = [part]  # one is enough while others are sent, and each is 16 MiB
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
     async def _complete(self, parts: list[dict[str, Any]]) -> None:

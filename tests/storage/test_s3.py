@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import multiprocessing
 import threading
 import traceback
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import pytest
 
 from ckptstore.errors import ArgumentError, NotExclusiveError, StorageError
+from ckptstore.storage import s3
 from ckptstore.storage.base import Listing
 from ckptstore.storage.opening import open_storage
 from ckptstore.storage.s3 import S3Storage
@@ -200,6 +205,90 @@ def test_a_failed_range_stops_the_others_before_it_is_raised(storage, requests):
     seen = bytes(out)
     storage.size_bytes(KEY)
     assert bytes(out) == seen
+
+
+class Trickle:
+    """A body that holds so many zeros, and may break off."""
+
+    def __init__(self, length: int, breaks_at: int | None = None) -> None:
+        self.left, self.until = length, breaks_at
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def read(self, most: int) -> bytes:
+        await asyncio.sleep(0)
+        if self.until == 0:
+            raise ConnectionResetError
+        most = min(most, self.left, self.left if self.until is None else self.until)
+        self.left -= most
+        self.until = None if self.until is None else self.until - most
+        return bytes(most)
+
+
+def served(asked, breaks_at):
+    """Answer requests for ranges; those that begin at a key of *breaks_at* break off, once."""
+
+    async def request(_method, **arguments):
+        first, last = map(int, arguments["Range"].removeprefix("bytes=").split("-"))
+        asked.append((first, last))
+        await asyncio.sleep(0)
+        body = Trickle(last + 1 - first, breaks_at.pop(first, None))
+        return {"Body": body, "ContentRange": f"bytes {first}-{last}/9"}
+
+    return request
+
+
+def test_a_range_that_broke_off_goes_on_where_it_broke_off(storage, monkeypatch):
+    asked = []
+    monkeypatch.setattr(storage.client, "retry_delays_s", (0.0,))
+    monkeypatch.setattr(storage.client, "request", served(asked, {5: 3_000_000}))
+    out = bytearray(b"x" * 8_000_000)
+
+    storage.read_into(KEY, 5, memoryview(out))
+
+    assert out == bytes(8_000_000)
+    assert asked == [(5, 8_000_004), (3_000_005, 8_000_004)]
+
+
+def test_reads_of_many_threads_share_what_may_be_under_way(storage, monkeypatch):
+    monkeypatch.setattr(s3, "RANGES_IN_FLIGHT", 3)
+    monkeypatch.setattr(s3, "RANGE_BYTES", 2**20)
+    answers, running, most = served([], {}), 0, 0
+
+    async def counted(method, **arguments):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            await asyncio.sleep(0.001)
+            return await answers(method, **arguments)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(storage.client, "request", counted)
+    with ThreadPoolExecutor(4) as threads:
+        outs = [bytearray(b"x" * 5 * 2**20) for _ in range(4)]
+        list(threads.map(lambda out: storage.read_into(KEY, 0, memoryview(out)), outs))
+
+    assert most == 3
+    assert all(out == bytes(len(out)) for out in outs)
+
+
+def test_memory_held_by_a_read_is_bounded(storage, monkeypatch):
+    out = bytearray(10**9)
+    monkeypatch.setattr(storage.client, "request", served([], {}))
+    tracemalloc.start()
+    try:
+        storage.read_into(KEY, 0, memoryview(out))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 2 * s3.RANGES_IN_FLIGHT * 2**20 + 2**20
 
 
 def test_a_service_that_ignores_ranges_is_noticed(storage, requests, monkeypatch):

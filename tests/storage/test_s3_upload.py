@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -201,6 +202,52 @@ def test_a_bounded_number_of_parts_is_in_memory(storage, monkeypatch):
 
     assert most == s3_upload.PARTS_IN_FLIGHT
     assert peak < (s3_upload.PARTS_IN_FLIGHT + 2) * PART * 1.15
+
+
+def test_two_uploads_at_once_take_no_more_than_256_mib(s3_url, monkeypatch):
+    storage = open_storage(s3_url)
+    running, most, full = 0, 0, asyncio.Event()
+
+    async def slow(method, **_arguments):
+        nonlocal running, most
+        if method == "upload_part":
+            running += 1
+            most = max(most, running)
+            if running == s3_upload.PARTS_IN_FLIGHT:
+                full.set()
+            await full.wait()
+            running -= 1
+        return {"UploadId": "1", "ETag": "1", "Uploads": []}
+
+    monkeypatch.setattr(storage.client, "request", slow)
+    piece = memoryview(bytes(32 * 2**20))
+
+    def upload(number: int) -> None:
+        with storage.open_writer(f"packs/ab/x-{number}.safetensors") as writer:
+            for _ in range(12):
+                writer.write(piece)
+
+    tracemalloc.start()
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(upload, range(2)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert most == s3_upload.PARTS_IN_FLIGHT
+    assert peak < 256 * 2**20 + 2**20
+
+
+def test_parts_that_failed_leave_their_turns_to_others(storage, requests):
+    requests.refuse("upload_part", *[answer(403, "AccessDenied")] * 100)
+    for _ in range(3):
+        with pytest.raises(StorageError, match="access denied"):
+            write(storage, 8)
+
+    requests.refuse("upload_part")
+    write(storage, 2 * s3_upload.PARTS_IN_FLIGHT)
+    assert storage.size_bytes(KEY) == 2 * s3_upload.PARTS_IN_FLIGHT * PART
 
 
 def test_an_interrupt_while_waiting_for_parts_stops_and_aborts_them(
