@@ -6,7 +6,7 @@ not run on a GPU yet; what is tested is the order of the calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -38,11 +38,10 @@ class DeviceCopies:
         self._sources += [pair.source for pair in pairs]
         self._last[device] = stream.record_event()
 
-    def hold_back(self, devices: Iterable[torch.device] | None = None) -> None:
+    def hold_back(self) -> None:
         """Let what current streams are given from now on wait for all that was started."""
         for device, event in self._last.items():
-            if devices is None or device in devices:
-                torch.cuda.current_stream(device).wait_event(event)
+            torch.cuda.current_stream(device).wait_event(event)
 
     def wait(self) -> None:
         """Return when all is copied."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ckptstore.saving.capture import CapturedPart
-from ckptstore.state.tensors import INTEGERS, identity, stride_order
+from ckptstore.state.tensors import INTEGERS, stride_order
 
 # What torch aligns memory to, and its kernels like best.
 ALIGNMENT = 64
@@ -75,12 +75,13 @@ class Layout:
         """
         views: dict[torch.dtype, torch.Tensor] = {}
         for slot in self.slots:
-            dtype, size = slot.source.dtype, slot.source.dtype.itemsize
-            integers = INTEGERS.get(size, dtype)  # every dtype can be looked at from them
-            if integers not in views:
-                views[integers] = memory.view(integers)
-            raw = views[integers].as_strided(slot.source.shape, slot.strides, slot.start // size)
-            slot.copy = raw if integers is dtype else raw.view(dtype)
+            dtype = slot.source.dtype
+            if dtype not in views:
+                # By way of integers, as torch warns of half-precision complex numbers else.
+                views[dtype] = memory.view(INTEGERS.get(dtype.itemsize, dtype)).view(dtype)
+            slot.copy = views[dtype].as_strided(
+                slot.source.shape, slot.strides, slot.start // dtype.itemsize
+            )
         return [
             replace(part, tensors=self._copies(part, numbers))
             for part, numbers in zip(self._parts, self._numbers, strict=True)
@@ -101,14 +102,23 @@ class Layout:
     def _add(self, tensor: torch.Tensor, part: str, place: int) -> None:
         is_dense, strides = _strides(tensor)
         self.slots.append(Slot(tensor, part, place, is_dense, strides, self.size_bytes))
-        length = _span(tensor.shape, strides) * tensor.dtype.itemsize
+        length = tensor.nbytes if is_dense else _span(tensor.shape, strides) * tensor.itemsize
         self.size_bytes += -(-length // ALIGNMENT) * ALIGNMENT
 
 
 def _memory(tensor: torch.Tensor) -> tuple[object, ...] | None:
     """Return what two tensors share that can share a copy; None for one without memory."""
-    key = identity(tensor.detach())
-    return None if key is None else key[:-1]  # a parameter and its tensor are one
+    if not tensor.numel():
+        return None
+    return (
+        tensor.data_ptr(),
+        tensor.dtype,
+        tensor.shape,
+        tensor.stride(),
+        tensor.device,
+        tensor.is_conj(),
+        tensor.is_neg(),
+    )
 
 
 def _strides(tensor: torch.Tensor) -> tuple[bool, tuple[int, ...]]:

@@ -41,10 +41,19 @@ class Overlap:
             for tensor in _written_by(optimizer)
             if (key := memory_of(tensor)) is not None and not tensor.is_inference()
         }
-        for part in parts.values():
-            if isinstance(part, torch.nn.Module):
-                for written in _written_by_forward(part):
-                    self._tensors.pop(memory_of(written), None)  # type: ignore[arg-type] # None is no key
+        written = {
+            storage_of(tensor)
+            for part in parts.values()
+            if isinstance(part, torch.nn.Module)
+            for tensor in _written_by_forward(part)
+            if memory_of(tensor) is not None
+        }
+        if written:
+            self._tensors = {
+                key: tensor
+                for key, tensor in self._tensors.items()
+                if storage_of(tensor) not in written
+            }
 
     def find(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the tensor of that memory that may be copied later; None if it may not."""
@@ -68,6 +77,11 @@ def memory_of(tensor: torch.Tensor) -> Key | None:
     return tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
+def storage_of(tensor: torch.Tensor) -> tuple[torch.device, int]:
+    """Return what tells the memory that a tensor and all views of it lie in."""
+    return tensor.device, tensor.untyped_storage().data_ptr()
+
+
 def has_hooks(part: object) -> bool:
     """Say whether an optimizer's step calls what is registered with it before it writes.
 
@@ -78,7 +92,11 @@ def has_hooks(part: object) -> bool:
     if not isinstance(part, torch.optim.Optimizer) or not hasattr(part, HOOKS):
         return False
     step = part.step
-    if hasattr(step, "_torchdynamo_orig_callable") or not getattr(step, "hooked", False):
+    is_compiled = hasattr(step, "_torchdynamo_orig_callable")
+    # Torch marks those that it won't compile in the same way, such as that of LBFGS.
+    if is_compiled and not getattr(step, "_torchdynamo_disable", False):
+        return False
+    if not getattr(step, "hooked", False):
         return False
     is_own = getattr(step, "__func__", None) is type(part).step
     return is_own or getattr(step, "_wrapped_by_lr_sched", False)

@@ -88,8 +88,8 @@ class Rest:
         with self._turn:
             if not self._is_done:
                 self._pieces.clear()
-                self._turn.wait_for(lambda: not self._held or self._is_done)
                 self._check = None
+                self._turn.wait_for(lambda: not self._held or self._is_done)
                 self._settle()
 
     def _copy_one(self, copy: Callable[[_Piece], None]) -> None:

@@ -14,10 +14,19 @@ from ckptstore.format.untree import tensor_places
 from ckptstore.saving.capture import CapturedPart
 from ckptstore.saving.device_copies import DeviceCopies
 from ckptstore.saving.laying_out import Layout, Slot
-from ckptstore.saving.overlap import Overlap
+from ckptstore.saving.overlap import Overlap, storage_of
 from ckptstore.saving.rest import Pair, Rest
 from ckptstore.saving.staging import Staging
 from ckptstore.state.tensors import as_integers
+
+# What torch copies as it is; of other dtypes it may have no kernel, or warn.
+_COPIED = frozenset(
+    {
+        *(torch.float32, torch.float64, torch.float16, torch.bfloat16),
+        *(torch.complex64, torch.complex128, torch.bool),
+        *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    }
+)
 
 
 class Snapshot:
@@ -187,15 +196,11 @@ def _late(slots: Sequence[Slot], overlap: Overlap) -> list[tuple[Slot, torch.Ten
     for slot in slots:
         live = overlap.find(slot.source) if slot.is_dense else None
         if live is None or slot.source.device.type not in ("cpu", "cuda"):
-            written.add(_storage(slot))
+            written.add(storage_of(slot.source))
         else:
             found.append((slot, live))
     # Memory that anything else looks into may be written to through that.
-    return [(slot, live) for slot, live in found if _storage(slot) not in written]
-
-
-def _storage(slot: Slot) -> int:
-    return slot.source.untyped_storage().data_ptr()
+    return [(slot, live) for slot, live in found if storage_of(slot.source) not in written]
 
 
 def _copy(slots: Sequence[Slot], devices: DeviceCopies) -> None:
@@ -212,8 +217,10 @@ def _copy(slots: Sequence[Slot], devices: DeviceCopies) -> None:
 
 
 def _pair(slot: Slot) -> Pair:
-    """Return a tensor and its copy as integers, which torch copies whatever the dtype is."""
+    """Return a tensor and its copy, as integers where torch may not copy the dtype."""
     if slot.copy is None:
         raise AssertionError("a slot is laid out before it is copied")
-    source = slot.source.detach().resolve_conj().resolve_neg()
+    if slot.source.dtype in _COPIED:
+        return Pair(slot.source, slot.copy)
+    source = slot.source.resolve_conj().resolve_neg()
     return Pair(as_integers(source), as_integers(slot.copy))

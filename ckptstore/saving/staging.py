@@ -30,38 +30,44 @@ PORTABLE = 1
 
 
 class Buffer:
-    """A stretch of memory that is one save's until it is given back.
+    """Memory that is one save's until it is given back.
 
     Attributes:
         memory: uint8, one-dimensional, on the CPU, at a page's start; at least what was asked for.
+        is_pinned: Whether a GPU can copy into it while the CPU goes on.
     """
 
-    def __init__(self, staging: Staging, size_bytes: int, *, pinned: bool) -> None:
+    def __init__(self, staging: Staging, stretch: _Stretch) -> None:
         self._staging: Staging | None = staging
-        self.memory = _map(size_bytes)
-        self.wants_pinning = pinned
-        self.is_pinned = pinned and _pin(self.memory)
+        self._stretch = stretch
+        self.memory = stretch.memory
+        self.is_pinned = stretch.is_pinned
 
     @property
     def size_bytes(self) -> int:
         """How much memory it has."""
-        return self.memory.numel()
+        return self._stretch.size_bytes
 
     def give_back(self) -> None:
-        """Let the next save have it. Nobody may look at it after that; idempotent."""
+        """Let the next save have it, and nobody look at it any more; idempotent."""
         staging, self._staging = self._staging, None
         if staging is not None:
-            staging._take_back(self)  # noqa: SLF001 - the two are one
+            self.memory = self.memory[:0].clone()
+            staging._take_back(self._stretch)  # noqa: SLF001 - the two are one
 
-    def _lend(self, staging: Staging) -> None:
-        self._staging = staging
 
-    def _let_go(self) -> None:
+class _Stretch:
+    """A stretch of memory, lent or kept; it goes with the last tensor in it."""
+
+    def __init__(self, size_bytes: int, *, pinned: bool) -> None:
+        self.size_bytes = size_bytes
+        self.memory = _map(size_bytes)
+        self.wants_pinning = pinned
+        self.is_pinned = pinned and _pin(self.memory)
+
+    def let_go(self) -> None:
         if self.is_pinned:
             _unpin(self.memory)
-            self.is_pinned = False
-        # The memory goes with the last tensor in it.
-        self.memory = self.memory[:0].clone()
 
 
 class Staging:
@@ -76,7 +82,7 @@ class Staging:
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._free: list[Buffer] = []
+        self._free: list[_Stretch] = []
         self._lent_bytes = 0
         self._is_closed = False
         self._pid = os.getpid()
@@ -85,7 +91,7 @@ class Staging:
     def held_bytes(self) -> int:
         """How much memory there is, lent or kept."""
         with self._lock:
-            return self._lent_bytes + sum(buffer.size_bytes for buffer in self._free)
+            return self._lent_bytes + sum(stretch.size_bytes for stretch in self._free)
 
     def take(self, size_bytes: int, *, pinned: bool = False) -> Buffer:
         """Return memory for a copy of so many bytes.
@@ -101,40 +107,40 @@ class Staging:
             self._begin()
         with self._lock:
             fitting = [
-                buffer
-                for buffer in self._free
-                if size_bytes <= buffer.size_bytes <= _whole(size_bytes) + SPARE_BYTES
-                and (buffer.wants_pinning or not pinned)
+                stretch
+                for stretch in self._free
+                if size_bytes <= stretch.size_bytes <= _whole(size_bytes) + SPARE_BYTES
+                and (stretch.wants_pinning or not pinned)
             ]
-            kept = min(fitting, key=lambda buffer: buffer.size_bytes, default=None)
-            for buffer in self._free:
-                if buffer is not kept:
-                    buffer._let_go()  # noqa: SLF001 - the two are one
-            self._free.clear()
-            if kept is None:
-                kept = Buffer(self, _whole(size_bytes), pinned=pinned)
-            kept._lend(self)  # noqa: SLF001 - the two are one
-            self._lent_bytes += kept.size_bytes
+            taken = min(fitting, key=lambda stretch: stretch.size_bytes, default=None)
+            self._let_go_of_all_but(taken)
+            if taken is None:
+                taken = _Stretch(_whole(size_bytes), pinned=pinned)
+            self._lent_bytes += taken.size_bytes
             self._is_closed = False
-            return kept
+            return Buffer(self, taken)
 
     def close(self) -> None:
         """Let go of what is kept, and of what is lent as soon as it is given back."""
         with self._lock:
             self._is_closed = True
-            for buffer in self._free:
-                buffer._let_go()  # noqa: SLF001 - the two are one
-            self._free.clear()
+            self._let_go_of_all_but(None)
 
-    def _take_back(self, buffer: Buffer) -> None:
+    def _let_go_of_all_but(self, taken: _Stretch | None) -> None:
+        while self._free:
+            stretch = self._free.pop()
+            if stretch is not taken:
+                stretch.let_go()
+
+    def _take_back(self, stretch: _Stretch) -> None:
         if self._pid != os.getpid():
             return
         with self._lock:
-            self._lent_bytes -= buffer.size_bytes
+            self._lent_bytes -= stretch.size_bytes
             if self._is_closed:
-                buffer._let_go()  # noqa: SLF001 - the two are one
+                stretch.let_go()
             else:
-                self._free.append(buffer)
+                self._free.append(stretch)
 
 
 def _whole(size_bytes: int) -> int:
