@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,13 +65,26 @@ def filesystem_kind(path: str, device: int, mounts: list[Mount]) -> str | None:
 
 def is_on_local_disk(fd: int, path: Path) -> bool:
     """Say whether an open file is known to be on a filesystem of this machine."""
+    return _is_local(path, os.fstat(fd))
+
+
+def is_folder_on_local_disk(folder: str) -> bool:
+    """Say whether a folder is known to be on a filesystem of this machine, or would be if made."""
+    path = Path(folder)
+    for each in (path, *path.parents):
+        with suppress(OSError):
+            return _is_local(each, each.stat())
+    return False
+
+
+def _is_local(path: Path, found: os.stat_result) -> bool:
     if sys.platform != "linux":
         return False
     try:
         mounts = list(read_mounts(MOUNTINFO.read_text("utf-8", "surrogateescape")))
     except OSError:
         return False
-    return filesystem_kind(os.path.realpath(path), os.fstat(fd).st_dev, mounts) in _LOCAL
+    return filesystem_kind(os.path.realpath(path), found.st_dev, mounts) in _LOCAL
 
 
 def _lies_below(path: str, point: str) -> bool:

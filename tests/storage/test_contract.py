@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import mmap
 import multiprocessing
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
 import pytest
 
 from ckptstore.errors import ArgumentError
 from ckptstore.storage.base import Leftover, Listing, Storage
+from ckptstore.storage.cache import Cache
+from ckptstore.storage.cached import CachedStorage
 from ckptstore.storage.opening import open_storage
 from ckptstore.storage.s3 import S3Storage
 
@@ -21,11 +26,42 @@ KEY = "runs/digits/_versions/00000001.jsonl"
 PART = 5 * 2**20  # the least that S3 takes
 
 
+class Bringing(CachedStorage):
+    """Reads everything out of copies: it makes one first."""
+
+    def _brought(self, key: str) -> None:
+        with suppress(FileNotFoundError):
+            self.bring(key, self.origin.size_bytes(key))
+
+    def read_into(self, key: str, start: int, out: memoryview) -> None:
+        self._brought(key)
+        super().read_into(key, start, out)
+
+    def size_bytes(self, key: str) -> int:
+        self._brought(key)
+        return super().size_bytes(key)
+
+    def map(self, key: str) -> mmap.mmap | None:
+        self._brought(key)
+        return super().map(key)
+
+
+@pytest.fixture(params=["local", "memory", "s3", "cached"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """As everywhere; and a place whose objects are read through a cache."""
+    if request.param == "local":
+        return str(request.getfixturevalue("tmp_path") / "store")
+    kind = "memory" if request.param == "cached" else request.param
+    return str(request.getfixturevalue(f"{kind}_url"))
+
+
 @pytest.fixture
-def storage(store_url: str) -> Storage:
+def storage(request: pytest.FixtureRequest, store_url: str, tmp_path: Path) -> Storage:
     storage = open_storage(store_url)
     if isinstance(storage, S3Storage):
         storage.part_bytes = PART
+    if request.node.callspec.params["store_url"] == "cached":
+        return Bringing(storage, Cache(tmp_path / "cache"))
     return storage
 
 

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from ckptstore.storage import mounts
-from ckptstore.storage.mounts import Mount, filesystem_kind, is_on_local_disk, read_mounts
+from ckptstore.storage.mounts import (
+    Mount,
+    filesystem_kind,
+    is_folder_on_local_disk,
+    is_on_local_disk,
+    read_mounts,
+)
 
 MOUNTINFO = r"""
 22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
@@ -69,6 +75,8 @@ def test_only_known_kinds_are_local(tmp_path, monkeypatch, found, local):
 
     with file.open("rb") as opened:
         assert is_on_local_disk(opened.fileno(), file) is local
+    assert is_folder_on_local_disk(str(tmp_path)) is local
+    assert is_folder_on_local_disk(str(tmp_path / "to" / "be" / "made")) is local
 
 
 def test_a_system_that_does_not_tell_is_not_trusted(tmp_path, monkeypatch):
@@ -77,6 +85,7 @@ def test_a_system_that_does_not_tell_is_not_trusted(tmp_path, monkeypatch):
     with file.open("rb") as opened:
         monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "missing")
         assert not is_on_local_disk(opened.fileno(), file)
+        assert not is_folder_on_local_disk(str(tmp_path))
 
         monkeypatch.setattr("sys.platform", "darwin")
         assert not is_on_local_disk(opened.fileno(), file)
