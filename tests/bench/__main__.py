@@ -1,101 +1,133 @@
-"""``make bench``: saves and loads beside their peers, in one run, as ratios of medians."""
+"""``make bench``: saves, loads and resuming beside their peers, as ratios of medians."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
-import platform
 import tempfile
-from collections.abc import Iterator
-from importlib.metadata import version
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 
-from . import growth, loads, saves, timing
+from . import imports, loads, memory, page, resumes, saves, stalls, state
+from .questions import Question
 
-PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end -->"
+PACKAGES = ("lightning", "tensorizer", "torch_checkpointing")
+USUAL = ("10 MB", "1.49 GB")
+COPIES = 2
+"""What is touched and freed before each timing: so many times the state."""
+
+Ask = Callable[[Path, state.Size, int, int], Iterator[Question]]
 
 
 def main() -> None:
     """Measure, print, and write the figures into the benchmarks page."""
+    options = parsed()
+    # Peers say much of what they do, and what they will do in later releases.
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    # The first optimizer of a process imports torch._dynamo, which takes over a second.
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+    sizes = [state.SIZES[name] for name in options.state or USUAL]
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=options.folder or Path.cwd(), prefix="bench-") as name:
+        page.write(
+            suite(options.state or USUAL),
+            questions(Path(name), sizes, options.rounds, options.only),
+            packages=PACKAGES,
+            folder=Path(name),
+            page=None if options.only else page.PAGE,
+        )
+    print(f"took {(time.monotonic() - started) / 60:.1f} minutes")
+
+
+def parsed() -> argparse.Namespace:
+    """Return what the command line says."""
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--rounds", type=int, default=7, help="counted rounds of each comparison")
     parser.add_argument(
+        "--state",
+        action="append",
+        type=lambda text: {size.slug: size.name for size in state.SIZES.values()}[text.lower()],
+        metavar="{" + ",".join(size.slug for size in state.SIZES.values()) + "}",
+        help="a state to measure, instead of the usual ones; may be given again",
+    )
+    parser.add_argument(
+        "--only", action="append", choices=list(ASKED), help="a question to ask; writes no page"
+    )
+    parser.add_argument(
         "--folder", type=Path, help="where to write; a folder on the disk to measure"
     )
-    options = parser.parse_args()
-    # The first optimizer of a process imports torch._dynamo, which takes over a second.
-    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
-    with tempfile.TemporaryDirectory(dir=options.folder or Path.cwd(), prefix="bench-") as name:
-        text = "\n".join(report(Path(name), options.rounds))
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-    print(f"\nwritten to {PAGE.name}")
+    return parser.parse_args()
 
 
-def report(folder: Path, rounds: int) -> Iterator[str]:
-    """Yield the lines of the page as they are measured, and print them."""
-    for line in lines(folder, rounds):
-        print(line, flush=True)
-        yield line
+def suite(sizes: Sequence[str]) -> str:
+    """Return which section of the page a run writes: the usual states', or those of one alone."""
+    if tuple(sizes) == USUAL:
+        return "bench"
+    return "bench " + " ".join(f"--state {state.SIZES[name].slug}" for name in sizes)
 
 
-def lines(folder: Path, rounds: int) -> Iterator[str]:
-    """Yield the lines of the page. Tiny saves go first: large ones leave the disk busy."""
+def questions(
+    folder: Path, sizes: Sequence[state.Size], rounds: int, only: Sequence[str] | None
+) -> Iterator[Question]:
+    """Yield what was measured. Tiny saves go first: large ones leave the disk busy."""
     os.sync()
-    packages = ("torch", "safetensors", "blake3", "sqlalchemy")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    memory = os.sysconf("SC_PAGESIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    yield (
-        f"Python {platform.python_version()}, {versions}; {os.cpu_count()} cores, "
-        f"{memory:.0f} GiB, {platform.system()} {platform.machine()}; medians of {rounds} rounds, "
-        "lowest and highest behind them."
-    )
-    yield ""
-    yield from table("Durable save of 1,000 parameters", saves.tiny_saves(folder, rounds))
-    yield from table("Durable save of 1.49 GB", saves.durable_saves(folder, rounds))
-    extra = saves.extra_memory_bytes(folder) / 2**20
-    yield f"Memory that the save takes beside the state itself: {extra:.1f} MiB."
-    yield ""
-    times, last = saves.frozen_saves(folder, rounds)
-    yield from table("Durable save of a fine-tuning that trains the last of 12 blocks", times)
-    share = last.new_bytes / last.size_bytes
-    yield (
-        f"It writes {last.new_bytes / 1e6:.0f} MB of the version's {last.size_bytes / 1e6:.0f} MB "
-        f"({share:.0%}); the rest lies in the store already."
-    )
-    yield ""
-    loads.prepare(folder)
-    yield from table("Load of the model (0.5 GB) out of the 1.49 GB", loads.warm(folder, rounds))
-    yield from table("The same, first load of a process", loads.fresh(folder, rounds))
-    yield from table(
-        "The next save into a long run",
-        growth.next_saves(folder, rounds),
-        f"at version {growth.SHORT}",
-    )
-    yield f"### Upkeep of a run of {growth.LONG:,} versions"
-    yield ""
-    yield "| | once |"
-    yield "| --- | --- |"
-    for name, seconds in growth.upkeep(folder).items():
-        yield f"| {name} | {seconds:.3g} s |"
-    yield ""
+    if not only or "tiny" in only:
+        yield saves.tiny(folder / "tiny", rounds)
+        yield imports.imports(rounds)
+    for size in sizes:
+        held = state.size_bytes(state.flat(*state.make(size)).values())
+        for number, (name, ask) in enumerate(ASKED.items()):
+            if ask is not None and (not only or name in only):
+                place = folder / f"{size.slug}-{number}"
+                yield from ask(place, size, rounds, COPIES * held)
 
 
-def table(title: str, times: dict[str, list[float]], first: str = "ckptstore") -> Iterator[str]:
-    """Yield one comparison: the first, then the others with the first as a ratio of theirs."""
-    yield f"### {title}"
-    yield ""
-    yield f"| | median (range) | {first} takes |"
-    yield "| --- | --- | --- |"
-    mine = times[first]
-    for name, theirs in times.items():
-        share = "" if name == first else f"{timing.ratio(mine, theirs):.2f} of it"
-        yield f"| {name} | {timing.spread(theirs)} | {share} |"
-    yield ""
+def ask_stall(folder: Path, size: state.Size, rounds: int, touched: int) -> Iterator[Question]:
+    """Ask how long a background save holds training up."""
+    yield stalls.stall(folder, size, rounds, touched)
+
+
+def ask_added(folder: Path, size: state.Size, rounds: int, touched: int) -> Iterator[Question]:
+    """Ask what a save adds to training."""
+    yield stalls.added(folder, size, rounds, touched)
+
+
+def ask_durable(folder: Path, size: state.Size, rounds: int, touched: int) -> Iterator[Question]:
+    """Ask how long a blocking save takes."""
+    yield saves.durable(folder, size, rounds, touched)
+    if size == state.COMMON:
+        yield saves.frozen(folder, size, rounds, touched)
+
+
+def ask_load(folder: Path, size: state.Size, rounds: int, touched: int) -> Iterator[Question]:
+    """Ask how long loading and resuming take."""
+    loads.prepare(folder, size)
+    yield loads.warm(folder, size, rounds, touched)
+    yield loads.fresh(folder, size, rounds)
+    yield from resumes.resume(folder, size, rounds, touched)
+    loads.remove(folder)
+
+
+def ask_memory(folder: Path, size: state.Size, rounds: int, touched: int) -> Iterator[Question]:
+    """Ask what saves take of the memory; measured once, as it doesn't vary."""
+    del rounds, touched
+    yield memory.grown(folder, size)
+
+
+ASKED: dict[str, Ask | None] = {
+    "tiny": None,  # of no state's size
+    "durable": ask_durable,
+    "stall": ask_stall,
+    "added": ask_added,
+    "load": ask_load,
+    "memory": ask_memory,
+}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from ckptstore import Keep, Run, Store
 from ckptstore.format.layout import STORE_KEY
 from ckptstore.format.store_facts import decode_store, encode_store
 
-from . import saves, state
+from . import state
 
 LONG = 10_000
 SHORT = 10
@@ -39,7 +39,7 @@ def next_saves(folder: Path, rounds: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(20 * rounds):
         for name, run in runs.items():
-            saves.step(model, optimizer)
+            state.step(model, optimizer)
             start = time.perf_counter()
             run.save(model, optimizer, epoch=LONG + number, val_loss=1.0)
             times[name].append(time.perf_counter() - start)
@@ -48,7 +48,7 @@ def next_saves(folder: Path, rounds: int) -> dict[str, list[float]]:
 
 def save(run: Run, model: nn.Module, optimizer: optim.Optimizer, epoch: int) -> None:
     """Save what a step changed."""
-    saves.step(model, optimizer)
+    state.step(model, optimizer)
     run.save(model, optimizer, epoch=epoch, val_loss=1 / (1 + epoch % 97))
 
 

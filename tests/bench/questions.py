@@ -23,6 +23,7 @@ ratio of at most 1/3, and 2,000 a second are 1/2000 s for one.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -112,8 +113,17 @@ class Question:
         return statistics.median(self.measured[name])
 
     def ratio(self, ours: str, theirs: str) -> float:
-        """Return the ratio of two contenders' medians."""
-        return self.median(ours) / self.median(theirs)
+        """Return the ratio of two contenders' medians; infinite if theirs is nothing or less.
+
+        What a save adds to training is a difference, which noise can make negative.
+        """
+        theirs_takes = self.median(theirs)
+        return self.median(ours) / theirs_takes if theirs_takes > 0 else math.inf
+
+    def share(self, ours: str, theirs: str) -> str:
+        """Return a ratio as the table has it."""
+        ratio = self.ratio(ours, theirs)
+        return f"{ratio:.2f} of it" if math.isfinite(ratio) else "-"
 
     def reached(self, target: Target) -> float:
         """Return what a target is compared with: a ratio, or a median in the question's unit."""
@@ -161,10 +171,7 @@ class Question:
         yield "|" + " --- |" * len(columns)
         for name, values in self.measured.items():
             called = f"{name} (the limit)" if name == self.limit else name
-            ratios = [
-                "" if name in self.ours else f"{self.ratio(mine, name):.2f} of it"
-                for mine in self.ours
-            ]
+            ratios = ["" if name in self.ours else self.share(mine, name) for mine in self.ours]
             yield "| " + " | ".join([called, spread(values, self.unit), *ratios]) + " |"
 
     def verdict(self, target: Target) -> str:
@@ -202,9 +209,9 @@ def shown(value: float, unit: Unit = "s") -> str:
 
 def scale(value: float, unit: Unit) -> tuple[float, float, str]:
     """Return from where on, by how much divided and how called a value is shown."""
-    return next(entry for entry in SCALES[unit] if value >= entry[0])
+    return next(entry for entry in SCALES[unit] if abs(value) >= entry[0])
 
 
 def digits(number: float) -> str:
     """Return three digits of a number, never in powers of ten."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
