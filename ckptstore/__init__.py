@@ -26,18 +26,21 @@ if TYPE_CHECKING:
     from ckptstore.loading.resume import Resumed as Resumed
     from ckptstore.run import Run as Run
     from ckptstore.state.init_args import remember_init as remember_init
+    from ckptstore.storage.cache import Cache as Cache
     from ckptstore.store import Store as Store
     from ckptstore.upkeep.keep import Keep as Keep
     from ckptstore.workers import leave_to_guard as leave_to_guard
 
 # Imported when first used: a command line should not wait for torch, nor a script for SQLAlchemy.
 _PLACES = {
+    "Cache": "ckptstore.storage.cache",
     "Checkpoint": "ckptstore.entry",
     "CkptStoreError": "ckptstore.errors",
     "Guard": "ckptstore.guard",
     "History": "ckptstore.history",
     "Keep": "ckptstore.upkeep.keep",
     "Package": "ckptstore.entry",
+    "PendingSave": "ckptstore.pending",
     "Resumed": "ckptstore.loading.resume",
     "Run": "ckptstore.run",
     "Store": "ckptstore.store",
@@ -47,12 +50,14 @@ _PLACES = {
 }
 
 __all__ = [
+    "Cache",
     "Checkpoint",
     "CkptStoreError",
     "Guard",
     "History",
     "Keep",
     "Package",
+    "PendingSave",
     "Resumed",
     "Run",
     "Store",

@@ -193,6 +193,7 @@ class BringingIn(Keeping):
     def _target(self, run: str, given: GivenSettings) -> Target:
         from ckptstore.importing.bring import Target
 
+        self._pending.settle()
         writer = self._writer(run)
         return Target(
             self._storage,

@@ -9,6 +9,7 @@ from ckptstore.format.facts import Retired, VersionFacts
 from ckptstore.format.fields import format_time
 from ckptstore.format.imported import ImportedFrom, imported_json
 from ckptstore.format.manifest import File, Head, Pack, Parent
+from ckptstore.format.timings import Timings, timings_json
 from ckptstore.format.untree import decode
 from ckptstore.text import number, plain
 
@@ -146,6 +147,11 @@ class Described:
         return self.head.imported_from
 
     @property
+    def timings(self) -> Timings | None:
+        """What saving it cost: how long the training was held up, and where the time went."""
+        return self.head.timings
+
+    @property
     def size_bytes(self) -> int:
         """The bytes of its tensors and files."""
         return self.head.size_bytes
@@ -197,6 +203,7 @@ class Described:
             **({"parts_left_out": list(head.left_out)} if head.left_out else {}),
             **({"files": [file.described() for file in head.files]} if head.files else {}),
             **({"package": dict(head.package)} if head.package is not None else {}),
+            **timings_json(head.timings),
             "environment": dict(head.environment),
         }
 

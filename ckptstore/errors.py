@@ -32,10 +32,13 @@
     │   ├── LateCommitError        a save or an undelete took too long and was taken back
     │   ├── NotExclusiveError      the storage cannot keep two writers apart
     │   └── SecondWriterError      another process wrote to a single-writer store
+    ├── SaveSkippedError           a save was left out, as earlier ones were still under way
+    ├── StillPendingError          a save isn't done yet, and goes on (TimeoutError)
     ├── CollectionRefusedError     nothing more is deleted, as it can't be told what is needed
     └── CatalogError               the SQL index failed; the stored versions are untouched
 
     CkptStoreWarning (UserWarning)
+    ├── CacheWarning               a cache could not be used, and loading goes on without
     ├── CatalogWarning             the index is behind; it catches up at the next sync
     ├── CopyWarning                the other store's own tag, note or settings were left there
     ├── FallbackWarning            a damaged or incomplete version was passed over
@@ -53,8 +56,12 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
 
 from ckptstore.key_report import KeyReport
 from ckptstore.text import plain_lines
@@ -301,6 +308,14 @@ class SecondWriterError(StorageError):
     """Another process wrote to a store opened with ``single_writer=True``."""
 
 
+class SaveSkippedError(CkptStoreError):
+    """``save_async`` saved nothing, as so many earlier saves were under way as may be."""
+
+
+class StillPendingError(CkptStoreError, TimeoutError):
+    """A save in the background isn't done yet. It goes on: ask again."""
+
+
 class CollectionRefusedError(CkptStoreError):
     """Nothing is deleted, because it can't be told what is still needed; the message says why.
 
@@ -314,6 +329,10 @@ class CatalogError(CkptStoreError):
 
 class CkptStoreWarning(UserWarning):
     """Anything ckptstore warns about."""
+
+
+class CacheWarning(CkptStoreWarning):
+    """A cache could not be used; what is loaded is read from the store itself."""
 
 
 class CatalogWarning(CkptStoreWarning):
@@ -372,6 +391,37 @@ class KeysWarning(StateWarning):
         return type(self), (self.args[0], self.report)
 
 
+class CallSite(NamedTuple):
+    """A line of the user's code."""
+
+    filename: str
+    line: int
+    names: dict[str, Any]
+    """The globals of its module, where Python notes which warnings it has shown."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}:{self.line}"
+
+
+_behalf_of: ContextVar[CallSite | None] = ContextVar("behalf_of", default=None)
+
+
+def call_site() -> CallSite:
+    """Return the line of the user's code that called ckptstore, from however deep."""
+    _, frame = _outside()
+    return CallSite(frame.f_code.co_filename, frame.f_lineno, frame.f_globals)
+
+
+@contextmanager
+def on_behalf_of(site: CallSite) -> Iterator[None]:
+    """Warn at *site* of whatever is done in the block: another thread asked for it there."""
+    before = _behalf_of.set(site)
+    try:
+        yield
+    finally:
+        _behalf_of.reset(before)
+
+
 def warn(message: str | CkptStoreWarning, category: type[CkptStoreWarning] | None = None) -> None:
     """Warn at the line of the user's code that called ckptstore, from however deep.
 
@@ -379,8 +429,25 @@ def warn(message: str | CkptStoreWarning, category: type[CkptStoreWarning] | Non
         message: What to say, or a warning that says it.
         category: What kind of warning it is; that of *message* if it is one.
     """
-    level, frame = 1, sys._getframe()  # noqa: SLF001 - warnings.warn() counts frames, so must we
+    told = plain_lines(message) if isinstance(message, str) else message
+    site = _behalf_of.get()
+    if site is None:
+        level, _ = _outside()
+        warnings.warn(told, category, stacklevel=level)
+        return
+    warnings.warn_explicit(
+        told,
+        category or type(message),  # type: ignore[arg-type] # a warning's own, where none is named
+        site.filename,
+        site.line,
+        module=site.names.get("__name__"),
+        registry=site.names.setdefault("__warningregistry__", {}),
+    )
+
+
+def _outside() -> tuple[int, FrameType]:
+    """Return the innermost frame that isn't ours, and its stacklevel for whoever called this."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001 - warnings.warn() counts frames, so must we
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
         level, frame = level + 1, frame.f_back
-    told = plain_lines(message) if isinstance(message, str) else message
-    warnings.warn(told, category, stacklevel=level)
+    return level, frame

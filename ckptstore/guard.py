@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ckptstore.errors import (
     ArgumentError,
@@ -28,11 +28,13 @@ from ckptstore.text import size
 from ckptstore.workers import SIGNALS, heed_alone, is_starting_loader_worker
 
 if TYPE_CHECKING:
-    from ckptstore.entry import Checkpoint
     from ckptstore.run import Run
     from ckptstore.saving.leaner import Rung
+    from ckptstore.saving.pending import Queue
     from ckptstore.saving.run_writer import LastSaved, RunWriter
     from ckptstore.state.ranks import Largest
+
+Saved = TypeVar("Saved")
 
 EXIT_CODE = 143
 """128 + SIGTERM: what shells, Slurm and Kubernetes show of a process that SIGTERM ended. It is not
@@ -137,6 +139,8 @@ class Guard:
         if error is None and self._asked is not None:
             self._asked.result()
         if self._came and not self._noticed:
+            # What is passed on may end the process, and with it what is still being saved.
+            self._pending.wait(self._patience_s)
             self._pass_on(self._came[0], error)
 
     def _pass_on(self, number: int, error: BaseException | None) -> None:
@@ -154,8 +158,9 @@ class Guard:
     def step(self, model: Any = None, optimizer: Any = None, **what: Any) -> None:
         """Mark a step boundary. If a signal came, save and exit; else do nothing.
 
-        Where a save of this step was under way when the signal came, or was made since, it counts:
-        what has the same ``epoch`` and ``step``, and every part given here, is not saved twice.
+        Where a save of this step was under way when the signal came, or was made since, it counts,
+        and those in the background are waited for: what has the same ``epoch`` and ``step``, and
+        every part given here, is not saved twice.
 
         In a process group every rank must call this equally often. All learn of a signal that came
         to one of them, rank 0 saves, and all exit at the same step.
@@ -275,6 +280,7 @@ class Guard:
         from ckptstore.state.keywords import is_part
 
         self._is_saving = True
+        self._settle_pending()
         parts = {
             name: value
             for name, value in what.items()
@@ -290,6 +296,14 @@ class Guard:
             self._tell(rungs[0], left_s, f"nothing more was saved than {since.ref}, just before")
             return
         self._save_what_fits(what, rungs, place, left_s)
+
+    def _settle_pending(self) -> None:
+        """Wait for saves in the background; those that find no room make way for less."""
+        self._hurrying = self._deadline_s is not None
+        self._pending.wait(self._patience_s)
+        self._hurrying = False
+        for job in self._pending.take_failures():
+            warn(f"{job.told()}, and what there is now is saved: {job.error}", GuardWarning)
 
     def _save_what_fits(
         self, what: Mapping[str, Any], rungs: Sequence[Rung], place: int, left_s: float
@@ -315,6 +329,16 @@ class Guard:
                 return
 
     @property
+    def _patience_s(self) -> float | None:
+        """How long to wait for what ends by itself, None for as long as it takes."""
+        left_s = self._left_s()
+        return None if left_s == float("inf") else max(left_s, 0.0)
+
+    @property
+    def _pending(self) -> Queue:
+        return self._run._store._pending  # noqa: SLF001 - a guard is part of its run
+
+    @property
     def _writer(self) -> RunWriter:
         return self._run._store._writer(self._run.name)  # noqa: SLF001 - a guard is part of its run
 
@@ -325,7 +349,7 @@ class Guard:
             return None
         return last.head if set(parts) <= {each.name for each in last.head.parts} else None
 
-    def _let_save(self, save: Callable[[], Checkpoint], what: dict[str, Any]) -> Checkpoint:
+    def _let_save(self, save: Callable[[], Saved], what: dict[str, Any]) -> Saved:
         """Let the training save; if a signal came and there is no room, save less of it and exit.
 
         Raises:
@@ -365,7 +389,7 @@ class Guard:
         )
 
 
-def let_save(writer: RunWriter, save: Callable[[], Checkpoint], what: dict[str, Any]) -> Checkpoint:
+def let_save(writer: RunWriter, save: Callable[[], Saved], what: dict[str, Any]) -> Saved:
     """Do what a training's ``save`` does, under the guard of its run if there is one in place.
 
     Args:

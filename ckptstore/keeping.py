@@ -17,6 +17,7 @@ from ckptstore.errors import (
 )
 from ckptstore.opened import Monitor, Opened
 from ckptstore.saving.on_full import Retire
+from ckptstore.saving.pending import wait_for
 from ckptstore.storage.opening import parse
 from ckptstore.text import size
 
@@ -97,6 +98,7 @@ class Keeping(Opened):
         """
         from ckptstore.upkeep.undeletion import undelete
 
+        wait_for(self.url)
         entry = ref if isinstance(ref, Entry) else self.get(ref)
         writer = self._writer(entry.run)
         undelete(self._storage, entry.run, entry.version, writer.append)
@@ -133,6 +135,7 @@ class Keeping(Opened):
         """
         from ckptstore.upkeep.collection import collect
 
+        wait_for(self.url)
         return collect(
             self._storage,
             single_writer=self._single_writer,
@@ -170,6 +173,8 @@ class Keeping(Opened):
             StorageError: The storage failed.
         """
         from ckptstore.upkeep.verify import verify
+
+        wait_for(self.url)
 
         def append(path: str, decide: Callable[..., Any]) -> object:
             return self._writer_at(path).append(decide)
@@ -228,6 +233,8 @@ class Keeping(Opened):
         try:
             source = Place(self._storage, self._catalog, self._writer)
             target = Place(opened._storage, opened._catalog, opened._writer)  # noqa: SLF001 - our own class
+            wait_for(self.url)
+            wait_for(opened.url)
             chosen = choose(source, run, ref, self._monitor)
             return transfer(source, target, chosen, into=into, progress=progress)
         finally:
@@ -248,6 +255,7 @@ class Keeping(Opened):
             NewerFormatError: A newer ckptstore made the store, a version or a journal entry.
             StorageError: The storage failed.
         """
+        wait_for(self.url)
         return [self._catalog.run_name(path) or path for path in self._catalog.reindex()]
 
     # ------------------------------------------------------------ how

@@ -17,12 +17,16 @@ from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
 from ckptstore.reading import LoadOptions, Model
 from ckptstore.saving.lineage import Lineage
 from ckptstore.saving.on_full import OnFull, Retire, check_on_full
+from ckptstore.saving.pending import Queue, WhenBusy, wait_for
 from ckptstore.source import Source
+from ckptstore.storage.cache import Cache
+from ckptstore.storage.cached import cached
 from ckptstore.storage.opening import open_storage
 
 if TYPE_CHECKING:
     from ckptstore.saving.run_writer import RunWriter
     from ckptstore.saving.settings import GivenSettings
+    from ckptstore.saving.staging import Staging
 
 Monitor = tuple[str | None, Mode | None]
 
@@ -41,6 +45,10 @@ class Opened:
         mode: Mode | None = None,
         single_writer: bool = False,
         on_full: OnFull = "wait",
+        cache: Cache | str | os.PathLike[str] | None = None,
+        max_pending: int = 1,
+        when_busy: WhenBusy = "wait",
+        staging_bytes: int | None = None,
     ) -> None:
         self._default_run = check_run(run)
         check_monitor(monitor, mode)
@@ -51,13 +59,21 @@ class Opened:
         """The policies of runs that have their own, by path."""
         self._storage = open_storage(url, storage_options)
         self._catalog = Catalog(catalog, self._storage)
-        self._lookup = Lookup(self._catalog, self._storage.url)
+        self._index = Lookup(self._catalog, self._storage.url)
+        in_flight: dict[str, Any] = {"max_pending": max_pending, "when_busy": when_busy}
+        in_flight["staging_bytes"] = staging_bytes
+        self._pending = Queue(self._storage.url, **in_flight)
+        self._copies: Staging | None = None
+        self._told_of_budget = False
         self._writers: dict[str, RunWriter] = {}
         self._lineage = Lineage()
-        self._source = Source(self._storage, self._catalog, self._writer, storage_options)
+        self._read_through = cached(self._storage, cache)
+        """What loads read; all else needs what is there now, and asks the storage itself."""
+        self._source = Source(self._read_through, self._catalog, self._writer, storage_options)
         self._options: dict[str, Any] = {"catalog": catalog, "storage_options": storage_options}
         self._options |= {"run": run, "monitor": monitor, "mode": mode}
-        self._options |= {"single_writer": single_writer, "on_full": on_full}
+        self._options |= {"single_writer": single_writer, "on_full": on_full, "cache": cache}
+        self._options |= in_flight
 
     @property
     def url(self) -> str:
@@ -80,12 +96,27 @@ class Opened:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:
+            # What the block raised is what went wrong first; nothing may take its place.
+            self._pending.wait()
+            for job in self._pending.take_failures():
+                error.add_note(f"{job.told()}: {job.error}")
         self.close()
 
     def close(self) -> None:
-        """Let go of the database and of connections. The store can be used again afterwards."""
+        """Wait for saves in the background, then let go of connections and of memory for copies.
+
+        The store can be used again afterwards.
+
+        Raises:
+            CkptStoreError: One of those saves failed, and nobody was told.
+        """
+        self._pending.wait()
+        if self._copies is not None:
+            self._copies.close()
         self._catalog.close()
         self._storage.close()
+        self._pending.raise_failures()
 
     def get(self, ref: str | int) -> Checkpoint | Package:
         """Return a version by its ref: ``digits@7``, ``digits@best``, ``digits@prod``, ``@latest``.
@@ -102,6 +133,19 @@ class Opened:
         return self._get(parse_ref(ref), self._monitor)
 
     # ------------------------------------------------------------ how
+
+    @property
+    def _lookup(self) -> Lookup:
+        """What finds versions, once the saves that are under way are made and can be found."""
+        wait_for(self._storage.url)
+        return self._index
+
+    def _staging(self) -> Staging:
+        if self._copies is None:
+            from ckptstore.saving.staging import Staging
+
+            self._copies = Staging()
+        return self._copies
 
     def _best(
         self, run: str | None, metric: str | None, mode: Mode | None, monitor: Monitor

@@ -13,6 +13,7 @@ from ckptstore.format.layout import Ref, parse_ref
 from ckptstore.guard import DEADLINE, EXIT_CODE, Guard
 from ckptstore.history import History
 from ckptstore.importing.options import ImportOptions
+from ckptstore.pending import PendingSave
 from ckptstore.reading import KeyPatterns, LoadOptions, Model
 from ckptstore.workers import SIGNALS
 
@@ -95,6 +96,53 @@ class Run:
             left_out=self._left_out,
         )
 
+    def save_async(
+        self,
+        model: Any = None,
+        optimizer: Any = None,
+        *,
+        epoch: int | None = None,
+        step: int | None = None,
+        model_config: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        extra: Any = None,
+        parent: Checkpoint | Package | str | None = None,
+        tags: Sequence[str] = (),
+        rng: bool = True,
+        program: Any = None,
+        only: KeyPatterns = None,
+        dtype: Mapping[str, torch.dtype] | None = None,
+        overlap: bool = False,
+        **parts_and_metrics: Any,
+    ) -> PendingSave:
+        """Save while the training goes on. See :meth:`ckptstore.Store.save_async`."""
+        return self._store._save_async(  # noqa: SLF001 - a run is part of its store
+            self.name,
+            self._given,
+            parts_and_metrics,
+            model=model,
+            optimizer=optimizer,
+            epoch=epoch,
+            step=step,
+            model_config=model_config if model_config is not None else self._model_config,
+            config=config,
+            metrics=metrics,
+            extra=extra,
+            parent=parent,
+            tags=tags,
+            rng=rng,
+            program=program,
+            only=only,
+            dtype=dtype,
+            overlap=overlap,
+            left_out=self._left_out,
+        )
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for saves in the background, of all runs. See :meth:`ckptstore.Store.wait`."""
+        return self._store.wait(timeout_s)
+
     def guard(
         self,
         *,
@@ -113,7 +161,7 @@ class Run:
 
         ``step`` does nothing until a signal came. Then it saves what it was given, as ``save``
         does, and raises SystemExit. If little time is left it saves what there is time for, at the
-        least all but the optimizer, and warns.
+        least all but the optimizer, and warns. Saves in the background are waited for first.
 
         Args:
             deadline: How long the process may still run after a signal; what sends it decides that.

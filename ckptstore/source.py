@@ -14,6 +14,7 @@ from ckptstore.errors import ArgumentError, CkptStoreError, IntegrityError
 from ckptstore.format.facts import VersionFacts
 from ckptstore.format.layout import run_path
 from ckptstore.reading import LazyTensor, LoadOptions, Model
+from ckptstore.saving.pending import wait_for
 from ckptstore.storage.base import Storage
 from ckptstore.storage.opening import parse
 from ckptstore.storage.redaction import Options
@@ -107,6 +108,7 @@ class Source:
         from ckptstore.loading.choice import KeyOptions
         from ckptstore.loading.resume import restore
 
+        wait_for(self._storage.url)  # else what they save would be taken for what came from this
         with self._opened(entry) as opened:
             keys = KeyOptions(**how["keys"])
             audit = restore(opened, parts, with_rng=how["rng"], strict=how["strict"], keys=keys)

@@ -10,12 +10,13 @@ from ckptstore.catalog.lookup import check_monitor
 from ckptstore.entry import Checkpoint, Entry, Package
 from ckptstore.format.facts import Mode, VersionFacts
 from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
-from ckptstore.guard import let_save
 from ckptstore.history import History
+from ckptstore.in_background import InBackground
 from ckptstore.later_facts import LaterFacts
 from ckptstore.reading import KeyPatterns, LoadOptions, Model
 from ckptstore.run import Run
 from ckptstore.saving.on_full import OnFull, check_on_full
+from ckptstore.saving.pending import wait_for
 from ckptstore.upkeep.keep import keep_json
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ckptstore.upkeep.keep import Keep
 
 
-class Store(LaterFacts, BringingIn):
+class Store(InBackground, LaterFacts, BringingIn):
     """A root folder or prefix with all its runs, versions and their catalog.
 
     Opening creates nothing: the first save does. A store can be used from several threads, after a
@@ -48,10 +49,20 @@ class Store(LaterFacts, BringingIn):
             when a quota is used up. ``"wait"``: warn once a minute and go on when there is room.
             ``"retire"``: apply first what the run keeps and collect what is collectible, then
             wait. ``"raise"``: a StorageError. All other verbs raise.
+        cache: A folder on a disk of this machine, or a :class:`ckptstore.Cache` with a limit of its
+            own, that keeps what is loaded from this store, for other processes and the next start:
+            then loading asks the store for journals and manifests alone. For stores elsewhere; one
+            on a disk of this machine takes none. A cache that can't be used is a warning.
+        max_pending: How many saves of ``save_async`` may be under way.
+        when_busy: What ``save_async`` does with one too many. ``"wait"``: it waits until an earlier
+            one is saved. ``"skip"``: it saves nothing, and the answer's ``skipped`` says so.
+        staging_bytes: How much memory the copies of those saves may take together; None sets no
+            limit. A save waits, or is skipped, until there is so much; a state that is larger
+            than all of it is saved before ``save_async`` returns.
 
     Raises:
         InvalidNameError: *run* is no name.
-        ArgumentError: *monitor*, *mode* or *on_full* is not usable, or the URL is none.
+        ArgumentError: *monitor*, *mode* or another argument is not usable, or the URL is none.
         MissingPackageError: The filesystem's package or the database's driver is not installed.
     """
 
@@ -278,7 +289,8 @@ class Store(LaterFacts, BringingIn):
         Raises:
             NotAStoreError: There is no store.
         """
-        return [self._catalog.run_name(path) or path for path in self._catalog.discover()]
+        wait_for(self.url)
+        return self._catalog.run_names(self._catalog.discover())
 
     def history(self, run: str | None = None) -> History:
         """Return versions by run and number, retired ones too; damaged ones are apart.
@@ -490,7 +502,7 @@ class Store(LaterFacts, BringingIn):
         name = self._default_run if run is None else run
         writer = on_all_ranks(f"resume of run {name!r:.80}", lambda: self._writer(name))
         done = resume(
-            self._storage,
+            self._read_through,
             lambda: self._lookup.checkpoints(writer.path),
             writer.run,
             {"model": model, "optimizer": optimizer, **parts},
@@ -508,43 +520,13 @@ class Store(LaterFacts, BringingIn):
 
     # ------------------------------------------------------------ how
 
-    def _save(
-        self,
-        run: str,
-        given: GivenSettings,
-        keywords: Mapping[str, Any],
-        *,
-        parent: Any,
-        rng: bool,
-        **options: Any,
-    ) -> Checkpoint:
-        from ckptstore.saving.checkpoint import save_checkpoint
-
-        writer = self._writer(run)
-
-        def save() -> Checkpoint:
-            head, tags = save_checkpoint(
-                self._storage,
-                writer,
-                given,
-                keywords=keywords,
-                parent=self._parent(parent),
-                with_rng=rng,
-                **options,
-            )
-            self._apply_keep(writer, head.ref)
-            return Checkpoint(head, self._source, VersionFacts(tags))
-
-        what = {**options, **keywords, "parent": parent, "rng": rng}
-        what.pop("left_out", None)
-        return let_save(writer, save, what)
-
     def _save_package(
         self, run: str | None, given: GivenSettings, source: Any, told: Any, parent: Any, **how: Any
     ) -> Package:
         from ckptstore.inference.package import contents
         from ckptstore.saving.package import save_package
 
+        self._pending.settle()
         held = contents(*told)
         entry = self.get(source) if isinstance(source, (str, int)) else source
         own = entry.run if isinstance(entry, Entry) else self._default_run

@@ -17,6 +17,7 @@ from ckptstore.format.digest import MAX_LINE_BYTES, digest, dump_line, parse_lin
 from ckptstore.format.fields import FORMAT, Fields, format_time
 from ckptstore.format.imported import ImportedFrom, decode_imported, imported_json
 from ckptstore.format.layout import check_run
+from ckptstore.format.timings import Timings, decode_timings, timings_json
 
 KINDS = ("checkpoint", "package")
 PART_KINDS = ("module", "state_dict", "optimizer", "object", "generator", "rng", "tree")
@@ -128,6 +129,8 @@ class Head:
     """The file of another tool that it, or what it is a copy of, was brought in from."""
     left_out: Sequence[str] = ()
     """Parts that the training has and this version lacks, as there was no time to save them."""
+    timings: Timings | None = None
+    """What saving it cost; None where it was not measured."""
 
     @property
     def ref(self) -> str:
@@ -201,6 +204,7 @@ def encode_head(head: Head) -> bytes:
                 for file in head.files
             ],
             **({"left_out": list(head.left_out)} if head.left_out else {}),
+            **timings_json(head.timings),
             "parts": [
                 {
                     "name": part.name,
@@ -283,6 +287,7 @@ def decode_head(line: bytes, where: str) -> Head:
         copied_from=_decode_copied(fields),
         imported_from=decode_imported(fields),
         left_out=_decode_left_out(fields, {part.name for part in parts}),
+        timings=decode_timings(fields),
     )
 
 

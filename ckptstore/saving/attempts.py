@@ -13,6 +13,7 @@ from ckptstore.errors import DurabilityError, StorageError
 from ckptstore.format.layout import file_key, pack_key
 from ckptstore.format.manifest import Head
 from ckptstore.saving.capture import CapturedPart
+from ckptstore.saving.effort import Effort
 from ckptstore.saving.files import NewFile
 from ckptstore.saving.moment import Moment
 from ckptstore.saving.room import check_room, tensor_bytes
@@ -30,6 +31,7 @@ def save_in_attempts(
     files: Sequence[NewFile] = (),
     *,
     keep: Mapping[str, Any] | None = None,
+    effort: Effort | None = None,
 ) -> Head:
     """Write a version and commit it, when there is room for it.
 
@@ -45,10 +47,12 @@ def save_in_attempts(
         files: Opaque files to store with them.
         keep: What the caller wants kept of the run; None means what its settings say. Before this
             process's first save into a run there is a warning if there is no room for all that.
+        effort: What the caller's call costs; by default it begins here.
 
     Raises:
         CkptStoreError: As :func:`ckptstore.saving.save.save`.
     """
+    effort = effort or Effort()
     if not writer.room_checked:
         check_room(storage, writer, parts, keep)
         writer.room_checked = True
@@ -58,7 +62,16 @@ def save_in_attempts(
         saved: list[Head] = []
         failed: StorageError | None = None
         try:
-            save(storage, writer, parts, facts, files, save_id=save_id, committed=saved.append)
+            save(
+                storage,
+                writer,
+                parts,
+                facts,
+                files,
+                save_id=save_id,
+                committed=saved.append,
+                effort=effort,
+            )
         except StorageError as error:
             if not saved:
                 if is_full(error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ckptstore.errors import ArgumentError, StateWarning, warn
@@ -16,11 +17,12 @@ from ckptstore.saving.capture import (
     encode_config,
     unknown_arguments,
 )
+from ckptstore.saving.effort import Effort
 from ckptstore.saving.files import NewFile
 from ckptstore.saving.narrowing import narrow
 from ckptstore.saving.program import program_file
 from ckptstore.saving.run_writer import RunWriter
-from ckptstore.saving.save import Facts, check_rank
+from ckptstore.saving.save import Facts, check_rank, devices_of
 from ckptstore.saving.selection import select, trained_and_left_out
 from ckptstore.saving.settings import GivenSettings
 from ckptstore.state import rng
@@ -30,8 +32,19 @@ from ckptstore.state.metrics import forgotten_metrics
 from ckptstore.storage.base import Storage
 
 
-def save_checkpoint(
-    storage: Storage,
+@dataclass(frozen=True)
+class Captured:
+    """All that a checkpoint will be, checked, before a byte of it is written."""
+
+    parts: Sequence[CapturedPart]
+    facts: Facts
+    files: Sequence[NewFile]
+    tags: tuple[str, ...]
+    objects: Mapping[str, Any]
+    """The live parts by name, as they were handed over."""
+
+
+def capture_checkpoint(
     writer: RunWriter,
     given: GivenSettings,
     *,
@@ -51,16 +64,11 @@ def save_checkpoint(
     dtype: Any,
     keywords: Mapping[str, Any],
     left_out: Sequence[str] = (),
-) -> tuple[Head, tuple[str, ...]]:
-    """Save a checkpoint.
-
-    Everything is checked and captured before the first byte is written.
-
-    Returns:
-        The version's head, and the tags set on it.
+) -> Captured:
+    """Check and capture what ``save`` was called with. Nothing is written.
 
     Raises:
-        CkptStoreError: As :meth:`ckptstore.Store.save` says.
+        CkptStoreError: As :meth:`ckptstore.Store.save` says of what it was given.
     """
     check_rank()
     parts, numbers = _sorted(model, optimizer, metrics, keywords)
@@ -85,10 +93,37 @@ def save_checkpoint(
     for message in writer.once(lambda: _advice(parts, captured)):
         warn(message, StateWarning)
     files = [] if program is None else [_program(parts, captured, program)]
-    head = save_in_attempts(storage, writer, captured, facts, files, keep=given.keep)
+    facts = replace(facts, devices=devices_of(captured))
+    return Captured(captured, facts, files, names, parts)
+
+
+def write_checkpoint(
+    storage: Storage,
+    writer: RunWriter,
+    given: GivenSettings,
+    captured: Captured,
+    effort: Effort,
+) -> tuple[Head, tuple[str, ...]]:
+    """Write a captured checkpoint and commit it, record the run's settings, and set its tags.
+
+    Returns:
+        The version's head, and the tags set on it.
+
+    Raises:
+        CkptStoreError: As :meth:`ckptstore.Store.save` says.
+    """
+    head = save_in_attempts(
+        storage,
+        writer,
+        captured.parts,
+        captured.facts,
+        captured.files,
+        keep=given.keep,
+        effort=effort,
+    )
     writer.record(given)
-    writer.set_tags(names, head)
-    return head, names
+    writer.set_tags(captured.tags, head)
+    return head, captured.tags
 
 
 def _without(said: Any, left_out: Sequence[str]) -> Any:

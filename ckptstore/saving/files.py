@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from ckptstore.errors import StorageError
 from ckptstore.format.layout import file_key
 from ckptstore.format.manifest import File
 from ckptstore.saving.basis import Basis
+from ckptstore.saving.effort import Effort
 from ckptstore.storage.base import Storage
 
 # How much of a file on this machine is in memory at once.
@@ -32,7 +34,12 @@ class NewFile:
 
 
 def write_files(
-    storage: Storage, save_id: UUID, files: Sequence[NewFile], bases: Sequence[Basis] = ()
+    storage: Storage,
+    save_id: UUID,
+    files: Sequence[NewFile],
+    bases: Sequence[Basis] = (),
+    *,
+    effort: Effort | None = None,
 ) -> list[File]:
     """Write those files that are not in the store already; all are durable when this returns.
 
@@ -43,17 +50,22 @@ def write_files(
         save_id: Names them.
         files: What to write.
         bases: Versions whose files may be named instead of writing the same bytes again.
+        effort: Is told what was hashed and written.
 
     Raises:
         StorageError: One could not be written, or was changed meanwhile; no version names any.
     """
+    effort = effort or Effort()
     written: list[File] = []
     for number, new in enumerate(files):
+        begun = time.perf_counter()
         size, digest = _measured(new)
+        effort.hashed.add(size, time.perf_counter() - begun)
         known = shared_file(storage, bases, digest, size)
         if known is None:
             known = File(save_id, number, size, digest)
-            _write(storage, known, new)
+            with effort.written.timing(size):
+                _write(storage, known, new)
         written.append(replace(known, role=new.role, part=new.part))
     return written
 

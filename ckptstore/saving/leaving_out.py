@@ -20,13 +20,14 @@ from ckptstore.format.paths import tensors_by_path
 from ckptstore.format.untree import tensor_places
 from ckptstore.saving.basis import Basis
 from ckptstore.saving.capture import CapturedPart
+from ckptstore.saving.effort import Effort
 from ckptstore.saving.reuse import Known, is_whole, look_up_tensor
 from ckptstore.state.tensors import dtype_name
 from ckptstore.storage.base import Storage
 
 
 def settle(
-    storage: Storage, part: CapturedPart, bases: Sequence[Basis]
+    storage: Storage, part: CapturedPart, bases: Sequence[Basis], effort: Effort | None = None
 ) -> tuple[CapturedPart, dict[int, Known]]:
     """Return a part without what is left out.
 
@@ -34,6 +35,7 @@ def settle(
         storage: Where the version goes.
         part: As captured; it is not changed.
         bases: Versions to build upon.
+        effort: Is told what was hashed.
 
     Returns:
         The part, and what is known of those of its tensors that are named though nobody chose them.
@@ -46,14 +48,14 @@ def settle(
     keys = keys_of(part.tree) or []
     unchosen = set(part.unchosen)
     needed = tensor_places(narrowed(part.tree, [key for key in keys if key not in unchosen]))
-    whole: dict[object, bool] = {}
+    effort, whole = effort or Effort(), dict[object, bool]()
     known: dict[int, Known] = {}
     left_out: dict[str, Form | None] = {}
     nodes = tensors_by_path(part.tree)
     for key in part.unchosen:
         places = tensor_places(narrowed(part.tree, [key])) - needed
         for place in places - known.keys():
-            known[place] = _held(storage, part.tensors[place], bases, whole)
+            known[place] = _held(storage, part.tensors[place], bases, whole, effort)
         if any(known[place].length and not known[place].places for place in places):
             left_out[key] = _form(part, nodes.get(key, {}))
     kept = narrowed(part.tree, [key for key in keys if key not in left_out])
@@ -71,10 +73,14 @@ def unsaved_bytes(part: CapturedPart) -> int:
 
 
 def _held(
-    storage: Storage, tensor: torch.Tensor, bases: Sequence[Basis], whole: dict[object, bool]
+    storage: Storage,
+    tensor: torch.Tensor,
+    bases: Sequence[Basis],
+    whole: dict[object, bool],
+    effort: Effort,
 ) -> Known:
     """Look a tensor up in packs that are there at their recorded size."""
-    known = look_up_tensor(tensor, bases)
+    known = look_up_tensor(tensor, bases, effort)
 
     def is_there(pack: Pack) -> bool:
         key = (pack.save_id, pack.number)

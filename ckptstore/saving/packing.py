@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ckptstore.format.part import Chunk, Part, Tensor, encode_part
 from ckptstore.saving.background import Hasher
 from ckptstore.saving.basis import Basis
 from ckptstore.saving.capture import CapturedPart
+from ckptstore.saving.effort import Effort, Meter
 from ckptstore.saving.leaving_out import settle
 from ckptstore.saving.reuse import Known, look_up, share
 from ckptstore.state.tensors import dtype_name, is_plain, pieces, stride_order, view_bytes
@@ -55,6 +57,7 @@ def pack_parts(
     bases: Sequence[Basis] = (),
     *,
     max_pack_bytes: int = MAX_PACK_BYTES,
+    effort: Effort | None = None,
 ) -> Packed:
     """Write those tensors of all parts that are not in the store already, and describe them all.
 
@@ -67,22 +70,25 @@ def pack_parts(
         parts: As captured. What of them nobody chose is named where it lies already, or left out.
         bases: Versions whose packs may be named instead of writing the same bytes again.
         max_pack_bytes: Where a part is split.
+        effort: Is told what was hashed and written; in the background one core is enough.
 
     Raises:
         StorageError: A pack could not be written; no version names what was.
         UnsupportedValueError: A part's tree takes more than the 64 MiB a manifest's line may have.
     """
-    settled = [settle(storage, part, bases) for part in parts]
+    effort = effort or Effort()
+    settled = [settle(storage, part, bases, effort) for part in parts]
     parts = [part for part, _ in settled]
-    known = [look_up(part, bases, found) for part, found in settled]
+    known = [look_up(part, bases, found, effort=effort) for part, found in settled]
     same = [[bool(each.places) for each in found] for found in known]
     share(storage, [each for found in known for each in found])
     infos: list[PartInfo] = []
     lines: list[bytes] = []
     described: list[Part] = []
     new_bytes = sum(each.length for found in known for each in found if each.place is None)
-    with _saying_if_full(new_bytes), Hasher() as hasher:
-        packs = _Packs(storage, save_id, max_pack_bytes, hasher)
+    beside = not effort.is_in_background
+    with _saying_if_full(new_bytes), Hasher(beside=beside, meter=effort.hashed) as hasher:
+        packs = _Packs(storage, save_id, max_pack_bytes, hasher, effort.written)
         for part, found, is_same in zip(parts, known, same, strict=True):
             tensors = packs.add(part, found, is_same)
             described.append(Part(part.tree, tuple(tensors), part.parameters, part.left_out))
@@ -117,13 +123,19 @@ class _Packs:
     """The packs of one save, and where each tensor lies in them."""
 
     def __init__(
-        self, storage: Storage, save_id: UUID, max_pack_bytes: int, hasher: Hasher
+        self,
+        storage: Storage,
+        save_id: UUID,
+        max_pack_bytes: int,
+        hasher: Hasher,
+        written: Meter,
     ) -> None:
         self.listed: list[Pack] = []
         self._storage = storage
         self._save_id = save_id
         self._max_pack_bytes = max_pack_bytes
         self._hasher = hasher
+        self._meter = written
         self._written = 0
         self._indices: dict[tuple[UUID, int], int] = {}
 
@@ -184,6 +196,7 @@ class _Packs:
             tensors=[part.tensors[place] for place in places],
             digests=[known[place].digest for place in places],
             hasher=self._hasher,
+            meter=self._meter,
         )
         self._written += 1
         index = self._index(written.pack)
@@ -240,13 +253,16 @@ def _write_pack(
     tensors: Sequence[torch.Tensor],
     digests: Sequence[str | None],
     hasher: Hasher,
+    meter: Meter,
 ) -> _Written:
     """Write a pack; *digests* are those that are known already."""
     found = [known or "" for known in digests]
     plain = [index for index in layout.order if is_plain(tensors[index]) and not found[index]]
     ahead = hasher.digests_ahead([view_bytes(tensors[index]) for index in plain])
+    begun = time.perf_counter()
     with storage.open_writer(pack_key(save_id, number)) as writer:
-        out = _Gathered(writer)
+        opened_s = time.perf_counter() - begun
+        out = _Gathered(writer, meter)
         out.write(memoryview(layout.header))
         for index in layout.order:
             if is_plain(tensors[index]):
@@ -255,6 +271,9 @@ def _write_pack(
             else:
                 found[index] = _write_staged(out, tensors[index], hasher)
         out.flush()
+        ended = time.perf_counter()
+    # It became durable between these two.
+    meter.add(0, opened_s + time.perf_counter() - ended)
     header_digest = digest(layout.header)
     return _Written(
         Pack(save_id, number, layout.size_bytes, len(layout.header), header_digest), found
@@ -274,8 +293,9 @@ def _write_staged(out: _Gathered, tensor: torch.Tensor, hasher: Hasher) -> str:
 class _Gathered:
     """A writer that gathers small pieces and passes large ones on as they are."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, meter: Meter) -> None:
         self._writer = writer
+        self._meter = meter
         self._small = bytearray()
 
     def write(self, view: memoryview) -> None:
@@ -285,12 +305,16 @@ class _Gathered:
                 self.flush()
         else:
             self.flush()
-            self._writer.write(view)
+            self._pass_on(view)
 
     def flush(self) -> None:
         if self._small:
-            self._writer.write(memoryview(self._small))
+            self._pass_on(memoryview(self._small))
             self._small = bytearray()
+
+    def _pass_on(self, view: memoryview) -> None:
+        with self._meter.timing(view.nbytes):
+            self._writer.write(view)
 
 
 def _slot(name: str, tensor: torch.Tensor) -> Slot:

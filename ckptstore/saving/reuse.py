@@ -20,6 +20,7 @@ from ckptstore.format.layout import pack_key
 from ckptstore.format.manifest import Pack
 from ckptstore.saving.basis import Basis, Place
 from ckptstore.saving.capture import CapturedPart
+from ckptstore.saving.effort import Effort
 from ckptstore.state.tensors import (
     SAMPLE_BYTES,
     SAMPLES,
@@ -63,7 +64,11 @@ class Known:
 
 
 def look_up(
-    part: CapturedPart, bases: Sequence[Basis], found: Mapping[int, Known] | None = None
+    part: CapturedPart,
+    bases: Sequence[Basis],
+    found: Mapping[int, Known] | None = None,
+    *,
+    effort: Effort | None = None,
 ) -> list[Known]:
     """Return what is known of each of a part's tensors.
 
@@ -71,21 +76,23 @@ def look_up(
         part: As captured.
         bases: Versions to build upon.
         found: What is known of some of them already, by place.
+        effort: Is told what was hashed.
     """
     found = found or {}
     return [
-        found.get(place) or look_up_tensor(tensor, bases)
+        found.get(place) or look_up_tensor(tensor, bases, effort or Effort())
         for place, tensor in enumerate(part.tensors)
     ]
 
 
-def look_up_tensor(tensor: torch.Tensor, bases: Sequence[Basis]) -> Known:
+def look_up_tensor(tensor: torch.Tensor, bases: Sequence[Basis], effort: Effort) -> Known:
     """Return what is known of one tensor."""
     known = Known(tensor.numel() * tensor.dtype.itemsize)
     if known.length > SMALL_BYTES:
         known.sample = (known.length, memory_sample(tensor))
     if any(_may_have(basis, known) for basis in bases):
-        known.digest = _digest(tensor)
+        with effort.hashed.timing(known.length):
+            known.digest = _digest(tensor, alone=effort.is_in_background)
         found = (basis.places.get(known.digest) for basis in bases)
         known.places = [each for each in found if each and each.length == known.length]
     return known
@@ -98,10 +105,10 @@ def _may_have(basis: Basis, known: Known) -> bool:
     return known.sample is None or basis.samples is None or known.sample in basis.samples
 
 
-def _digest(tensor: torch.Tensor) -> str:
+def _digest(tensor: torch.Tensor, *, alone: bool) -> str:
     if is_plain(tensor):
         view = view_bytes(tensor)
-        threads = blake3.AUTO if view.nbytes >= WORTH_THREADS_BYTES else 1
+        threads = blake3.AUTO if view.nbytes >= WORTH_THREADS_BYTES and not alone else 1
         return blake3(view, max_threads=threads).hexdigest()
     state = blake3()
     for piece in pieces(tensor):

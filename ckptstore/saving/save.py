@@ -19,6 +19,7 @@ from ckptstore.format.manifest import Head, Parent, encode_head, parent_of
 from ckptstore.format.tree import encode
 from ckptstore.saving.basis import basis_of
 from ckptstore.saving.capture import CapturedPart
+from ckptstore.saving.effort import Effort
 from ckptstore.saving.files import NewFile, write_files
 from ckptstore.saving.journaling import noting
 from ckptstore.saving.moment import Moment, earliest
@@ -46,6 +47,8 @@ class Facts:
     """The file of another tool that it is brought in from."""
     left_out: tuple[str, ...] = ()
     """Parts that a save on a signal left out, as time was short."""
+    devices: Mapping[str, Any] | None = None
+    """Where each module's tensors were, where those that are written are copies."""
 
 
 def save(
@@ -57,6 +60,7 @@ def save(
     *,
     save_id: UUID | None = None,
     committed: Callable[[Head], object] = bool,
+    effort: Effort | None = None,
 ) -> Head:
     """Write a version and commit it.
 
@@ -73,6 +77,7 @@ def save(
         save_id: One that names nothing yet; by default a new one.
         committed: Is told the version as soon as it is there: whatever is raised after that, it is
             saved.
+        effort: What the call costs of which this is an attempt; by default it begins here.
 
     Raises:
         StorageError: The storage failed.
@@ -80,21 +85,19 @@ def save(
         UnsupportedValueError: A part, or what is recorded beside them, has too many plain values.
     """
     started, since = datetime.now(UTC), Moment.now()
+    effort = effort or Effort()
+    effort.begin()
     environment = describe()
     if facts.imported_from is None:
-        environment["devices"] = {
-            part.name: device_types(part.tensors)
-            for part in parts
-            if part.kind in ("module", "state_dict")
-        }
+        environment["devices"] = devices_of(parts) if facts.devices is None else facts.devices
     # What is brought in goes on with nothing, so nobody has to be warned.
     writer.prepare(goes_on=facts.kind == "checkpoint" and facts.imported_from is None)
     save_id = save_id or uuid7()
     parent = facts.parent or writer.parent
     sources = [each for each in (*facts.sources, parent) if each is not None]
     bases = writer.bases(facts.kind, sources)
-    packed = pack_parts(storage, save_id, parts, [basis for basis, _ in bases])
-    stored = write_files(storage, save_id, files, [basis for basis, _ in bases])
+    packed = pack_parts(storage, save_id, parts, [basis for basis, _ in bases], effort=effort)
+    stored = write_files(storage, save_id, files, [basis for basis, _ in bases], effort=effort)
     seen_live = {basis.version: looked for basis, looked in bases}
     if parent is not None:
         writer.announce(parent, save_id, seen_live.get(parent))
@@ -121,9 +124,10 @@ def save(
             parts=packed.infos,
             imported_from=facts.imported_from,
             left_out=facts.left_out,
+            timings=timings,
         )
 
-    created = datetime.now(UTC)
+    created, timings = datetime.now(UTC), effort.timings()
     length = len(encode_head(head(1)))
     if length > MAX_LINE_BYTES - 100:  # a version's number may take some digits
         raise UnsupportedValueError(
@@ -146,6 +150,15 @@ def save(
                 functools.partial(writer.make_live, parent_path, facts.parent.version, looked),
             )
     return done
+
+
+def devices_of(parts: Sequence[CapturedPart]) -> dict[str, Any]:
+    """Return where the tensors of each module are, by the part's name."""
+    return {
+        part.name: device_types(part.tensors)
+        for part in parts
+        if part.kind in ("module", "state_dict")
+    }
 
 
 def check_rank() -> None:
