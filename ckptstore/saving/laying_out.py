@@ -14,7 +14,7 @@ from ckptstore.state.tensors import INTEGERS, stride_order
 ALIGNMENT = 64
 
 
-@dataclass
+@dataclass(slots=True)
 class Slot:
     """One distinct tensor of a state, and its place among the copies."""
 

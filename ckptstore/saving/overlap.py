@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 Key = tuple[object, ...]
 # Where torch keeps an optimizer's hooks; a class that skips torch's __init__ has none.
 HOOKS = "_optimizer_step_pre_hooks"
+_MARK = "_ckptstore_hook"
 # Modules whose forward writes to their weight where max_norm is set.
 _RENORMING = (torch.nn.Embedding, torch.nn.EmbeddingBag)
 
@@ -112,12 +113,12 @@ class _Hook:
     def add(self, wait: Callable[[], bool]) -> None:
         self._waits.append(wait)
 
-    def __call__(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+    def before_step(self, optimizer: torch.optim.Optimizer) -> None:
         for wait in list(self._waits):
             if wait():
                 self._waits.remove(wait)
         # Torch is going through its hooks just now, and no other may go away from under it.
-        hooks = optimizer._optimizer_step_pre_hooks  # noqa: SLF001 - torch has no word for "how many"
+        hooks = getattr(optimizer, HOOKS)
         if not self._waits and self.handle is not None and len(hooks) == 1:
             self.handle.remove()
 
@@ -125,16 +126,23 @@ class _Hook:
 def _hook(optimizer: torch.optim.Optimizer) -> _Hook:
     """Return the hook that an optimizer has, the first of all; it is given one if it has none.
 
-    One that nothing waits for goes with the next step, or as soon as it is the only one: to take it
-    away from another thread would break a step that is calling its hooks.
+    It goes with the first step that finds nothing to wait for, unless there are others: to take it
+    away from another thread could break a step that is going through them.
     """
-    hooks = optimizer._optimizer_step_pre_hooks  # noqa: SLF001 - register_step_pre_hook can't prepend
+    hooks = getattr(optimizer, HOOKS)
     for known in hooks.values():
-        if isinstance(known, _Hook):
-            return known
+        if isinstance(hook := getattr(known, _MARK, None), _Hook):
+            return hook
     hook = _Hook()
-    hook.handle = optimizer.register_step_pre_hook(hook)
-    hooks.move_to_end(hook.handle.id, last=False)  # type: ignore[attr-defined] # torch: OrderedDict
+
+    def before_step(stepping: torch.optim.Optimizer, *_: object) -> None:
+        hook.before_step(stepping)
+
+    # A compiled function that steps calls it as it is: to trace it would be to call it never again.
+    called = torch.compiler.disable(before_step)  # type: ignore[no-untyped-call] # torch left it so
+    setattr(called, _MARK, hook)
+    hook.handle = optimizer.register_step_pre_hook(called)
+    hooks.move_to_end(hook.handle.id, last=False)  # before those that may write to weights
     return hook
 
 

@@ -20,7 +20,7 @@ import torch
 PIECE_BYTES = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Pair:
     """A tensor on the CPU, dense in memory, and where it is copied to: as long, laid out alike."""
 
@@ -28,7 +28,7 @@ class Pair:
     copy: torch.Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Piece:
     pair: Pair
     start: int

@@ -208,7 +208,7 @@ def _copy(slots: Sequence[Slot], devices: DeviceCopies) -> None:
     on_device: dict[torch.device, list[Pair]] = {}
     for slot in slots:
         pair = _pair(slot)
-        if pair.source.device.type == "cuda":
+        if pair.source.is_cuda:
             on_device.setdefault(pair.source.device, []).append(pair)
         else:
             pair.copy.copy_(pair.source)

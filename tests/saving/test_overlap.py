@@ -277,6 +277,22 @@ def test_a_parameter_that_an_average_shares_is_kept_in_both():
     each_step_is_kept({"model": net, "optimizer": optimizer, "ema": average}, step)
 
 
+def test_a_compiled_function_that_steps_waits_too():
+    net, optimizer = trained()
+
+    @torch.compile(backend="eager")
+    def step():
+        optimizer.step()
+
+    def training_step():
+        optimizer.zero_grad()
+        net(torch.randn(8, 4)).square().mean().backward()
+        step()
+
+    training_step()
+    each_step_is_kept({"model": net, "optimizer": optimizer}, training_step)
+
+
 def test_an_optimizer_without_hooks_is_copied_at_once():
     net = Net()
 

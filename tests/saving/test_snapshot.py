@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -179,6 +180,34 @@ def test_a_default_device_changes_nothing():
     with torch.device("meta"):
         taken = snapshot(captured, Staging())
     assert written(taken.parts) == written(captured)
+
+
+def test_a_worker_and_a_training_that_run_at_once_agree(monkeypatch):
+    monkeypatch.setattr(rest_module, "PIECE_BYTES", 4096)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(16, 512), nn.BatchNorm1d(512), nn.Linear(512, 256))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1)
+    parts = {"model": net, "optimizer": optimizer}
+    staging = Staging()
+
+    def step():
+        optimizer.zero_grad()
+        net(torch.randn(4, 16)).square().mean().backward()
+        optimizer.step()
+
+    def keep(taken, before):
+        taken.copy_rest()
+        same = written(taken.parts) == before
+        taken.release()
+        return same
+
+    with ThreadPoolExecutor(1) as worker:
+        kept = []
+        for _ in range(30):
+            before = written(capture(parts))
+            kept.append(worker.submit(keep, overlapped(staging, parts), before))
+            step()
+        assert all(each.result() for each in kept)
 
 
 class Moved:
