@@ -137,19 +137,19 @@ class LaterFacts(Opened):
     def _named(self, ref: str | int | Checkpoint | Package) -> Checkpoint | Package:
         return ref if isinstance(ref, Entry) else self.get(ref)
 
-    def _logged(self, paths: Sequence[str]) -> list[Logged]:
+    def _logged(self, paths: Sequence[str], limit: int | None = None) -> list[Logged]:
         """Return what was logged in runs of epochs without weights."""
+        names = dict(zip(paths, self._catalog.run_names(paths), strict=True))
         return [
             Logged(
-                self._catalog.run_name(path) or path,
+                names[path],
                 entry.epoch,
                 entry.step,
                 {name: decode(value, f"{path}, metrics") for name, value in entry.metrics.items()},
                 entry.time,
                 entry.by,
             )
-            for path in paths
-            for entry in self._catalog.logged(path)
+            for path, entry in self._catalog.logged(paths, limit=limit)
         ]
 
     def _log_epoch(

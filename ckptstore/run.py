@@ -218,9 +218,9 @@ class Run:
         """Return a version: a number, a tag, ``@best``, … See :meth:`ckptstore.Store.get`."""
         return self._store._get(self._ref(ref), self._monitor)  # noqa: SLF001 - a run is part of its store
 
-    def history(self) -> History:
+    def history(self, *, limit: int | None = None) -> History:
         """Return this run's versions. See :meth:`ckptstore.Store.history`."""
-        return self._store.history(run=self.name)
+        return self._store.history(run=self.name, limit=limit)
 
     def load_best(
         self,

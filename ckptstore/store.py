@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from ckptstore.bringing_in import BringingIn
-from ckptstore.catalog.lookup import check_monitor
+from ckptstore.catalog.lookup import check_limit, check_monitor
 from ckptstore.entry import Checkpoint, Entry, Package
 from ckptstore.format.facts import Mode, VersionFacts
 from ckptstore.format.layout import Ref, check_run, parse_ref, run_path
@@ -292,17 +292,21 @@ class Store(InBackground, LaterFacts, BringingIn):
         wait_for(self.url)
         return self._catalog.run_names(self._catalog.discover())
 
-    def history(self, run: str | None = None) -> History:
+    def history(self, run: str | None = None, *, limit: int | None = None) -> History:
         """Return versions by run and number, retired ones too; damaged ones are apart.
 
         Args:
             run: A run, a glob, or None: all runs.
+            limit: At most so many versions and as many epochs that were logged without weights,
+                the newest: by number in one run, by time in several. So a look at a long run costs
+                the same however long it is.
 
         Returns:
             Versions of both kinds as a sequence. Those whose manifests can't be read are in
             ``.damaged``, and epochs that were logged without weights in ``.logged``.
 
         Raises:
+            ArgumentError: *limit* is no whole number above 0.
             RunNotFoundError: No such run, or none that the glob matches.
             NotAStoreError: There is no store.
             IntegrityError: ``ckptstore.json`` is damaged, or the journal of a run that *run* means;
@@ -310,15 +314,16 @@ class Store(InBackground, LaterFacts, BringingIn):
             NewerFormatError: A newer ckptstore made one of the versions.
             StorageError: The storage failed.
         """
+        check_limit(limit)
         paths = self._lookup.every_path(run)
-        records = self._catalog.history(paths)
+        records = self._catalog.history(paths, limit=limit)
         damaged = [
             (f"{record.path}@{record.version}", record.damage)
             for record in records
             if record.damage
         ]
         entries = [self._entry(record) for record in records if record.head is not None]
-        return History(entries, damaged, self._logged(paths))
+        return History(entries, damaged, self._logged(paths, limit))
 
     # ------------------------------------------------------------ loading
 

@@ -139,7 +139,7 @@ def train_a_sweep(folder: Path) -> None:
         assert_type(run.latest(), Checkpoint)
         assert_type(run.get("@best"), Checkpoint | Package)
         assert_type(run.get(1), Checkpoint | Package)
-        assert_type(run.history(), History)
+        assert_type(run.history(limit=3), History)
         package = run.save_package("@best", class_names=["a", "b", "c"], sample=[0.0] * 4)
         assert_type(package, Package)
         assert_type(run.load_package(Net), Package)
@@ -164,7 +164,7 @@ def look_up(store: Store) -> None:
     if isinstance(entry, Checkpoint):
         assert_type(entry, Checkpoint)
 
-    history = store.history("default")
+    history = store.history("default", limit=100)
     assert_type(history, History)
     assert_type(history[0], Entry)
     assert_type(history[-2:], History)

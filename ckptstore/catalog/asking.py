@@ -203,11 +203,26 @@ class Asking(ABC):
             [path], lambda reader: later.tag_history(reader.connection, reader.store, path, tag)
         )
 
-    def logged(self, path: str) -> list[LogEntry]:
-        """Return what was logged of epochs and steps without weights, in the journal's order."""
-        return self._read(
-            [path], lambda reader: later.logged(reader.connection, reader.store, path)
-        )
+    def logged(
+        self, paths: Sequence[str], *, limit: int | None = None
+    ) -> list[tuple[str, LogEntry]]:
+        """Return what was logged without weights, with its run; by run, then as it was recorded.
+
+        With *limit* only the newest: by number in one run, by time in several.
+        """
+
+        def find(reader: Reader) -> list[tuple[str, LogEntry]]:
+            found = [
+                (path, entry)
+                for path in paths
+                for entry in later.logged(reader.connection, reader.store, path, limit)
+            ]
+            if limit is None or len(found) <= limit:
+                return found
+            by_time = sorted(range(len(found)), key=lambda at: found[at][1].time)
+            return [found[at] for at in sorted(by_time[-limit:])]
+
+        return self._read(paths, find)
 
     def journal(
         self, path: str, kinds: Collection[str], after: int = 0

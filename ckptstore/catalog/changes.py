@@ -104,7 +104,7 @@ def add_version(connection: Connection, store: str, path: str, version: Version)
         return False
     following = state.next_version
     if version.number == following:
-        _insert_version(connection, store, path, version)
+        _insert_versions(connection, store, path, [version])
         if state.name is None:
             _name_run(connection, store, path, [version])
         if state.awaited >= following:
@@ -138,8 +138,7 @@ def add_batch(connection: Connection, store: str, path: str, batch: Batch) -> bo
         for version in batch.versions
         if version.number < following and _settle_version(connection, store, path, version)
     ]
-    for version in new:
-        _insert_version(connection, store, path, version)
+    _insert_versions(connection, store, path, new)
     if settled:
         _name_run_again(connection, store, path)
     elif state.name is None:
@@ -182,16 +181,29 @@ def _run_state(connection: Connection, store: str, path: str) -> RunState | None
     return RunState(name, (version or 0) + 1, (entry or 0) + 1, awaited or 0)
 
 
-def _insert_version(connection: Connection, store: str, path: str, version: Version) -> None:
-    key = {"store": store, "path": path, "version": version.number}
+def _insert_versions(
+    connection: Connection, store: str, path: str, versions: Sequence[Version]
+) -> None:
+    run = {"store": store, "path": path}
     # Always the same columns, so that the statement is compiled once.
-    columns = {name: version.columns.get(name) for name in VERSION_COLUMNS}
-    connection.execute(INSERT_VERSION, {**key, "kind": version.kind, **columns})
-    if version.metrics:
-        connection.execute(
-            INSERT_METRICS,
-            [{**key, "name": name, "value": value} for name, value in version.metrics.items()],
-        )
+    rows = [
+        {
+            **run,
+            "version": version.number,
+            "kind": version.kind,
+            **{name: version.columns.get(name) for name in VERSION_COLUMNS},
+        }
+        for version in versions
+    ]
+    metrics = [
+        {**run, "version": version.number, "name": name, "value": value}
+        for version in versions
+        for name, value in version.metrics.items()
+    ]
+    if rows:
+        connection.execute(INSERT_VERSION, rows)
+    if metrics:
+        connection.execute(INSERT_METRICS, metrics)
 
 
 def _settle_version(connection: Connection, store: str, path: str, version: Version) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
 
@@ -12,6 +13,8 @@ from sqlalchemy import Connection, func, select
 
 from ckptstore.catalog.tables import ChildRow, JournalRow, VersionRow
 from ckptstore.format.journal import Entry, LogEntry, TagEntry, decode_entry
+
+PAGE = 200
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,23 @@ def tag_history(connection: Connection, store: str, path: str, tag: str | None) 
     return moves
 
 
-def logged(connection: Connection, store: str, path: str) -> list[LogEntry]:
-    """Return what was logged of epochs and steps without weights, in the journal's order."""
-    return [
+def logged(
+    connection: Connection, store: str, path: str, limit: int | None = None
+) -> list[LogEntry]:
+    """Return what was logged of epochs and steps without weights, in the journal's order.
+
+    Args:
+        connection: A transaction.
+        store: The store's key.
+        path: The run's path.
+        limit: At most so many, the last ones.
+    """
+    found = (
         entry
-        for entry in _entries(connection, store, path, "log")
+        for entry in _entries_backwards(connection, store, path, "log")
         if isinstance(entry, LogEntry) and entry.version is None
-    ]
+    )
+    return [*islice(found, limit)][::-1]
 
 
 def children(connection: Connection, store: str, path: str) -> dict[int, list[Child]]:
@@ -122,6 +135,27 @@ def entries(
     return [
         (number, decode_entry(text.encode(), where)) for number, text in rows if text is not None
     ]
+
+
+def _entries_backwards(connection: Connection, store: str, path: str, kind: str) -> Iterator[Entry]:
+    """Yield a run's journal entries of a kind, the last first, a page at a time."""
+    where = f"the catalog's journal of run {path!r}"
+    before = 2**63 - 1
+    while page := connection.execute(
+        select(JournalRow.number, JournalRow.entry)
+        .where(
+            JournalRow.store == store,
+            JournalRow.path == path,
+            JournalRow.kind == kind,
+            JournalRow.number < before,
+        )
+        .order_by(JournalRow.number.desc())
+        .limit(PAGE)
+    ).all():
+        before = page[-1].number
+        for _, entry in page:
+            if entry is not None:
+                yield decode_entry(entry.encode(), where)
 
 
 def _entries(connection: Connection, store: str, path: str, kind: str) -> Iterator[Entry]:

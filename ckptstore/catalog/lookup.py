@@ -345,6 +345,16 @@ def check_mode(mode: object) -> None:
         )
 
 
+def check_limit(limit: object) -> None:
+    """Refuse a limit that is neither None nor a whole number above 0.
+
+    Raises:
+        ArgumentError: It is something else.
+    """
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        raise ArgumentError(f"limit={limit!r}: say how many, as a whole number above 0, or None")
+
+
 def check_monitor(monitor: object, mode: object) -> None:
     """Refuse a monitor that is no metric's name, or that has no mode.
 

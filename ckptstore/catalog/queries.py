@@ -66,6 +66,24 @@ LAST = select(
 )
 """The last version and journal entry of a run, and whether any of either is not settled."""
 
+OF_RUN = (VersionRow.store == RunRow.store, VersionRow.path == RunRow.path)
+ENTRY_OF_RUN = (JournalRow.store == RunRow.store, JournalRow.path == RunRow.path)
+SETTLED = select(
+    RunRow.path,
+    select(func.max(VersionRow.version)).where(*OF_RUN).scalar_subquery().label("version"),
+    select(func.max(JournalRow.number)).where(*ENTRY_OF_RUN).scalar_subquery().label("entry"),
+    select(VersionRow.head)
+    .where(*OF_RUN)
+    .order_by(VersionRow.version.desc())
+    .limit(1)
+    .scalar_subquery()
+    .label("head"),
+).where(
+    ~exists().where(*OF_RUN, text(UNSETTLED)).select_from(VersionRow),
+    ~exists().where(*ENTRY_OF_RUN, text(UNSETTLED_ENTRY)).select_from(JournalRow),
+)
+"""The same of many runs, with the last version's head, where all is settled."""
+
 NEWER = and_(text(UNSETTLED), VersionRow.kind == "newer")
 HEAD_OF = select(VersionRow.head).where(
     VersionRow.store == bindparam("store"),
@@ -129,6 +147,17 @@ class Reader:
             ).all()
         return Known(version + 1, entry + 1, newer, unread, void_entries, head)
 
+    def settled(self, paths: Sequence[str]) -> dict[str, Known]:
+        """Return what is indexed of those runs of which only new numbers can change that."""
+        return {
+            row.path: Known(row.version + 1, (row.entry or 0) + 1, last_head=row.head)
+            for some in chunks(paths)
+            for row in self.connection.execute(
+                SETTLED.where(RunRow.store == self.store, RunRow.path.in_(some))
+            )
+            if row.head is not None
+        }
+
     def present(self, paths: Sequence[str]) -> list[str]:
         """Return those of *paths* that have a version or a journal entry, sorted."""
         anything = [
@@ -169,9 +198,7 @@ class Reader:
         found: dict[str, Settings] = {}
         for some in chunks(paths):
             rows = self.connection.execute(
-                select(
-                    RunRow.path, RunRow.monitor, RunRow.mode, RunRow.config, RunRow.keep
-                ).where(
+                select(RunRow.path, RunRow.monitor, RunRow.mode, RunRow.config, RunRow.keep).where(
                     RunRow.store == self.store,
                     RunRow.path.in_(some),
                     RunRow.monitor.is_not(None),

@@ -7,12 +7,12 @@ never indexed before n-1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
 from ckptstore.catalog.rows import Batch, JournalEntry, Version, damaged, read_head
-from ckptstore.errors import IntegrityError, JournalDamagedError
+from ckptstore.errors import CkptStoreError, IntegrityError, JournalDamagedError
 from ckptstore.format.journal import Place, decode_entry
 from ckptstore.format.layout import (
     JOURNAL_FOLDER,
@@ -30,6 +30,8 @@ from ckptstore.storage.base import Storage
 START_BYTES = 32 * 1024
 GROWTH = 4
 LARGEST_BATCH = 64
+TRANSACTION = 512
+"""So many rows are indexed at once: a transaction takes as long as twenty of them."""
 ADVICE = (
     "restore that file from a copy, or delete it and let verify(repair=True) write it again from "
     "this machine's catalog"
@@ -50,6 +52,11 @@ class Known:
     void_entries: Sequence[int] = ()
     last_head: str | None = None
     """The first line of the last version indexed, None where that has none."""
+
+    def is_last(self, start: bytes) -> bool:
+        """Say whether a manifest that begins so is that of the last version indexed."""
+        line = (self.last_head or "").encode()[:START_BYTES]
+        return start[: len(line)] == line
 
 
 class RunReader:
@@ -75,9 +82,10 @@ class RunReader:
         """
         if known.last_head is None:
             return True
-        line = known.last_head.encode()[:START_BYTES]
+        length = min(START_BYTES, len(known.last_head.encode()))
         key = version_key(self._path, known.next_version - 1)
-        return self._storage.read_many([key], len(line)) == [line]
+        start = self._storage.read_many([key], length)[0]
+        return start is not None and known.is_last(start)
 
     def batches(self, known: Known, *, looks_far: bool = False) -> Iterator[Batch]:
         """Yield what is not known yet, in order; nothing if nothing is new.
@@ -248,6 +256,56 @@ class RunReader:
 
     def _where_entry(self, number: int) -> str:
         return f"{self._storage.url}/{journal_key(self._path, number)}"
+
+
+def unchanged(storage: Storage, known: Mapping[str, Known]) -> list[str]:
+    """Return the runs that have nothing new; all are asked for at once.
+
+    Of many runs few change, and going through them one by one waits as often as there are runs.
+
+    Args:
+        storage: Where the runs are.
+        known: What is indexed already, by path; nothing in it is worth another look.
+    """
+    keys = [
+        key
+        for path, each in known.items()
+        for key in (
+            version_key(path, each.next_version - 1),
+            version_key(path, each.next_version),
+            journal_key(path, each.next_entry),
+        )
+    ]
+    starts = iter(storage.read_many(keys, START_BYTES) if keys else [])
+    found = zip(known.items(), zip(starts, starts, starts, strict=True), strict=True)
+    return [
+        path
+        for (path, each), (last, version, entry) in found
+        if version is entry is None and last is not None and each.is_last(last)
+    ]
+
+
+def gathered(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Put batches together to larger ones, each worth a transaction of its own.
+
+    Raises:
+        CkptStoreError: What getting the next batch raised, once all before it were yielded.
+    """
+    versions: list[Version] = []
+    entries: list[JournalEntry] = []
+    try:
+        for batch in batches:
+            versions += batch.versions
+            entries += batch.entries
+            if len(versions) + len(entries) >= TRANSACTION:
+                yield Batch(versions, entries)
+                versions, entries = [], []
+    except CkptStoreError:
+        if versions or entries:
+            yield Batch(versions, entries)
+        raise
+    if versions or entries:
+        yield Batch(versions, entries)
 
 
 def walk(storage: Storage) -> list[str]:

@@ -22,6 +22,15 @@ def show_history(
         ),
     ] = None,
     *,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="List at most so many, the newest. By default all.",
+            show_default=False,
+        ),
+    ] = None,
     catalog: CatalogUrl = None,
     option: StorageOptions = None,
     json: Json = False,
@@ -31,7 +40,7 @@ def show_history(
     A table on a terminal, aligned text in a pipe or a file. Damaged versions are named on stderr.
     """
     with open_store(store, catalog, option) as opened:
-        history = opened.history(run)
+        history = opened.history(run, limit=limit)
     for ref, damage in history.damaged:
         screen.complain("Warning", f"{ref} is damaged: {damage}")
     if json:

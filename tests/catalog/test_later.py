@@ -34,7 +34,7 @@ def test_epochs_without_weights_are_told_and_metrics_of_versions_are_not(storage
     epoch = LogEntry(None, 3, None, {"train_loss": 0.5}, *SIGNED)
     noted(storage, catalog, LogEntry(1, None, None, {"acc": 1}, *SIGNED), epoch)
 
-    assert catalog.logged("digits") == [epoch]
+    assert catalog.logged(["digits"]) == [("digits", epoch)]
 
 
 def test_children_are_listed_by_their_parent(storage, catalog):

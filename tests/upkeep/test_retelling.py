@@ -50,7 +50,7 @@ def test_tags_metrics_notes_epochs_and_settings_come_along(here, there):
     assert there.get("r@3").head.epoch == 2
     assert there._catalog.version_facts("r", 3).note == "odd"
     assert there._catalog.settings("r") == here._catalog.settings("r")
-    assert there._catalog.logged("r") == here._catalog.logged("r")
+    assert there._catalog.logged(["r"]) == here._catalog.logged(["r"])
     assert there.best(run="r").ref == "r@3"
     assert copied.entries == 6
     assert is_indexed_rightly(there)
@@ -101,7 +101,7 @@ def test_with_some_versions_only_what_is_said_of_them_comes_along(here, there):
     here.copy_to(there, ref="r@2")
     assert there._catalog.facts("r").tags == {"prod": 1}
     assert there.get("r@1").metrics == {"acc": 0.1}
-    assert there._catalog.logged("r") == []
+    assert there._catalog.logged(["r"]) == []
     assert there._catalog.settings("r").monitor == "acc"
 
 
@@ -145,4 +145,4 @@ def test_the_same_tag_set_there_is_no_trouble(here, there):
 def test_a_run_of_epochs_alone_comes_along(here, there):
     here.run("logged").log(epoch=1, acc=0.5)
     here.copy_to(there)
-    assert there._catalog.logged("logged") == here._catalog.logged("logged")
+    assert there._catalog.logged(["logged"]) == here._catalog.logged(["logged"])
