@@ -50,6 +50,11 @@ class LoadOptions(TypedDict, total=False):
     """Floating tensors in that dtype: weights, buffers and whatever is as the class makes it.
     Integers, bools, complex numbers and quantised weights, torchao's too, stay as they are. None,
     the default, means the dtypes they had when they were saved."""
+    verify: bool
+    """True, the default, compares every byte with its digest before anybody sees it. False
+    does not, which on a local disk makes a load some times faster: only that each file has its
+    size and begins as it was saved is still checked. Weights that a disk has damaged are then
+    loaded as they are."""
 
 
 class LazyTensor(Protocol):

@@ -59,12 +59,14 @@ def take_apart(tensor: torch.Tensor) -> Apart | None:
     import torch
 
     kind = type(tensor)
-    if tensor.is_meta:
+    is_own = kind in (torch.Tensor, torch.nn.Parameter)
+    # First what nearly all of them are, as each is looked at many times.
+    if tensor.is_meta or (is_own and tensor.layout is torch.strided and not tensor.is_quantized):
         return None
     name = name_of(kind)
     if name in SUBCLASSES:
         return _subclass_apart(name, tensor)
-    if kind not in (torch.Tensor, torch.nn.Parameter):
+    if not is_own:
         return None
     layout = str(tensor.layout).removeprefix("torch.sparse_")
     if layout == "coo" or layout in COMPRESSED:

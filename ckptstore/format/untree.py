@@ -15,6 +15,7 @@ from ckptstore.errors import IntegrityError
 from ckptstore.format.subclasses import put_together_value
 from ckptstore.format.tree import FACTORIES, TORCH_NAMES
 
+MADE_UP = frozenset({"$array", "$sparse", "$quantized", "$subclass"})
 Get = Callable[[int], Any]
 """Gives back the tensor at a place in the part's list."""
 
@@ -67,6 +68,20 @@ def tensor_places(node: object, kinds: Sequence[str] = ("$tensor", "$array")) ->
                     places.add(item[key])
             pending.extend(item.values())
     return places
+
+
+def has_made_up(node: object) -> bool:
+    """Say whether values in a tree are made of the tensors' values: arrays, composites."""
+    pending = [node]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending.extend(item)
+        elif isinstance(item, dict):
+            if not MADE_UP.isdisjoint(item):
+                return True
+            pending.extend(item.values())
+    return False
 
 
 class _Decoder:

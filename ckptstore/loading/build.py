@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -38,6 +39,7 @@ from ckptstore.loading.tensors import (
     writes,
 )
 from ckptstore.loading.unsaved import unsaved_tensors
+from ckptstore.state.devices import on_cpu
 from ckptstore.state.modules import raw_state
 from ckptstore.state.rng import forked
 
@@ -69,6 +71,7 @@ def build(
     what: str,
     mode: Literal["auto", "plain"] = "auto",
     leave: Leave | None = None,
+    check: Callable[[], object] = bool,
 ) -> Built:
     """Build a module and give it its saved state.
 
@@ -85,6 +88,8 @@ def build(
         what: Names the state in errors, e.g. ``part 'model' of digits@7``.
         mode: ``"plain"`` builds the module as its class does it, without skipping anything.
         leave: What may stay as the class makes it; None for nothing that was saved.
+        check: Is called before anything looks at the values in *state*, or gives them away; what it
+            raises ends the building. Until then they may be unchecked.
 
     Raises:
         MismatchError: The module does not fit; it lists every mismatch.
@@ -93,31 +98,39 @@ def build(
     """
     # Built on the CPU whatever the caller's default device is, and out of inference mode: what is
     # made in it could never be trained.
-    with torch.inference_mode(mode=False), torch.device("cpu"), forked():
+    load = functools.partial(
+        _load,
+        state=state,
+        metadata=metadata or {},
+        device=device,
+        what=what,
+        leave=leave,
+        check=check,
+    )
+    with torch.inference_mode(mode=False), on_cpu(), forked():
         reason: str | None = "asked for"
         if mode == "auto":
             module, reason = construct_skipping(make)
             if module is not None:
-                found = _load(
-                    module, state, metadata or {}, device, what, leave=leave, skipped=True
-                )
+                found = load(module, skipped=True)
                 if isinstance(found, KeyReport):
                     return Built(module, None, found)
                 reason = found
             del module
         module = construct_plainly(make, what)
-        found = _load(module, state, metadata or {}, device, what, leave=leave, skipped=False)
+        found = load(module, skipped=False)
         return Built(module, reason, found if isinstance(found, KeyReport) else NOTHING_LEFT)
 
 
 def _load(
     module: torch.nn.Module,
+    *,
     state: Mapping[str, object],
     metadata: Mapping[str, Any],
     device: torch.device,
     what: str,
-    *,
     leave: Leave | None,
+    check: Callable[[], object],
     skipped: bool,
 ) -> KeyReport | str:
     """Give a new module its state.
@@ -135,6 +148,7 @@ def _load(
     alone = _left_alone(found)
     if skipped and alone:
         return f"{alone[0]!r} is not loaded, so it stays as the class makes it"
+    check()
     given = _apart(found, state)
     overlapping = _overlapping(module, found)
     found = _adopt(module, found, given, overlapping)

@@ -8,41 +8,89 @@ from typing import Any
 from ckptstore.errors import ArgumentError
 from ckptstore.format.keys import keys_of, narrowed
 from ckptstore.format.part import Part
-from ckptstore.format.untree import decode, tensor_places
+from ckptstore.format.untree import decode, has_made_up, tensor_places
 from ckptstore.loading.choice import EVERYTHING, Choice, named_anew
 from ckptstore.loading.dtypes import as_they_were
-from ckptstore.loading.fetch import fetch
+from ckptstore.loading.fetch import Work, begin
 from ckptstore.loading.fit import Leave
 from ckptstore.manifest import OpenManifest
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """State that was read and checked.
+    """State that was read; it is checked once :meth:`check` has returned.
 
     Attributes:
         state: Under the names that the module has.
         leave: What of the module may stay as it is; None for nothing.
         stored: The dtypes of tensors that were stored in another one than they had, and converted.
         is_partial: Whether part of the module surely gets no value.
+        checking: The check of its bytes, which may be under way.
     """
 
     state: Any
     leave: Leave | None
     stored: tuple[str, ...] = ()
     is_partial: bool = False
+    checking: Work[Any] | None = None
+
+    def check(self) -> None:
+        """Wait until every byte is checked.
+
+        Raises:
+            IntegrityError: Some of them are not what was saved.
+            StorageError: The storage failed.
+        """
+        if self.checking is not None:
+            self.checking.finish()
+
+    def stop(self) -> None:
+        """Give up what is under way; to be called where :meth:`check` won't be."""
+        if self.checking is not None:
+            self.checking.stop()
 
 
 def chosen_state(
     opened: OpenManifest, name: str, choice: Choice = EVERYTHING, *, map_files: bool = False
 ) -> Chosen:
-    """Read the chosen keys of a part, and no bytes of others.
+    """Read and check the chosen keys of a part, and no bytes of others.
 
     Args:
         opened: The version.
         name: The part's name.
         choice: Which keys, and what they are to be called.
         map_files: Whether tensors may be mapped instead of read (see :func:`.fetch.fetch`).
+
+    Raises:
+        VersionNotFoundError: There is no such part.
+        ArgumentError: The part has no such keys.
+        IntegrityError: Some of its bytes are not what was saved.
+        StorageError: The storage failed.
+    """
+    chosen = begin_state(opened, name, choice, map_files=map_files)
+    chosen.check()
+    return chosen
+
+
+def begin_state(
+    opened: OpenManifest,
+    name: str,
+    choice: Choice = EVERYTHING,
+    *,
+    map_files: bool = False,
+    verify: bool = True,
+) -> Chosen:
+    """Read the chosen keys of a part, of which mapped ones are still being checked.
+
+    Nobody may look into the state before ``check()`` has returned, except at names, shapes and
+    dtypes. One of the two, ``check()`` or ``stop()``, must be called.
+
+    Args:
+        opened: The version.
+        name: The part's name.
+        choice: Which keys, and what they are to be called.
+        map_files: Whether tensors may be mapped instead of read (see :func:`.fetch.fetch`).
+        verify: Whether bytes are compared with their digests.
 
     Raises:
         VersionNotFoundError: There is no such part.
@@ -57,18 +105,33 @@ def chosen_state(
         names = _picked(part, choice, f"part {name!r} of {opened.head.ref}")
         tree = narrowed(tree, names)
     places = {place for place in tensor_places(tree) if 0 <= place < len(part.tensors)}
-    tensors = fetch(opened.storage, opened.head, name, part, places, map_files=map_files)
-    stored = as_they_were(tensors, part, where, opened.head.ref)
-    state = decode(tree, where, tensors.__getitem__)
-    if names is not None:
-        state = named_anew(state, names, choice)
+    fetched = begin(
+        opened.storage, opened.head, name, part, places, map_files=map_files, verify=verify
+    )
+    try:
+        # What is made of the values, not of the memory alone, is made of checked ones.
+        if any(part.tensors[place].was for place in places) or has_made_up(tree):
+            fetched.check()
+        stored = as_they_were(fetched.tensors, part, where, opened.head.ref)
+        state = decode(tree, where, fetched.tensors.__getitem__)
+        if names is not None:
+            state = named_anew(state, names, choice)
+        return _chosen(part, choice, state, stored, fetched.checking)
+    except BaseException:
+        fetched.checking.stop()
+        raise
+
+
+def _chosen(
+    part: Part, choice: Choice, state: Any, stored: tuple[str, ...], checking: Work[Any]
+) -> Chosen:
     if not choice.is_partial and not part.left_out:
-        return Chosen(state, None, stored)
+        return Chosen(state, None, stored, checking=checking)
     left_out = {choice.renamed(key): form for key, form in part.left_out.items()}
     wants = choice.wanting([*(keys_of(part.tree) or ()), *part.left_out])
     some = choice.only is not None or bool(choice.skip) or bool(left_out)
     leave = Leave(wants, left_out, choice.strict, converts=choice.dtype is not None)
-    return Chosen(state, leave, stored, some)
+    return Chosen(state, leave, stored, some, checking)
 
 
 def _picked(part: Part, choice: Choice, what: str) -> dict[str, str]:

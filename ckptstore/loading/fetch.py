@@ -10,49 +10,31 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
-from typing import TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
-from blake3 import blake3
 
-from ckptstore.errors import IntegrityError
-from ckptstore.format.layout import pack_key
-from ckptstore.format.manifest import Head, Pack
+from ckptstore.format.manifest import Head
 from ckptstore.format.pack import ALIGNMENT
-from ckptstore.format.part import Chunk, Part, Tensor
-from ckptstore.manifest import path_of
-from ckptstore.state.tensors import (
-    as_integers,
-    dtype_of,
-    fresh_bytes,
-    from_bytes,
-    from_rows,
-    view_bytes,
-)
+from ckptstore.format.part import Part, Tensor
+from ckptstore.loading.copies import bringing, tell_trouble
+from ckptstore.loading.reader import Reader, Want
+from ckptstore.state.tensors import as_integers, fresh_bytes, from_bytes, from_rows
 from ckptstore.storage.base import Storage
 
 # Neighbouring small tensors are read in one request of at most this much.
 BLOCK_BYTES = 8 * 1024 * 1024
+# From a remote storage, where each request costs the way there and back.
+REMOTE_BLOCK_BYTES = 20 * 1024 * 1024
 # A gap between two wanted tensors that is cheaper to read than to ask around.
 GAP_BYTES = 64 * 1024
 # Requests to a remote storage that are under way at once; a local disk gets one thread a core.
-REMOTE_THREADS = 8
+# Each holds a block at most, so a fetch takes 200 MiB beside the tensors themselves.
+REMOTE_THREADS = 10
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Want:
-    """One chunk that is wanted, and the memory it goes into."""
-
-    place: int
-    """Its tensor's place in the part."""
-    chunk: Chunk
-    out: torch.Tensor
-    """uint8, one-dimensional, as long as the chunk."""
 
 
 def fetch(
@@ -78,186 +60,100 @@ def fetch(
             the tensor.
         StorageError: The storage failed.
     """
-    reader = Reader(storage, head, name, part)
+    fetched = begin(storage, head, name, part, places, map_files=map_files)
+    fetched.check()
+    return fetched.tensors
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Tensors of which the mapped ones are still being checked, in other threads.
+
+    Attributes:
+        tensors: As :func:`fetch` returns them. Nobody may believe what is in them before
+            :meth:`check` has returned, nor give them away.
+        checking: The work on them that is under way.
+    """
+
+    tensors: dict[int, torch.Tensor]
+    checking: Work[Any]
+
+    def check(self) -> None:
+        """Wait until every byte is checked, and help with it.
+
+        Raises:
+            IntegrityError: A tensor's bytes are not those that were saved; it names the tensor.
+            StorageError: The storage failed.
+        """
+        self.checking.finish()
+
+
+def begin(
+    storage: Storage,
+    head: Head,
+    name: str,
+    part: Part,
+    places: Collection[int],
+    *,
+    map_files: bool,
+    verify: bool = True,
+) -> Fetched:
+    """Fetch tensors, but leave the check of those that are mapped to other threads.
+
+    What is read is read and checked when this returns. The caller must call ``check()`` in the end,
+    or ``checking.stop()`` if it gives up, since threads are at work until then.
+
+    Args:
+        storage: As for :func:`fetch`.
+        head: As for :func:`fetch`.
+        name: As for :func:`fetch`.
+        part: As for :func:`fetch`.
+        places: As for :func:`fetch`.
+        map_files: As for :func:`fetch`.
+        verify: Whether bytes are compared with their digests. Sizes and headers of packs are either
+            way.
+    """
+    reader = Reader(storage, head, name, part, verify=verify)
     wanted = {place: part.tensors[place] for place in sorted(places)}
     dtypes = {place: reader.dtype(place) for place in wanted}
     packs = sorted(
         {chunk.pack for tensor in wanted.values() for chunk in tensor.chunks if chunk.length}
     )
-    _in_parallel(reader.check_header, [head.packs[index] for index in packs], storage)
+    at_once = _threads(storage)
+    chunks_wanted = (chunk for tensor in wanted.values() for chunk in tensor.chunks)
+    Work(*bringing(storage, head.packs, chunks_wanted), at_once).finish()
+    tell_trouble(storage)
+    Work(reader.check_header, [head.packs[index] for index in packs], at_once).finish()
     maps = {index: reader.map(head.packs[index]) for index in packs} if map_files else {}
     mapped = {
         place: view
         for place in _first_of_overlapping(wanted)
         if (view := _mapped(wanted[place], maps)) is not None
     }
-    _in_parallel(
-        reader.check_mapped,
-        [(place, wanted[place].chunks[0], flat) for place, flat in mapped.items()],
-        storage,
-    )
     wants = [
         Want(place, chunk, fresh_bytes(chunk.length))
         for place, tensor in wanted.items()
         if place not in mapped
         for chunk in tensor.chunks
     ]
-    _in_parallel(reader.read_block, list(_blocks(wants)), storage)
+    # The largest go first, so that no thread is left with one when the others are done.
+    most = BLOCK_BYTES if storage.local_folder is not None else REMOTE_BLOCK_BYTES
+    blocks = sorted(_blocks(wants, most), key=lambda block: -sum(want.chunk.length for want in block))
+    Work(reader.read_block, blocks, at_once).finish()
     chunks: dict[int, list[Want]] = {}
     for want in wants:
         chunks.setdefault(want.place, []).append(want)
-    return {
+    tensors = {
         place: assemble(tensor, dtypes[place], mapped.get(place), chunks.get(place, []))
         for place, tensor in wanted.items()
     }
-
-
-class Reader:
-    """Reads one part's tensors out of a version's packs.
-
-    Args:
-        storage: Where the packs are.
-        head: The version's head.
-        name: The part's name, for messages.
-        part: The part's line.
-    """
-
-    def __init__(self, storage: Storage, head: Head, name: str, part: Part) -> None:
-        self._storage = storage
-        self._head = head
-        self._name = name
-        self._part = part
-
-    def tensor_name(self, place: int) -> str:
-        """Return where a tensor sits, for messages."""
-        return path_of(self._part.tree, place, self._name)
-
-    def dtype(self, place: int) -> torch.dtype:
-        """Return a tensor's dtype, before any memory is asked for on its account."""
-        tensor = self._part.tensors[place]
-        try:
-            dtype = dtype_of(tensor.dtype, tensor.itemsize, "its dtype is damaged or new")
-        except IntegrityError as error:
-            raise IntegrityError(
-                f"{self._head.ref}: tensor {self.tensor_name(place)!r}: {error}", ref=self._head.ref
-            ) from error
-        if tensor.requires_grad and not (dtype.is_floating_point or dtype.is_complex):
-            raise IntegrityError(
-                f"{self._head.ref}: tensor {self.tensor_name(place)!r} is {tensor.dtype} and "
-                "should require gradients, which no such tensor can",
-                ref=self._head.ref,
-            )
-        return dtype
-
-    def map(self, pack: Pack) -> mmap.mmap | None:
-        """Map a pack, or return None where that is not safe."""
-        try:
-            return self._storage.map(_key(pack))
-        except FileNotFoundError as error:
-            raise self._gone(pack) from error
-
-    def check_header(self, pack: Pack) -> None:
-        """Check a pack's size and header, so that damage to the file's front is noticed."""
-        key = _key(pack)
-        where = f"{self._storage.url}/{key}"
-        try:
-            size = self._storage.size_bytes(key)
-            if size != pack.size_bytes:
-                raise IntegrityError(
-                    f"{self._head.ref}: pack {where} should have {pack.size_bytes} bytes, and "
-                    f"has {size}",
-                    ref=self._head.ref,
-                )
-            header = bytearray(pack.header_bytes)
-            self._storage.read_into(key, 0, memoryview(header))
-        except FileNotFoundError as error:
-            raise self._gone(pack) from error
-        except EOFError as error:
-            raise IntegrityError(
-                f"{self._head.ref}: pack {where} is cut short", ref=self._head.ref
-            ) from error
-        if blake3(header).hexdigest() != pack.header_digest:
-            raise IntegrityError(
-                f"{self._head.ref}: pack {where} does not begin as it was saved", ref=self._head.ref
-            )
-
-    def check_mapped(self, item: tuple[int, Chunk, torch.Tensor]) -> None:
-        """Compare the bytes of a mapped tensor with their digest."""
-        place, chunk, flat = item
-        self._check(place, chunk, view_bytes(flat))
-
-    def read_block(self, block: Sequence[Want]) -> None:
-        """Read chunks that lie close together with one request, then hand each its bytes."""
-        first, last = block[0].chunk, block[-1].chunk
-        start = first.start
-        if len(block) == 1:
-            self._read(block[0].place, first, view_bytes(block[0].out))
-            self._check(block[0].place, first, view_bytes(block[0].out))
-            return
-        buffer = memoryview(bytearray(last.start + last.length - start))
-        self._read(block[0].place, first, buffer)
-        for want in block:
-            piece = buffer[want.chunk.start - start : want.chunk.start - start + want.chunk.length]
-            self._check(want.place, want.chunk, piece)
-            if piece.nbytes:
-                view_bytes(want.out)[:] = piece
-
-    def read_chunk(self, place: int, chunk: Chunk) -> torch.Tensor:
-        """Return a chunk's bytes, compared with their digest.
-
-        Raises:
-            IntegrityError: They are not those that were saved.
-        """
-        out = fresh_bytes(chunk.length)
-        self._read(place, chunk, view_bytes(out))
-        self._check(place, chunk, view_bytes(out))
-        return out
-
-    def read_stretch(self, place: int, chunk: Chunk, start: int, length: int) -> torch.Tensor:
-        """Return some of a chunk's bytes, which nothing is known of to compare them with.
-
-        Args:
-            place: The tensor's place in the part.
-            chunk: One of its chunks.
-            start: From the chunk's first byte.
-            length: How many bytes.
-
-        Raises:
-            IntegrityError: The pack ends before them.
-        """
-        out = fresh_bytes(length)
-        stretch = replace(chunk, start=chunk.start + start, length=length)
-        self._read(place, stretch, view_bytes(out))
-        return out
-
-    def _read(self, place: int, chunk: Chunk, out: memoryview) -> None:
-        key = _key(self._head.packs[chunk.pack])
-        if not out.nbytes:
-            return
-        try:
-            self._storage.read_into(key, chunk.start, out)
-        except (EOFError, FileNotFoundError) as error:
-            raise self._damaged(place, chunk, "is gone or cut short") from error
-
-    def _check(self, place: int, chunk: Chunk, data: memoryview) -> None:
-        if blake3(data).hexdigest() != chunk.digest:
-            raise self._damaged(place, chunk, "does not hold the bytes that were saved")
-
-    def _gone(self, pack: Pack) -> IntegrityError:
-        return IntegrityError(
-            f"{self._head.ref}: pack {self._storage.url}/{_key(pack)} is gone; load another "
-            "version",
-            ref=self._head.ref,
-        )
-
-    def _damaged(self, place: int, chunk: Chunk, what: str) -> IntegrityError:
-        key = _key(self._head.packs[chunk.pack])
-        return IntegrityError(
-            f"{self._head.ref}: tensor {self.tensor_name(place)!r} is damaged: "
-            f"{self._storage.url}/{key} "
-            f"{what}, bytes {chunk.start} to {chunk.start + chunk.length}; load another version",
-            ref=self._head.ref,
-        )
+    unchecked = sorted(mapped, key=lambda place: -mapped[place].numel()) if verify else []
+    total = sum(mapped[place].numel() for place in unchecked)
+    cores = os.cpu_count() or 1  # what is mapped is on a disk of this machine, wherever it is from
+    items = [
+        (place, mapped[place], _share(mapped[place].numel(), total, cores)) for place in unchecked
+    ]
+    return Fetched(tensors, Work(reader.check_mapped, items, cores))
 
 
 def _first_of_overlapping(wanted: Mapping[int, Tensor]) -> list[int]:
@@ -328,7 +224,7 @@ def assemble(
     return whole.requires_grad_(tensor.requires_grad)
 
 
-def _blocks(wants: Sequence[Want]) -> Iterator[list[Want]]:
+def _blocks(wants: Sequence[Want], most_bytes: int) -> Iterator[list[Want]]:
     """Gather chunks that lie close together in one pack into blocks to be read at once."""
     block: list[Want] = []
     for want in sorted(
@@ -340,7 +236,7 @@ def _blocks(wants: Sequence[Want]) -> Iterator[list[Want]]:
             if not (
                 want.chunk.pack == last.pack
                 and 0 <= want.chunk.start - (last.start + last.length) <= GAP_BYTES
-                and end - first.start <= BLOCK_BYTES
+                and end - first.start <= most_bytes
             ):
                 yield block
                 block = []
@@ -349,31 +245,69 @@ def _blocks(wants: Sequence[Want]) -> Iterator[list[Want]]:
         yield block
 
 
-def _in_parallel(work: Callable[[T], None], items: Sequence[T], storage: Storage) -> None:
-    """Do *work* on every item; the first failure is raised once the others have stopped."""
-    threads = min(
-        len(items), REMOTE_THREADS if storage.local_folder is None else os.cpu_count() or 1
-    )
-    if threads <= 1:
-        for item in items:
-            work(item)
-        return
-    stop = threading.Event()
+def _threads(storage: Storage) -> int:
+    """Return how many requests or checks are to be under way at once."""
+    return REMOTE_THREADS if storage.local_folder is None else os.cpu_count() or 1
 
-    def guarded(item: T) -> None:
-        if stop.is_set():
-            return
+
+def _share(length: int, total: int, threads: int) -> int:
+    """Return how many threads one of several lengths is worth: the share of all that it has."""
+    return max(1, round(threads * length / total)) if total else 1
+
+
+class Work(Generic[T]):
+    """Something to be done with every item, begun in threads of its own.
+
+    Args:
+        do: What to do with an item.
+        items: Which, in what order.
+        at_once: How many at once, the thread that waits for it counted.
+    """
+
+    def __init__(self, do: Callable[[T], None], items: Sequence[T], at_once: int) -> None:
+        self._do = do
+        self._items = iter(enumerate(items))
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._failures: dict[int, BaseException] = {}
+        self._threads = [
+            threading.Thread(target=self._go_on, name="ckptstore-fetch")
+            for _ in range(min(len(items), at_once) - 1)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def finish(self) -> None:
+        """Help until all is done; raise the first failure once the others have stopped."""
         try:
-            work(item)
-        except BaseException:
-            stop.set()
+            self._go_on()
+            self._join()
+        except BaseException:  # an interrupt
+            self.stop()
             raise
+        if self._failures:
+            raise self._failures[min(self._failures, key=self._urgency)]
 
-    with ThreadPoolExecutor(threads, thread_name_prefix="ckptstore-fetch") as pool:
-        futures = [pool.submit(guarded, item) for item in items]
-        for future in futures:
-            future.result()
+    def stop(self) -> None:
+        """Give up: what is at hand is still done, and nothing that comes after it."""
+        self._stopped = True
+        self._join()
 
+    def _go_on(self) -> None:
+        while not self._stopped:
+            with self._lock:
+                number, item = next(self._items, (-1, None))
+            if number < 0:
+                return
+            try:
+                self._do(cast("T", item))
+            except BaseException as error:  # noqa: BLE001 - raised by who waits for it
+                self._failures[number] = error
+                self._stopped = True
 
-def _key(pack: Pack) -> str:
-    return pack_key(pack.save_id, pack.number)
+    def _join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def _urgency(self, number: int) -> tuple[bool, int]:
+        return isinstance(self._failures[number], Exception), number

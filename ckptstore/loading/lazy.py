@@ -15,7 +15,8 @@ from ckptstore.format.paths import tensors_by_path
 from ckptstore.format.untree import decode, tensor_places
 from ckptstore.loading.boxes import Box, box_of, overlap, shape_of, spans, within
 from ckptstore.loading.dtypes import dtype_was
-from ckptstore.loading.fetch import BLOCK_BYTES, GAP_BYTES, Reader, Want, assemble, fetch
+from ckptstore.loading.fetch import BLOCK_BYTES, GAP_BYTES, assemble, fetch
+from ckptstore.loading.reader import Reader, Want
 from ckptstore.manifest import OpenManifest
 from ckptstore.state.tensors import fresh_bytes, from_bytes
 from ckptstore.text import plain

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -18,7 +19,7 @@ from ckptstore.format.untree import decode, tensor_places
 from ckptstore.loading.build import Built
 from ckptstore.loading.build import build as build_module
 from ckptstore.loading.choice import choice_of
-from ckptstore.loading.chosen import chosen_state
+from ckptstore.loading.chosen import Chosen, begin_state
 from ckptstore.loading.dtypes import check_dtype, convert_module, in_dtype
 from ckptstore.loading.fetch import fetch
 from ckptstore.manifest import OpenManifest
@@ -78,6 +79,7 @@ def load_module(
     rename: Mapping[str, str] | None = None,
     strict: bool = True,
     dtype: torch.dtype | None = None,
+    verify: bool = True,
 ) -> Built:
     """Build a module for a part's state, in eval mode on its device.
 
@@ -97,6 +99,7 @@ def load_module(
         rename: What prefixes of saved keys are in the module.
         strict: Whether keys that don't fit are refused; else they are left, with a warning.
         dtype: What floating tensors are converted to.
+        verify: Whether tensors' bytes are compared with their digests.
 
     Raises:
         ArgumentError: *factory* is no callable, or needs arguments that nobody recorded; or a
@@ -105,14 +108,7 @@ def load_module(
         MismatchError: The module does not fit.
         IntegrityError: Some bytes are not what was saved.
     """
-    if isinstance(factory, torch.nn.Module) or not callable(factory):
-        raise ArgumentError(
-            f"{type(factory).__qualname__} is no class: pass the module's class (or a callable "
-            "that builds it); "
-            "to put the weights into a module you have, use checkpoint.restore(module)"
-        )
-    if build not in ("auto", "plain"):
-        raise ArgumentError(f"build={build!r}: say 'auto' or 'plain'")
+    _check_arguments(factory, build, verify=verify)
     choice = choice_of(only=only, skip=skip, rename=rename, strict=strict, dtype=check_dtype(dtype))
     target = resolve(device)
     infos = {info.name: info for info in opened.head.parts}
@@ -124,31 +120,36 @@ def load_module(
             "saved"
         )
     arguments = _arguments(opened, factory, part, model_config)
-    chosen = chosen_state(opened, part, choice, map_files=mmap and target.type == "cpu")
-    state = chosen.state
-    if not isinstance(state, Mapping):
-        raise IntegrityError(
-            f"{opened.where}, part {part!r}: a module's state should be a dict, and is a "
-            f"{type(state).__qualname__}",
-            ref=opened.head.ref,
-        )
-    if choice.dtype is not None:
-        state = in_dtype(state, choice.dtype)
+    chosen = begin_state(
+        opened, part, choice, map_files=mmap and target.type == "cpu", verify=verify
+    )
     outer: list[Any] = []
 
     def make() -> torch.nn.Module:
         outer[:] = [factory(**arguments)]
         return unwrap(outer[0]) if isinstance(outer[0], torch.nn.Module) else outer[0]
 
-    built = build_module(
-        make,
-        state,
-        device=target,
-        metadata=getattr(state, "_metadata", None),
-        what=f"part {part!r} of {opened.head.ref}",
-        mode="plain" if chosen.is_partial else build,
-        leave=chosen.leave,
-    )
+    with _checking(chosen):
+        state = chosen.state
+        if not isinstance(state, Mapping):
+            raise IntegrityError(
+                f"{opened.where}, part {part!r}: a module's state should be a dict, and is a "
+                f"{type(state).__qualname__}",
+                ref=opened.head.ref,
+            )
+        if choice.dtype is not None:
+            chosen.check()
+            state = in_dtype(state, choice.dtype)
+        built = build_module(
+            make,
+            state,
+            device=target,
+            metadata=getattr(state, "_metadata", None),
+            what=f"part {part!r} of {opened.head.ref}",
+            mode="plain" if chosen.is_partial else build,
+            leave=chosen.leave,
+            check=chosen.check,
+        )
     outer[0].eval()
     if choice.dtype is not None:
         convert_module(outer[0], choice.dtype)
@@ -159,6 +160,37 @@ def load_module(
         )
         warn(KeysWarning(said, built.report))
     return Built(outer[0], built.plainly, built.report)
+
+
+def _check_arguments(factory: object, build: object, *, verify: object) -> None:
+    if isinstance(factory, torch.nn.Module) or not callable(factory):
+        raise ArgumentError(
+            f"{type(factory).__qualname__} is no class: pass the module's class (or a callable "
+            "that builds it); "
+            "to put the weights into a module you have, use checkpoint.restore(module)"
+        )
+    if build not in ("auto", "plain"):
+        raise ArgumentError(f"build={build!r}: say 'auto' or 'plain'")
+    if not isinstance(verify, bool):
+        raise ArgumentError(f"verify={verify!r}: say True or False")
+
+
+@contextmanager
+def _checking(chosen: Chosen) -> Iterator[None]:
+    """Let something be made of state that is still being checked, and see to it that it is.
+
+    Raises:
+        IntegrityError: Some of its bytes are not what was saved.
+    """
+    try:
+        yield
+        chosen.check()
+    except Exception:
+        # If what did not fit is damaged, that is what there is to say.
+        chosen.check()
+        raise
+    finally:
+        chosen.stop()
 
 
 def _arguments(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,9 +26,11 @@ from ckptstore.loading.mismatches import (
 )
 from ckptstore.loading.moments import Around, Moments, left_by_scaler, plan_moments
 from ckptstore.loading.overridden import of_object, of_optimizer
+from ckptstore.loading.tensors import copied_value, is_plain
 from ckptstore.loading.undo import Before
 from ckptstore.manifest import OpenManifest
 from ckptstore.state import loaders, rng
+from ckptstore.state.environment import device_types
 from ckptstore.state.generators import restore_generator
 from ckptstore.state.keywords import is_generator
 from ckptstore.state.metrics import has_weights, is_metric, put_metric_state
@@ -55,6 +58,8 @@ class Loaded:
     """What was recorded about the version later, as of when it was looked up."""
     strict: bool = True
     """Whether what does not fit is refused; else it is left as it is, and told."""
+    mapped: frozenset[str] = frozenset()
+    """Parts whose tensors are mapped, and may not be kept."""
 
     @property
     def states(self) -> dict[str, Any]:
@@ -69,6 +74,7 @@ def fetch_states(
     if_saved: Sequence[str] = (),
     strict: bool = True,
     choices: Mapping[str, Choice] | None = None,
+    mapped: Collection[str] = (),
 ) -> Loaded:
     """Read and check the parts asked for, and those of *if_saved* that the version has.
 
@@ -78,6 +84,8 @@ def fetch_states(
         if_saved: Parts that a version may well lack.
         strict: Whether a version must have all of *names*.
         choices: What is to be read of module parts, where that is not all.
+        mapped: Parts whose tensors may be mapped instead of read: nobody may keep them
+            (:func:`copied_in`).
 
     Raises:
         VersionNotFoundError: The version lacks a part, and *strict* is true.
@@ -93,16 +101,40 @@ def fetch_states(
             "strict=False goes on without, and leaves the objects of parts it lacks as they are"
         )
     wanted = [name for name in (*names, *if_saved) if name in kinds]
-    # Mapped memory may be unaligned for some kernels, so training never gets any.
     choices = choices or {}
     chosen = {
-        name: chosen_state(opened, name, choices.get(name, EVERYTHING), map_files=False)
+        name: chosen_state(opened, name, choices.get(name, EVERYTHING), map_files=name in mapped)
         for name in wanted
     }
     parameters = {
         name: opened.part(name).parameters for name in names if kinds.get(name) == "optimizer"
     }
-    return Loaded(opened, chosen, parameters, choices, not_saved, strict=strict)
+    return Loaded(
+        opened, chosen, parameters, choices, not_saved, strict=strict, mapped=frozenset(mapped)
+    )
+
+
+def copied_in(parts: Mapping[str, Any]) -> list[str]:
+    """Return the parts into which values are copied, so that what is read need not be kept.
+
+    These are mapped and checked where they lie, and then copied once. A module has its memory. An
+    optimizer lets its old state go before the new comes, one tensor after the other, so that there
+    is never more than one of both; one that has none yet takes what is read for its own.
+    """
+    return [
+        name
+        for name, part in parts.items()
+        if has_weights(part)
+        or (
+            isinstance(part, torch.optim.Optimizer)
+            and (bool(part.state) or device_types(_parameters(part)) != ["cpu"])
+        )
+    ]
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
+    for group in optimizer.param_groups:
+        yield from group["params"]
 
 
 @dataclass(frozen=True)
@@ -128,8 +160,7 @@ class Plan:
         return [
             name
             for name, found in self.fits.items()
-            if found.custom
-            or prefixes(self.parts[name], lambda child: overrides(child, "set_extra_state"))
+            if found.custom or prefixes(self.parts[name], _sets_extra_state)
         ]
 
 
@@ -232,10 +263,12 @@ def apply(plan: Plan, agree: Callable[[bool], object] = bool) -> Audit:
         part, state = plan.parts[name], states.pop(name)
         with _telling(loaded, name, done):
             if has_weights(part):
-                keys[name] = _load_module(part, state, plan.fits[name])
+                keys[name] = _load_module(
+                    part, state, plan.fits[name], is_mapped=name in loaded.mapped
+                )
             elif isinstance(part, torch.optim.Optimizer):
                 found = plan.moments[name]
-                place(part, reorder(state, found.numbers), found.kept)
+                place(part, reorder(state, found.numbers), found.kept, **_taking(loaded, name))
             else:
                 _load_object(part, state)
         done.append(name)
@@ -287,7 +320,10 @@ def _load_unforeseen(
             for name in plan.unforeseen:
                 with _telling(plan.loaded, name, None):
                     found, keys[name] = _try_module(
-                        plan.parts[name], states.pop(name), plan.fits[name]
+                        plan.parts[name],
+                        states.pop(name),
+                        plan.fits[name],
+                        is_mapped=name in plan.loaded.mapped,
                     )
                 problems += [f"{name}: {problem}" for problem in found]
             if problems:
@@ -319,6 +355,13 @@ def _telling(loaded: Loaded, name: str, done: Sequence[str] | None) -> Iterator[
         raise
 
 
+def _taking(loaded: Loaded, name: str) -> dict[str, Any]:
+    """Return how an optimizer takes what was read of it: mapped tensors are copied."""
+    if name not in loaded.mapped:
+        return {}
+    return {"take": functools.partial(copied_value, memo={})}
+
+
 def _rank(part: object) -> int:
     if has_weights(part):
         return 0
@@ -326,19 +369,32 @@ def _rank(part: object) -> int:
 
 
 def _try_module(
-    module: torch.nn.Module, state: Mapping[str, Any], found: Fit
+    module: torch.nn.Module, state: Mapping[str, Any], found: Fit, *, is_mapped: bool
 ) -> tuple[list[str], KeyReport]:
     try:
-        return [], _load_module(module, state, found)
+        return [], _load_module(module, state, found, is_mapped=is_mapped)
     except MismatchError as error:
         return list(error.problems), found.report
     except RuntimeError as error:  # how torch reports keys and shapes
         return [str(error)], found.report
 
 
-def _load_module(module: torch.nn.Module, state: Mapping[str, Any], found: Fit) -> KeyReport:
+def _sets_extra_state(module: torch.nn.Module) -> bool:
+    return overrides(module, "set_extra_state")
+
+
+def _load_module(
+    module: torch.nn.Module, state: Mapping[str, Any], found: Fit, *, is_mapped: bool
+) -> KeyReport:
     # In place, on the module's own device and in its own memory; hooks and extra state run too.
     raw = raw_state(module, state, getattr(state, "_metadata", {}))
+    if is_mapped:
+        # Code of its own may keep what it is given, and so may a tensor's; torch's copies.
+        is_own = bool(found.custom or prefixes(module, _sets_extra_state))
+        memo: dict[int, Any] = {}
+        for key, value in raw.items():
+            if is_own or not (isinstance(value, torch.Tensor) and is_plain(value)):
+                raw[key] = copied_value(value, memo)
     return run_loading_code(module, raw, found, "its saved state", assign=False)
 
 

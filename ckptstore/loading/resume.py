@@ -30,6 +30,7 @@ from ckptstore.loading.restore import (
     Loaded,
     Plan,
     apply,
+    copied_in,
     fetch_states,
     make_plan,
 )
@@ -147,7 +148,8 @@ def resume(
     def checked() -> tuple[dict[str, Any], Wanted]:
         asked = only_parts(parts, "resume")
         choices = keys.by_part(_modules(asked), strict=strict)
-        return asked, Wanted(list(asked), with_rng, strict, choices, retired)
+        mapped = copied_in(asked)
+        return asked, Wanted(list(asked), with_rng, strict, choices, retired, mapped)
 
     parts, wanted = on_all_ranks(f"resume of run {run!r}", checked)
     if are_several():
@@ -188,7 +190,7 @@ def restore(
     parts = only_parts(parts, "restore")
     names = [*parts, *([RNG_PART] if with_rng else [])]
     choices = keys.by_part(_modules(parts), strict=strict)
-    loaded = fetch_states(opened, names, strict=strict, choices=choices)
+    loaded = fetch_states(opened, names, strict=strict, choices=choices, mapped=copied_in(parts))
     done = _finish(make_plan(loaded, parts))
     _tell_not_saved("restored", done, names)
     _tell_keys("restored", done)
@@ -259,6 +261,8 @@ class Wanted:
     """What of each module part."""
     retired: Callable[[], Iterable[Record]] = list
     """Versions that could be brought back, newest first."""
+    mapped: Sequence[str] = ()
+    """Parts whose tensors may be mapped."""
 
     def lacking(self, record: Record) -> list[str]:
         """Return the parts that were left out of a version, as they are named in messages."""
@@ -278,7 +282,12 @@ class Wanted:
         # What was saved as extra= is checked with the rest: a training that goes on asks for it.
         also = [EXTRA_PART, *([RNG_PART] if self.with_rng else [])]
         return fetch_states(
-            opened, self.names, if_saved=also, strict=self.strict, choices=self.choices
+            opened,
+            self.names,
+            if_saved=also,
+            strict=self.strict,
+            choices=self.choices,
+            mapped=self.mapped,
         )
 
 

@@ -69,12 +69,16 @@ def place(tensor: torch.Tensor) -> tuple[object, ...]:
     if is_lazy(tensor):
         return (id(tensor),)
     inner = made_of(tensor)
+    if inner[0] is tensor and tensor.layout is torch.strided:
+        return _elements(tensor)
     if any(part.layout is not torch.strided for part in inner):
         return (id(tensor),)
-    first, *others = (
-        (memory(part), part.storage_offset(), tuple(part.shape), part.stride()) for part in inner
-    )
-    return (*first, *others) if inner[0] is tensor else (*first, *others, form(tensor))
+    first, *others = map(_elements, inner)
+    return (*first, *others, form(tensor))
+
+
+def _elements(tensor: torch.Tensor) -> tuple[object, ...]:
+    return (_storage(tensor), tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
 
 
 def memory(tensor: torch.Tensor) -> int:
@@ -82,8 +86,12 @@ def memory(tensor: torch.Tensor) -> int:
 
     Of one that is made of several it is the first one's.
     """
+    return _storage(made_of(tensor)[0])
+
+
+def _storage(tensor: torch.Tensor) -> int:
     try:
-        return int(made_of(tensor)[0].untyped_storage()._cdata)  # noqa: SLF001 - as torch's own serialisation does
+        return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - as torch's own serialisation does
     except (NotImplementedError, RuntimeError):
         return id(tensor)
 
@@ -144,13 +152,19 @@ def copied(tensor: torch.Tensor) -> torch.Tensor:
     return put_together(apart.node, apart.content, apart.facts, parts)
 
 
-def copied_value(value: object) -> Any:
-    """Return a deep copy of a nested value. torch has none of some tensors in it."""
-    memo: dict[int, Any] = {}
+def copied_value(value: object, memo: dict[int, Any] | None = None) -> Any:
+    """Return a deep copy of a nested value. torch has none of some tensors in it.
+
+    Args:
+        value: Any.
+        memo: As ``copy.deepcopy`` has it: with one for several values, what they share their
+            copies share too.
+    """
+    memo = {} if memo is None else memo
     pending = [value]
     while pending:
         item = pending.pop()
-        if isinstance(item, torch.Tensor) and not is_plain(item):
+        if isinstance(item, torch.Tensor) and not is_plain(item) and id(item) not in memo:
             memo[id(item)] = stand_in(item, copied(item)).requires_grad_(item.requires_grad)
         elif isinstance(item, Mapping):
             pending += item.values()

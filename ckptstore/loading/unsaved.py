@@ -14,6 +14,7 @@ import torch
 # From these the whole process can be reached, and nothing a module owns.
 _OUTSIDE = (type, ModuleType, FrameType, CodeType, logging.Logger)
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device)
+_PASSED = (*_PLAIN, *_OUTSIDE)
 
 
 def unsaved_tensors(module: torch.nn.Module, saved: Container[int]) -> Iterator[torch.Tensor]:
@@ -39,7 +40,7 @@ def unsaved_tensors(module: torch.nn.Module, saved: Container[int]) -> Iterator[
     alive: list[Any] = []  # what getters make on the fly must not give its id to the next object
     while stack:
         value = stack.pop()
-        if isinstance(value, (*_PLAIN, *_OUTSIDE)) or id(value) in seen or id(value) in known:
+        if isinstance(value, _PASSED) or id(value) in seen or id(value) in known:
             continue
         seen.add(id(value))
         alive.append(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 from ckptstore.errors import DeviceError
@@ -51,6 +53,15 @@ def present() -> list[str]:
         count = torch.accelerator.device_count()
         names += [f"{accelerator.type}:{index}" for index in range(count)]
     return names
+
+
+def on_cpu() -> AbstractContextManager[object]:
+    """Make the CPU the device of new tensors while entered.
+
+    It is nothing where that is so anyway: torch asks a mode about every function that is called,
+    each look at a shape or a storage among them, and building a model takes tens of thousands.
+    """
+    return nullcontext() if torch.empty(0).device.type == "cpu" else torch.device("cpu")
 
 
 def _not_there(device: torch.device) -> DeviceError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from ckptstore.state.modules import plain_names
 
 Groups = tuple[tuple[str | None, ...], ...]
+Take = Callable[[Any], Any]
 
 
 def parameter_names(
@@ -92,8 +93,16 @@ def without_graph(state: Any) -> Any:
     return state
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 def place(
-    optimizer: torch.optim.Optimizer, state: dict[str, Any], left: AbstractSet[int] = frozenset()
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    left: AbstractSet[int] = frozenset(),
+    *,
+    take: Take = _as_it_is,
 ) -> None:
     """Load a state dict so that each tensor keeps its dtype and lands on its parameter's device.
 
@@ -109,6 +118,8 @@ def place(
         state: On the CPU; emptied as its tensors are moved. The optimizer keeps the names that its
             parameters were given.
         left: The numbers of parameters that keep what state they have, if any.
+        take: Returns what the optimizer may keep of a value on the CPU: a copy, if it may not keep
+            the tensors of *state* themselves. Each is taken when its turn comes.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     # torch keeps "step" on the CPU unless a kernel reads it there (torch/optim/optimizer.py,
@@ -124,11 +135,17 @@ def place(
         if parameters[number] in optimizer.state
     }
     optimizer.state.clear()
+    state.update(take({key: value for key, value in state.items() if key != "state"}))
+    # An optimizer may keep state that is no parameter's.
+    shared = {key: value for key, value in state["state"].items() if not isinstance(key, int)}
+    state["state"].update(take(shared))
     held_back: dict[int, dict[Any, Any]] = {}
     for number, parameter in enumerate(parameters):
         if number in state["state"]:
             moved = {
-                key: _moved(value, parameter.device if key != "step" or on_device[number] else None)
+                key: _moved(
+                    value, parameter.device if key != "step" or on_device[number] else None, take
+                )
                 for key, value in state["state"][number].items()
             }
             held_back[number] = {key: item for key, item in moved.items() if not _carried(item)}
@@ -220,14 +237,15 @@ def _kept(held: Any, loaded: Any, alike: AbstractSet[tuple[int, int]]) -> Any:
     return loaded
 
 
-def _moved(value: Any, device: torch.device | None) -> Any:
+def _moved(value: Any, device: torch.device | None, take: Take) -> Any:
     if isinstance(value, torch.Tensor):
-        return value if device is None else value.to(device)
+        stays = device is None or device == value.device
+        return take(value) if stays else value.to(device)
     if type(value) is dict:
-        return {key: _moved(item, device) for key, item in value.items()}
+        return {key: _moved(item, device, take) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_moved(item, device) for item in value)
-    return value
+        return type(value)(_moved(item, device, take) for item in value)
+    return take(value)
 
 
 def _differs(loaded: object, saved: object) -> bool:

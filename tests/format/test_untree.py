@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from ckptstore.errors import IntegrityError
 from ckptstore.format.digest import dump_line, parse_line
 from ckptstore.format.tree import encode
-from ckptstore.format.untree import decode, tensor_places
+from ckptstore.format.untree import decode, has_made_up, tensor_places
 from tests.format.trees import bits, numpy_dtypes
 
 
@@ -211,3 +211,17 @@ def test_any_json_is_state_or_damage(node):
         decode(node, "here", data.__getitem__)
     except IntegrityError as error:
         assert "here" in str(error)  # noqa: PT017 - most are damage, some are state
+
+
+@pytest.mark.parametrize(
+    ("node", "made_up"),
+    [
+        ({"a": [{"$tensor": 0}, 1.5, None]}, False),
+        ({"a": [{"b": {"$array": 0}}]}, True),
+        ([{"$sparse": "coo", "tensors": {}}], True),
+        ({"$quantized": "per_tensor_affine"}, True),
+        ({"x": {"$subclass": "a.B"}}, True),
+    ],
+)
+def test_values_that_are_made_of_tensors_are_seen(node, made_up):
+    assert has_made_up(node) is made_up

@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 from unittest import mock
 
+import torch
+
 from ckptstore import Store
 from ckptstore.errors import StorageError
 from ckptstore.storage.base import Leftover, Listing, Stored
@@ -30,6 +32,7 @@ class Watched:
         self.maps = maps
         self.bytes_read: dict[str, int] = {}
         self.mapped: list[str] = []
+        self._made: list[mmap.mmap] = []
         self.written: list[str] = []
 
     def _ask(self, method: str, key: str, count: int = 0) -> None:
@@ -95,7 +98,17 @@ class Watched:
     def map(self, key: str) -> mmap.mmap | None:
         self._ask("map", key)
         self.mapped.append(key)
-        return self._storage.map(key) if self.maps else None
+        made = self._storage.map(key) if self.maps else None
+        self._made += [] if made is None else [made]
+        return made
+
+    def lies_in_a_map(self, tensor: torch.Tensor) -> bool:
+        """Say whether a tensor's memory is that of a file that was mapped."""
+        for made in self._made:
+            first = torch.frombuffer(made, dtype=torch.uint8).data_ptr()
+            if first <= tensor.data_ptr() < first + len(made):
+                return True
+        return False
 
     def create(self, key: str, data: bytes) -> None:
         self._ask("create", key)

@@ -8,10 +8,10 @@ import torch
 from ckptstore import Store
 from ckptstore.errors import ArgumentError, IntegrityError
 from ckptstore.loading.choice import choice_of
-from ckptstore.loading.chosen import chosen_state
+from ckptstore.loading.chosen import begin_state, chosen_state
 from ckptstore.manifest import open_manifest
 from ckptstore.storage.opening import open_storage
-from tests.loading.forging import forge
+from tests.loading.forging import forge, packs_of
 from tests.loading.trainings import Net, frozen
 
 
@@ -77,3 +77,18 @@ def test_an_entry_that_is_none_is_still_refused(url):
     forge(url, "default", spoil)
     with pytest.raises(IntegrityError, match="its tree is not what ckptstore writes"):
         chosen_state(opened(url), "model", choice_of(only="first"))
+
+
+@pytest.mark.parametrize("kind", ["composite", "stored in another dtype"])
+def test_values_are_made_of_checked_tensors(url, kind):
+    """Indices that were damaged could crash torch before anybody compared them."""
+    composite = kind == "composite"
+    state = {"w": torch.eye(64).to_sparse() if composite else torch.eye(64)}
+    Store(url).save(state, rng=False, dtype=None if composite else {"model": torch.float16})
+    (path,) = packs_of(url, "default")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+    with pytest.raises(IntegrityError, match="is damaged"):
+        begin_state(opened(url), "model", map_files=True)

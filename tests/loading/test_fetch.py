@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from ckptstore import Store
 from ckptstore.errors import IntegrityError, StorageError
 from ckptstore.format.digest import digest
 from ckptstore.loading import fetch as fetch_module
-from ckptstore.loading.fetch import fetch
+from ckptstore.loading.fetch import Work, begin, fetch
 from ckptstore.loading.load import load_state
 from ckptstore.manifest import open_manifest
 from ckptstore.storage.local import LocalStorage
@@ -337,3 +338,83 @@ def test_on_another_device_tensors_move_and_arrays_stay(tmp_path, monkeypatch):
     assert found["t"].device.type == "meta"
     assert found["t"].requires_grad
     assert frozen(found["a"]) == frozen(extra["a"])
+
+
+# ------------------------------------------------------------ work in threads
+
+
+def test_what_is_begun_is_checked_when_that_is_waited_for(folder):
+    (pack,) = packs_of(folder, "digits")[:1]
+    data = bytearray(pack.read_bytes())
+    data[head_of(folder, "digits").packs[0].header_bytes] ^= 1  # of the tensor that comes first
+    pack.write_bytes(data)
+    storage = LocalStorage(folder)
+    opened = open_manifest(storage, "digits", 1)
+    fetched = begin(storage, opened.head, "model", opened.part("model"), range(11), map_files=True)
+
+    for _ in range(2):  # and not only the first time
+        with pytest.raises(IntegrityError, match="is damaged"):
+            fetched.check()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_work_is_done_with_every_item_and_leaves_no_thread(at_once):
+    done, before = [], threading.active_count()
+    Work(done.append, range(100), at_once).finish()
+
+    assert sorted(done) == list(range(100))
+    assert threading.active_count() == before
+
+
+def test_the_first_failure_is_raised_once_the_others_have_stopped():
+    begun, go_on, done = threading.Barrier(2), threading.Event(), []
+
+    def do(item):
+        if item < 2:
+            begun.wait()
+            if item == 0:
+                go_on.wait()
+            go_on.set()
+            raise ValueError(item)
+        done.append(item)
+
+    with pytest.raises(ValueError, match="0"):
+        Work(do, range(100), 2).finish()
+    assert done == []
+
+
+def test_an_interrupt_goes_before_a_failure_and_stops_the_work():
+    begun, done = threading.Barrier(2), []
+
+    def do(item):
+        if item < 2:
+            begun.wait()
+            raise ValueError if item == 0 else KeyboardInterrupt
+        done.append(item)
+
+    with pytest.raises(KeyboardInterrupt):
+        Work(do, range(100), 2).finish()
+    assert done == []
+
+
+def test_work_that_is_given_up_is_not_gone_on_with():
+    begun, stopped, done = threading.Event(), threading.Event(), []
+
+    def do(item):
+        begun.set()
+        stopped.wait()
+        done.append(item)
+
+    work = Work(do, range(100), 2)
+    begun.wait()
+    threading.Timer(0, lambda: (setattr(work, "_stopped", True), stopped.set())).start()
+    work.stop()
+
+    assert len(done) == 1
+
+
+@pytest.mark.parametrize(
+    ("length", "total", "threads"), [(100, 100, 8), (50, 100, 4), (1, 100, 1), (0, 0, 1)]
+)
+def test_a_tensor_gets_the_threads_that_are_its_share(length, total, threads):
+    assert fetch_module._share(length, total, 8) == threads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 
 import pytest
 import torch
@@ -359,3 +360,96 @@ def test_what_a_subclass_did_not_record_is_asked_for(store):
         checkpoint = store.save(Sub(3, 2))
     with pytest.raises(ArgumentError, match="Sub needs width, depth"):
         checkpoint.load(Sub)
+
+
+# ------------------------------------------------------------ checked, or not
+
+
+def damaged(store, at=-1):
+    (path,) = packs_of(store.url, "default")[:1]
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_damage_is_found_unless_nobody_is_to_look(store, training, mmap):
+    checkpoint = store.save(training.model, rng=False)
+    damaged(store)
+
+    with pytest.raises(IntegrityError, match="is damaged"):
+        checkpoint.load(Net, device="cpu", mmap=mmap)
+    model = checkpoint.load(Net, device="cpu", mmap=mmap, verify=False)
+    assert not same(model, training.model)
+
+
+@pytest.mark.parametrize("at", [0, 30])
+def test_how_a_file_begins_is_always_checked(store, training, at):
+    checkpoint = store.save(training.model, rng=False)
+    damaged(store, at)
+
+    with pytest.raises(IntegrityError, match="does not begin as it was saved"):
+        checkpoint.load(Net, device="cpu", verify=False)
+
+
+def test_a_files_size_is_always_checked(store, training):
+    checkpoint = store.save(training.model, rng=False)
+    (path,) = packs_of(store.url, "default")[:1]
+    path.write_bytes(path.read_bytes()[:-1])
+
+    with pytest.raises(IntegrityError, match="should have"):
+        checkpoint.load(Net, device="cpu", verify=False)
+
+
+def test_verify_is_yes_or_no(store, training):
+    checkpoint = store.save(training.model, rng=False)
+
+    with pytest.raises(ArgumentError, match="verify='lazy': say True or False"):
+        checkpoint.load(Net, device="cpu", verify="lazy")
+
+
+def test_damage_is_told_before_what_does_not_fit(store, training):
+    """A version that is damaged can be passed over; one that does not fit can't."""
+    checkpoint = store.save(training.model, model_config={}, rng=False)
+    damaged(store)
+
+    with pytest.raises(IntegrityError, match="is damaged"):
+        checkpoint.load(Net, device="cpu", model_config={"width": 5})
+
+
+def test_no_loading_code_sees_damaged_bytes(store, training):
+    seen = []
+
+    class Looks(Net):
+        def load_state_dict(self, state, strict=True, assign=False):  # noqa: FBT002 - torch's
+            seen.append(state)
+            return super().load_state_dict(state, strict, assign)
+
+    checkpoint = store.save(training.model, rng=False)
+    checkpoint.load(Looks, device="cpu")
+    assert seen
+    damaged(store)
+    seen.clear()
+
+    with pytest.raises(IntegrityError, match="is damaged"):
+        checkpoint.load(Looks, device="cpu")
+    assert seen == []
+
+
+def test_a_class_that_interrupts_leaves_no_thread(store, training):
+    class Interrupts(Net):
+        def __init__(self, **arguments):
+            raise KeyboardInterrupt(arguments)
+
+    checkpoint, before = store.save(training.model, rng=False), threading.active_count()
+
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.load(Interrupts, device="cpu")
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_unverified_and_verified_loads_give_the_same_bits(store, training, verify):
+    checkpoint = store.save(training.model, rng=False)
+
+    assert same(checkpoint.load(Net, device="cpu", verify=verify), training.model)

@@ -18,7 +18,9 @@ from ckptstore.errors import (
     StateWarning,
     VersionNotFoundError,
 )
+from ckptstore.storage.local import LocalStorage
 from tests.loading.forging import packs_of
+from tests.loading.storages import Watched, store_on
 from tests.loading.trainings import Net, Training, everything, frozen, generators, same
 
 
@@ -570,20 +572,23 @@ def test_parts_that_were_not_saved_are_left_as_they_are_where_one_is_not_strict(
     assert frozen(other.optimizer.state_dict()) == before
 
 
-def test_damage_anywhere_in_what_is_asked_for_touches_nothing(store, trained):
+@pytest.mark.parametrize("epochs", [0, 1])
+@pytest.mark.parametrize(("pack", "whole"), [(0, "optimizer"), (1, "model")])
+def test_damage_anywhere_in_what_is_asked_for_touches_nothing(store, trained, epochs, pack, whole):
     checkpoint = trained.save(store)
-    path = packs_of(store.url, "default")[1]  # the optimizer's
+    path = packs_of(store.url, "default")[pack]
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     other = Training(seed=1)
-    other.epoch()
+    for _ in range(epochs):
+        other.epoch()
     before = everything(other)
 
-    with pytest.raises(IntegrityError, match="tensor 'optimizer/state/"):
+    with pytest.raises(IntegrityError, match="is damaged"):
         checkpoint.restore(**other.parts(), rng=True)
     assert everything(other) == before
-    checkpoint.restore(other.model)  # it is whole
+    checkpoint.restore(**{whole: getattr(other, whole)})  # it is whole
 
 
 @pytest.mark.parametrize(
@@ -679,6 +684,47 @@ def test_extra_state_and_custom_loading_run(store):
 
     assert other.seen == 5
     assert same(model, other)
+
+
+class Keeps(nn.Module):
+    """Keeps the very tensors that its loading code is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+        self.kept = []
+
+    def _load_from_state_dict(self, state, prefix, *args):
+        self.kept += state.values()
+        super()._load_from_state_dict(state, prefix, *args)
+
+
+def test_code_that_keeps_what_it_is_given_gets_no_mapped_memory(store):
+    storage = Watched(LocalStorage(store.url))
+    model, other = Keeps(), Keeps()
+    store.save(model)
+    store_on(storage).get("@latest").restore(other)
+
+    assert storage.mapped != []
+    assert len(other.kept) == 2
+    assert not any(map(storage.lies_in_a_map, other.kept))
+    assert same(model, other)
+
+
+def test_what_an_optimizers_tensors_share_they_share_again(store):
+    model = Keeps()
+    optimizer = stepped(model, torch.optim.SGD(model.parameters(), momentum=0.9))
+    one, two = optimizer.state.values()
+    two["momentum_buffer"] = one["momentum_buffer"][0]
+    one["also"] = one["momentum_buffer"]
+    checkpoint = store.save(model, optimizer)
+    other = Keeps()
+    target = stepped(other, torch.optim.SGD(other.parameters(), momentum=0.9))
+    checkpoint.restore(other, target)
+
+    loaded = target.state[other.fc.weight]
+    assert loaded["also"] is loaded["momentum_buffer"]
+    assert frozen(target.state_dict()) == frozen(optimizer.state_dict())
 
 
 # ------------------------------------------------------------ loading code of the class

@@ -76,3 +76,17 @@ def test_nothing_is_loaded_onto_meta():
     with pytest.raises(DeviceError, match="device='cpu'"):
         resolve("meta")
     assert devices.present()
+
+
+def test_the_cpu_is_where_tensors_are_made_whatever_the_default():
+    with torch.device("meta"), devices.on_cpu():
+        assert torch.empty(1).device.type == "cpu"
+    with devices.on_cpu():
+        assert torch.empty(1).device.type == "cpu"
+
+
+def test_no_mode_is_entered_where_the_cpu_is_the_default():
+    """torch would ask it about every look at a tensor."""
+    before = torch._C._len_torch_function_stack()
+    with devices.on_cpu():
+        assert torch._C._len_torch_function_stack() == before
