@@ -13,13 +13,12 @@ from sqlalchemy import (
     TextClause,
     and_,
     exists,
-    or_,
     select,
     text,
 )
 
 from ckptstore.catalog.queries import Reader, chunks, intact
-from ckptstore.catalog.tables import DAMAGED, LIVE, MetricRow, RunRow, VersionRow
+from ckptstore.catalog.tables import DAMAGED, MetricRow, RunRow, VersionRow
 from ckptstore.format.facts import Mode
 from ckptstore.format.manifest import KINDS
 
@@ -102,27 +101,22 @@ def damaged(reader: Reader, paths: Sequence[str], also: Collection[str] = ()) ->
         paths: The runs.
         also: Save ids of versions that count as damaged too.
     """
-    known: TextClause | ColumnElement[bool] = text(DAMAGED)
-    if also:
-        known = or_(known, VersionRow.save_id.in_(also))
-    return [
-        Damaged(*row)
+    # Each has an index of its own. That they are live is no condition: SQLite might take it for a
+    # reason to read all that are.
+    conditions: list[TextClause | ColumnElement[bool]] = [text(DAMAGED)]
+    conditions += [VersionRow.save_id.in_(also)] if also else []
+    found = {
+        Damaged(path, version, kind)
         for some in chunks(paths)
-        for row in reader.connection.execute(
+        for condition in conditions
+        for path, version, kind, retired_at in reader.connection.execute(
             select(
-                VersionRow.path,
-                VersionRow.version,
-                VersionRow.kind,
-            )
-            .where(
-                VersionRow.store == reader.store,
-                VersionRow.path.in_(some),
-                text(LIVE),
-                known,
-            )
-            .order_by(VersionRow.path, VersionRow.version)
+                VersionRow.path, VersionRow.version, VersionRow.kind, VersionRow.retired_at
+            ).where(VersionRow.store == reader.store, VersionRow.path.in_(some), condition)
         )
-    ]
+        if retired_at is None
+    }
+    return sorted(found)
 
 
 def _best_of(

@@ -75,6 +75,7 @@ def test_what_became_of_a_save(storage, catalog):
     assert catalog.save_state("digits", UUID(int=3)) is None
 
 
+@pytest.mark.parametrize("catalog_url", ["sqlite://"])
 def test_what_became_of_a_save_is_told_without_reading_the_runs_other_versions(storage, catalog):
     commit(storage, make_head("digits", 1))
     catalog.sync("digits")
