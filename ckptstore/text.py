@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 WORDS = frozenset(
-    {"ref", "copy", "kind", "tags", "decision", "reasons", "retired", "severity", "found"}
+    {"ref", "copy", "kind", "tags", "decision", "reasons", "retired", "severity", "found", "store"}
 )
 """The columns of a table that hold words; the others hold numbers."""
 LARGEST_DOUBLE = int(sys.float_info.max)

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from ckptstore._version import __version__
 from ckptstore.cli import (
+    cache,
     catalog,
     collect,
     copy,
@@ -71,6 +72,7 @@ app.command("copy")(copy.copy_store)
 app.command("import")(importing.import_files)
 app.command("reindex")(reindex.reindex_store)
 app.command("migrate")(catalog.migrate_catalog)
+app.command("cache")(cache.show_cache)
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
