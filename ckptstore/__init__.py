@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ckptstore.guard import Guard as Guard
     from ckptstore.history import History as History
     from ckptstore.loading.resume import Resumed as Resumed
+    from ckptstore.pending import PendingSave as PendingSave
     from ckptstore.run import Run as Run
     from ckptstore.state.init_args import remember_init as remember_init
     from ckptstore.storage.cache import Cache as Cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,7 +50,6 @@ class Plain(Flat):
                 left = tensor.view(-1).view(torch.uint8).numpy().data
                 while left:  # one call writes at most 2 GiB
                     left = left[file.write(left) :]
-            os.fsync(file.fileno())
         state.fsync(place)
 
 

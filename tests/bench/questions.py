@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -113,12 +113,13 @@ class Question:
         return statistics.median(self.measured[name])
 
     def ratio(self, ours: str, theirs: str) -> float:
-        """Return the ratio of two contenders' medians; infinite if theirs is nothing or less.
+        """Return the ratio of two contenders' medians.
 
-        What a save adds to training is a difference, which noise can make negative.
+        What a save adds to training is a difference, which noise can make negative: less than
+        nothing counts as nothing, and the ratio to nothing is infinite.
         """
         theirs_takes = self.median(theirs)
-        return self.median(ours) / theirs_takes if theirs_takes > 0 else math.inf
+        return max(0.0, self.median(ours)) / theirs_takes if theirs_takes > 0 else math.inf
 
     def share(self, ours: str, theirs: str) -> str:
         """Return a ratio as the table has it."""
@@ -177,6 +178,8 @@ class Question:
     def verdict(self, target: Target) -> str:
         """Return whether a target is met, in words."""
         met = "met" if self.met(target) else "**missed**"
+        if math.isinf(self.reached(target)):
+            return f"{target.ours} / {target.of}: undecided, as the latter took nothing measurable"
         if target.of is None:
             asked, found = shown(target.at_most, self.unit), shown(self.reached(target), self.unit)
             return f"{target.ours}: {found}, asked at most {asked}: {met}"
@@ -189,6 +192,11 @@ class Question:
 def below(ours: Sequence[str], peers: Sequence[str]) -> tuple[Target, ...]:
     """Return the targets of ours that take at most what each of the peers takes."""
     return tuple(Target(mine, 1.0, of=peer) for mine in ours for peer in peers)
+
+
+def best(measured: Mapping[str, Sequence[float]], peers: Iterable[str]) -> str:
+    """Return which of the peers takes least, by its median."""
+    return min(peers, key=lambda name: statistics.median(measured[name]))
 
 
 def spread(values: Sequence[float], unit: Unit = "s") -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from ckptstore import Store
 
 from . import savers, state, timing
-from .memory import peak_bytes
+from .memory import elsewhere, peak_bytes
 from .questions import Question, Target
 
 Resume = Callable[[Path, nn.Module, torch.optim.Optimizer], object]
@@ -121,22 +123,29 @@ def resume(folder: Path, size: state.Size, rounds: int, touched_bytes: int) -> I
         key=f"resume-memory-{size.slug}",
         title=f"Memory that resuming from {size.name} takes",
         asks=(
-            "What the process grows by at most, the moments included that the optimizer gets, "
-            "sampled each millisecond."
+            "What a fresh process grows by at most, sampled each millisecond, the moments included "
+            "that the optimizer gets."
         ),
-        measured={name: [float(resumed_bytes(folder, size, work))] for name, work in kept.items()},
+        measured={
+            name: [elsewhere("tests.bench.resumes", name, size.name, folder)] for name in kept
+        },
         absent=absent,
         unit="B",
     )
 
 
-def resumed_bytes(folder: Path, size: state.Size, work: Resume) -> int:
-    """Return how much the process grows while it resumes."""
+def main() -> None:
+    """Resume once and print how many bytes the process grew by."""
+    name, size, folder = sys.argv[1], state.SIZES[sys.argv[2]], Path(sys.argv[3])
     model, optimizer = made(size)
-    return peak_bytes(lambda: work(folder, model, optimizer))
+    print(json.dumps(peak_bytes(lambda: RESUMES[name](folder, model, optimizer))))
 
 
 def made(size: state.Size) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Return a model and an optimizer as a restarted program makes them."""
     model = size.model()
     return model, torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+
+if __name__ == "__main__":
+    main()

@@ -104,7 +104,7 @@ def make(size: Size = COMMON, device: str = "cpu") -> tuple[Transformer, torch.o
     """Return a model and an optimizer that has taken a step, so that its moments exist."""
     torch.manual_seed(0)
     model = size.model(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     step(model, optimizer)
     return model, optimizer
 

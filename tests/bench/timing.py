@@ -74,6 +74,6 @@ def whole(work: Callable[[], object]) -> Contender:
 
 def settle(touched_bytes: int = MOST_TOUCHED_BYTES) -> None:
     """Touch and free memory, so that page faults cost every contender the same."""
-    gc.collect()
     if touched_bytes:
+        gc.collect()
         torch.empty(min(touched_bytes, MOST_TOUCHED_BYTES), dtype=torch.uint8).fill_(1)
