@@ -13,14 +13,17 @@ from ckptstore.storage.cached import CachedStorage
 
 WHOLE_BYTES = 8 * 2**20
 """A pack that is no larger is fetched whole: its parts would take as long."""
+WORTHWHILE_SHARE = 8
+"""Of a larger one a load must want one such part. It is the share of a pack for which a version at
+least names it (:mod:`ckptstore.saving.reuse`), so what loads a part whole finds all of it again."""
 
 
 def worth_keeping(packs: Sequence[Pack], chunks: Iterable[Chunk]) -> list[Pack]:
     """Say which packs to fetch whole for some chunks of them. Pure: touches no storage.
 
     Returns:
-        Small ones, and those of which at least half is wanted: so never more than twice what was
-        asked for is fetched of a large one.
+        Small ones, and those of which at least an eighth is wanted: so a few tensors or a slice out
+        of a large one do not fetch it.
     """
     wanted: dict[int, set[tuple[int, int]]] = {}
     for chunk in chunks:
@@ -30,7 +33,8 @@ def worth_keeping(packs: Sequence[Pack], chunks: Iterable[Chunk]) -> list[Pack]:
         packs[index]
         for index, stretches in sorted(wanted.items())
         if packs[index].size_bytes <= WHOLE_BYTES
-        or 2 * (packs[index].header_bytes + sum(length for _, length in stretches))
+        or WORTHWHILE_SHARE
+        * (packs[index].header_bytes + sum(length for _, length in stretches))
         >= packs[index].size_bytes
     ]
 

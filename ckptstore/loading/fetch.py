@@ -21,6 +21,7 @@ from ckptstore.format.pack import ALIGNMENT
 from ckptstore.format.part import Part, Tensor
 from ckptstore.loading.copies import bringing, tell_trouble
 from ckptstore.loading.reader import Reader, Want
+from ckptstore.loading.tensors import copied
 from ckptstore.state.tensors import as_integers, fresh_bytes, from_bytes, from_rows
 from ckptstore.storage.base import Storage
 
@@ -138,7 +139,9 @@ def begin(
     ]
     # The largest go first, so that no thread is left with one when the others are done.
     most = BLOCK_BYTES if storage.local_folder is not None else REMOTE_BLOCK_BYTES
-    blocks = sorted(_blocks(wants, most), key=lambda block: -sum(want.chunk.length for want in block))
+    blocks = sorted(
+        _blocks(wants, most), key=lambda block: -sum(want.chunk.length for want in block)
+    )
     Work(reader.read_block, blocks, at_once).finish()
     chunks: dict[int, list[Want]] = {}
     for want in wants:
@@ -243,6 +246,21 @@ def _blocks(wants: Sequence[Want], most_bytes: int) -> Iterator[list[Want]]:
         block.append(want)
     if block:
         yield block
+
+
+def copies(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return copies of tensors, each with memory of its own, made side by side.
+
+    Most of a copy's time goes into touching new memory, which torch does on one thread.
+    """
+    made: list[Any] = [None] * len(tensors)
+
+    def copy(place: int) -> None:
+        made[place] = copied(tensors[place]).requires_grad_(tensors[place].requires_grad)
+
+    largest_first = sorted(range(len(tensors)), key=lambda place: -tensors[place].nbytes)
+    Work(copy, largest_first, os.cpu_count() or 1).finish()
+    return made
 
 
 def _threads(storage: Storage) -> int:

@@ -17,6 +17,7 @@ from ckptstore.format.facts import VersionFacts
 from ckptstore.key_report import KeyReport
 from ckptstore.loading.choice import EVERYTHING, Choice
 from ckptstore.loading.chosen import Chosen, chosen_state
+from ckptstore.loading.fetch import copies
 from ckptstore.loading.fit import Fit, overrides, prefixes
 from ckptstore.loading.loading_code import run_loading_code
 from ckptstore.loading.mismatches import (
@@ -359,7 +360,21 @@ def _taking(loaded: Loaded, name: str) -> dict[str, Any]:
     """Return how an optimizer takes what was read of it: mapped tensors are copied."""
     if name not in loaded.mapped:
         return {}
-    return {"take": functools.partial(copied_value, memo={})}
+    return {"take": functools.partial(_copied_at_once, memo={})}
+
+
+def _copied_at_once(value: Any, memo: dict[int, Any]) -> Any:
+    plain = {id(tensor): tensor for tensor in _plain_tensors(value) if id(tensor) not in memo}
+    memo.update(zip(plain, copies(list(plain.values())), strict=True))
+    return copied_value(value, memo)
+
+
+def _plain_tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor) and is_plain(value):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _plain_tensors(item)
 
 
 def _rank(part: object) -> int:

@@ -135,10 +135,7 @@ def place(
         if parameters[number] in optimizer.state
     }
     optimizer.state.clear()
-    state.update(take({key: value for key, value in state.items() if key != "state"}))
-    # An optimizer may keep state that is no parameter's.
-    shared = {key: value for key, value in state["state"].items() if not isinstance(key, int)}
-    state["state"].update(take(shared))
+    take = _take_what_stays(state, parameters, take)
     held_back: dict[int, dict[Any, Any]] = {}
     for number, parameter in enumerate(parameters):
         if number in state["state"]:
@@ -176,6 +173,22 @@ def place(
         for key, value in state["state"].get(number, {}).items():
             if isinstance(loaded, dict) and _differs(loaded.get(key), value):
                 loaded[key] = value
+
+
+def _take_what_stays(state: dict[str, Any], parameters: Sequence[torch.Tensor], take: Take) -> Take:
+    """Take what stays on the CPU wherever its parameter is; all of it, if all of them are there.
+
+    Returns:
+        How the rest is to be taken.
+    """
+    state.update(take({key: value for key, value in state.items() if key != "state"}))
+    if all(parameter.device.type == "cpu" for parameter in parameters):
+        state["state"] = take(state["state"])
+        return _as_it_is
+    # An optimizer may keep state that is no parameter's.
+    shared = {key: value for key, value in state["state"].items() if not isinstance(key, int)}
+    state["state"].update(take(shared))
+    return take
 
 
 def _under_own_names(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

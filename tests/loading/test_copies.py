@@ -29,13 +29,13 @@ def chunk(length: int, start: int = 4096, place: int = 0) -> Chunk:
     ("length", "kept"),
     [
         (LARGE - 4096, True),
-        (LARGE // 2 - 4096, True),
-        (LARGE // 2 - 4097, False),
+        (LARGE // 8 - 4096, True),
+        (LARGE // 8 - 4097, False),
         (100, False),
         (0, False),
     ],
 )
-def test_a_large_pack_is_worth_keeping_if_half_of_it_is_wanted(length, kept):
+def test_a_large_pack_is_worth_keeping_if_an_eighth_of_it_is_wanted(length, kept):
     assert worth_keeping([pack()], [chunk(length)]) == ([pack()] if kept else [])
 
 
@@ -47,10 +47,14 @@ def test_a_small_pack_is_worth_keeping_for_one_byte():
 
 
 def test_what_is_wanted_twice_counts_once():
-    third = chunk(LARGE // 3)
+    little = chunk(LARGE // 9 - 4096)
 
-    assert worth_keeping([pack()], [third, third]) == []
-    assert worth_keeping([pack()], [third, chunk(LARGE // 3, start=LARGE // 2)]) == [pack()]
+    assert worth_keeping([pack()], [little, little]) == []
+    assert worth_keeping([pack()], [little, chunk(LARGE // 9, start=LARGE // 2)]) == [pack()]
+
+
+def test_what_a_version_names_of_a_pack_is_enough_to_keep_it():
+    assert reuse.LEAST_SHARE == copies.WORTHWHILE_SHARE
 
 
 def test_each_pack_is_looked_at_by_itself():

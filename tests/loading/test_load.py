@@ -18,7 +18,7 @@ from ckptstore.errors import (
     UsageError,
     VersionNotFoundError,
 )
-from tests.loading.forging import packs_of
+from tests.loading.forging import head_of, packs_of
 from tests.loading.trainings import Needy, Net, Training, frozen, generators, same
 
 
@@ -365,17 +365,19 @@ def test_what_a_subclass_did_not_record_is_asked_for(store):
 # ------------------------------------------------------------ checked, or not
 
 
-def damaged(store, at=-1):
+def damaged(store, at=None):
+    """Flip a bit; by default in a tensor that is mapped, and checked while the module is built."""
     (path,) = packs_of(store.url, "default")[:1]
     data = bytearray(path.read_bytes())
-    data[at] ^= 1
+    data[head_of(store.url, "default").packs[0].header_bytes if at is None else at] ^= 1
     path.write_bytes(data)
 
 
 @pytest.mark.parametrize("mmap", [True, False])
-def test_damage_is_found_unless_nobody_is_to_look(store, training, mmap):
+@pytest.mark.parametrize("at", [None, -1])
+def test_damage_is_found_unless_nobody_is_to_look(store, training, mmap, at):
     checkpoint = store.save(training.model, rng=False)
-    damaged(store)
+    damaged(store, at)
 
     with pytest.raises(IntegrityError, match="is damaged"):
         checkpoint.load(Net, device="cpu", mmap=mmap)

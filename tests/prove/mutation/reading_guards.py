@@ -188,7 +188,7 @@ LOADING = [
     Mutant(
         "training is given no mapped memory",
         "loading/restore.py",
-        '    return {"take": functools.partial(copied_value, memo={})}\n',
+        '    return {"take": functools.partial(_copied_at_once, memo={})}\n',
         "    return {}\n",
         by="tests/loading/test_resume.py::test_training_memory_is_never_mapped",
     ),
