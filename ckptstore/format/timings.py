@@ -40,9 +40,7 @@ def timings_json(timings: Timings | None) -> dict[str, Any]:
     """Return the head's member ``timings``; nothing where there is none."""
     if timings is None:
         return {}
-    value = {name: round(getattr(timings, name), 6) for name in _SECONDS}
-    value |= {name: getattr(timings, name) for name in _BYTES}
-    return {"timings": dict(sorted(value.items()))}
+    return {"timings": {name: getattr(timings, name) for name in sorted((*_SECONDS, *_BYTES))}}
 
 
 def decode_timings(fields: Fields) -> Timings | None:

@@ -64,15 +64,15 @@ class Effort:
         return self.blocked_s is not None
 
     def timings(self) -> Timings:
-        """Return what it took so far."""
+        """Return what it took so far, in whole microseconds."""
         return Timings(
-            self._elapsed_s() if self.blocked_s is None else self.blocked_s,
+            round(self._elapsed_s() if self.blocked_s is None else self.blocked_s, 6),
             self.copied_bytes,
-            self.copied_s,
+            round(self.copied_s, 6),
             self.hashed.size_bytes,
-            self.hashed.seconds,
+            round(self.hashed.seconds, 6),
             self.written.size_bytes,
-            self.written.seconds,
+            round(self.written.seconds, 6),
         )
 
     def _elapsed_s(self) -> float:
