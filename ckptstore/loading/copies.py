@@ -33,8 +33,7 @@ def worth_keeping(packs: Sequence[Pack], chunks: Iterable[Chunk]) -> list[Pack]:
         packs[index]
         for index, stretches in sorted(wanted.items())
         if packs[index].size_bytes <= WHOLE_BYTES
-        or WORTHWHILE_SHARE
-        * (packs[index].header_bytes + sum(length for _, length in stretches))
+        or WORTHWHILE_SHARE * (packs[index].header_bytes + sum(length for _, length in stretches))
         >= packs[index].size_bytes
     ]
 
