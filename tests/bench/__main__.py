@@ -52,9 +52,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--state",
         action="append",
-        type=lambda text: {size.slug: size.name for size in state.SIZES.values()}[text.lower()],
-        metavar="{" + ",".join(size.slug for size in state.SIZES.values()) + "}",
-        help="a state to measure, instead of the usual ones; may be given again",
+        type=named,
+        metavar="SIZE",
+        help="10MB, 1.49GB or 6GB: measured instead of the first two; may be given again",
     )
     parser.add_argument(
         "--only", action="append", choices=list(ASKED), help="a question to ask; writes no page"
@@ -65,11 +65,20 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def named(text: str) -> str:
+    """Return the size that somebody wrote, whatever its spaces and its case."""
+    spelled = {name.replace(" ", "").lower(): name for name in state.SIZES}
+    try:
+        return spelled[text.replace(" ", "").lower()]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"one of {', '.join(spelled)}, not {text}") from None
+
+
 def suite(sizes: Sequence[str]) -> str:
     """Return which section of the page a run writes: the usual states', or those of one alone."""
     if tuple(sizes) == USUAL:
         return "bench"
-    return "bench " + " ".join(f"--state {state.SIZES[name].slug}" for name in sizes)
+    return "bench --state " + " --state ".join(name.replace(" ", "") for name in sizes)
 
 
 def questions(

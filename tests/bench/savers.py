@@ -219,12 +219,13 @@ class DcpProcess(DcpKept):
 
     def prepare(self) -> None:
         # It insists on a process group; the others are measured without one, as it is with one.
-        torch.distributed.init_process_group(
-            "gloo", init_method=f"file://{self.folder}-{self.saves}", rank=0, world_size=1
-        )
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group(
+                "gloo", init_method=f"file://{self.folder}-{self.saves}", rank=0, world_size=1
+            )
 
-    def finish(self) -> None:
-        super().finish()
+    def clear(self) -> None:
+        super().clear()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 

@@ -98,6 +98,8 @@ class Training:
 
         A save follows each first step of :data:`STEPS`, and has ended before the next.
         """
+        if saver is not None:
+            saver.prepare()
         timing.settle(self.touched_bytes)
         start = time.perf_counter()
         for _ in range(self.saves):
@@ -113,7 +115,6 @@ class Training:
 
     def step_and_save(self, saver: Saver) -> None:
         """Take as many steps as without a save, and save after the first."""
-        saver.prepare()
         self.step()
         saver.save()
         state.differentiate(self.model, self.seen)
