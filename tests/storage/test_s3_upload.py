@@ -253,11 +253,14 @@ def test_parts_that_failed_leave_their_turns_to_others(storage, requests):
 def test_an_interrupt_while_waiting_for_parts_stops_and_aborts_them(
     storage, requests, left, monkeypatch
 ):
-    waiting = threading.Event()
+    waiting, begun = threading.Event(), 0
 
     async def never(method, **arguments):
+        nonlocal begun
         if method == "upload_part":
-            waiting.set()
+            begun += 1
+            if begun == s3_upload.PARTS_IN_FLIGHT:
+                waiting.set()
             await asyncio.Event().wait()
         return await requests(method, **arguments)
 
@@ -274,3 +277,6 @@ def test_an_interrupt_while_waiting_for_parts_stops_and_aborts_them(
 
     thread.join()
     assert left() == ([], [])
+    monkeypatch.setattr(storage.client, "request", requests)
+    write(storage, 2)  # nobody's turn was kept
+    assert storage.read(KEY) == whole(2)
