@@ -9,7 +9,8 @@ from .questions import Question, scale, shown
 
 # Grey that can be read on white and on black alike: the page may be shown on either.
 TEXT = "#7d7d7d"
-OURS, PEERS, LIMIT = "#2f81f7", "#8b949e", "#3fa34d"
+RANGE = "#59636e"
+OURS, PEERS, LIMIT = "#58a6ff", "#afb8c1", "#56b870"
 INCHES_WIDE, INCHES_A_BAR, INCHES_AROUND = 7.2, 0.34, 0.75
 
 
@@ -45,7 +46,7 @@ def draw(question: Question) -> str:
         for place, name in zip(places, names, strict=True):
             values = question.measured[name]
             high = min(max(values) / factor, edge)
-            axes.plot([min(values) / factor, high], [place, place], color=TEXT, linewidth=1.2)
+            axes.plot([min(values) / factor, high], [place, place], color=RANGE, linewidth=1.6)
             axes.annotate(
                 shown(question.median(name), question.unit),
                 (max(high, question.median(name) / factor), place),
