@@ -31,7 +31,7 @@ class DeviceCopies:
             self._streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # torch left it untyped
             self._streams[device].wait_stream(torch.cuda.current_stream(device))
         stream = self._streams[device]
-        with torch.cuda.stream(stream), torch.inference_mode(mode=False), torch.no_grad():
+        with torch.cuda.stream(stream), torch.no_grad():
             for pair in pairs:
                 pair.copy.copy_(pair.source, non_blocking=True)
         # Held until the copies are there: freed memory goes to the next tensor of the training.

@@ -144,7 +144,7 @@ def _copy_alone(piece: _Piece) -> None:
 
 def _copy_with_all_cores(piece: _Piece) -> None:
     end = piece.start + piece.length
-    with torch.inference_mode(mode=False), torch.no_grad():
+    with torch.no_grad():
         source, copy = _as_bytes(piece.pair.source), _as_bytes(piece.pair.copy)
         copy[piece.start : end].copy_(source[piece.start : end])
 

@@ -51,12 +51,10 @@ class Snapshot:
         on_cuda = any(slot.source.device.type == "cuda" for slot in layout.slots)
         self._buffer = staging.take(layout.size_bytes, pinned=on_cuda)
         try:
-            # In no mode that the caller is in: what is made here is written to outside of it.
-            with torch.inference_mode(mode=False), torch.no_grad():
+            with torch.no_grad():
                 self.parts = layout.lay_out(self._buffer.memory)
                 late = [] if overlap is None else _late(layout.slots, overlap)
-                self._alarm = _Alarm(late, parts)
-                self._start(layout.slots, {id(slot) for slot, _ in late})
+                self._start(layout.slots, {id(slot) for slot, _ in late}, _Alarm(late, parts))
         except BaseException:
             self._buffer.give_back()
             raise
@@ -64,7 +62,7 @@ class Snapshot:
         if late and overlap is not None:
             overlap.before_steps(self._before_step)
 
-    def _start(self, slots: Sequence[Slot], late: Container[int]) -> None:
+    def _start(self, slots: Sequence[Slot], late: Container[int], alarm: _Alarm) -> None:
         now = [slot for slot in slots if id(slot) not in late]
         _copy(now, self._devices)
         later = [slot for slot in slots if id(slot) in late]
@@ -75,7 +73,7 @@ class Snapshot:
         else:
             self._devices.wait()
         pairs = [_pair(slot) for slot in later if slot.source.device.type == "cpu"]
-        self._rest = Rest(pairs, self._alarm.sound)
+        self._rest = Rest(pairs, alarm.sound)
         if not later:
             self._rest.finish(hurried=True)
 
@@ -124,7 +122,6 @@ class Snapshot:
     def _before_step(self) -> bool:
         """Have all copied before a step writes. What fails is not the step's: the save tells it."""
         if not self._rest.is_done:
-            self._alarm.listen()
             self._devices.hold_back()
             self._rest.finish(hurried=True)
         return True
@@ -154,26 +151,20 @@ class _Alarm:
     ) -> None:
         self._watched = [(slot.part, slot.place, live, live._version) for slot, live in late]  # noqa: SLF001 - torch's own name for it
         self._trees = {part.name: part.tree for part in parts}
-        self._torn: list[str] | None = None
-
-    def listen(self) -> None:
-        """Note what was written to so far; a step may write from now on."""
-        if self._torn is None:
-            self._torn = [
-                _path(self._trees[part], part, place)
-                for part, place, live, version in self._watched
-                if live._version != version  # noqa: SLF001 - as above
-            ]
-            self._watched, self._trees = [], {}
 
     def sound(self) -> TornSnapshotError | None:
-        """Return what is to be raised, if anything was written to."""
-        self.listen()
-        if not self._torn:
+        """Return what is to be raised, if anything was written to. Asked once."""
+        torn = [
+            _path(self._trees[part], part, place)
+            for part, place, live, version in self._watched
+            if live._version != version  # noqa: SLF001 - as above
+        ]
+        self._watched, self._trees = [], {}  # which hold the live tensors
+        if not torn:
             return None
-        others = len(self._torn) - 1
+        others = len(torn) - 1
         return TornSnapshotError(
-            f"{self._torn[0]!r}{f' and {others} more tensors' if others else ''} changed before "
+            f"{torn[0]!r}{f' and {others} more tensors' if others else ''} changed before "
             "the overlapped save had copied it, so that what was copied is of no one moment, and "
             "nothing was saved: call wait_copied() of what save_async() returns before anything "
             "but an optimizer's step writes to the weights or to an optimizer's state, or leave "

@@ -19,8 +19,9 @@ from ckptstore.errors import StorageError
 
 # What a system calls a huge page; whole ones are asked for, so that the last is huge too.
 HUGE_BYTES = 2 * 1024 * 1024
-# How much larger than what is needed kept memory may be; what is larger is let go.
-SPARE_BYTES = 64 * 1024 * 1024
+# How much larger than what is needed kept memory may be; what is larger is let go. It is half of
+# what a save may take beside one copy of the state.
+SPARE_BYTES = 32 * 1024 * 1024
 # Linux's madvise() that gives a forked child zeros instead of pages that both share, which the
 # parent would have to copy one by one as it writes its next save. Python has no name for it.
 WIPE_ON_FORK = 18
@@ -40,6 +41,7 @@ class Buffer:
     def __init__(self, staging: Staging, stretch: _Stretch) -> None:
         self._staging: Staging | None = staging
         self._stretch = stretch
+        self._pid = os.getpid()
         self.memory = stretch.memory
         self.is_pinned = stretch.is_pinned
 
@@ -51,7 +53,7 @@ class Buffer:
     def give_back(self) -> None:
         """Let the next save have it, and nobody look at it any more; idempotent."""
         staging, self._staging = self._staging, None
-        if staging is not None:
+        if staging is not None and self._pid == os.getpid():
             self.memory = self.memory[:0].clone()
             staging._take_back(self._stretch)  # noqa: SLF001 - the two are one
 
@@ -73,7 +75,7 @@ class _Stretch:
 class Staging:
     """The memory that the copies of one store's saves lie in.
 
-    It never has more than what is in flight, or was at the last save, and 64 MiB: what does not
+    It never has more than what is in flight, or was at the last save, and 32 MiB: what does not
     fit is let go before anything new is made. May be used by several threads.
     """
 
@@ -133,8 +135,6 @@ class Staging:
                 stretch.let_go()
 
     def _take_back(self, stretch: _Stretch) -> None:
-        if self._pid != os.getpid():
-            return
         with self._lock:
             self._lent_bytes -= stretch.size_bytes
             if self._is_closed:

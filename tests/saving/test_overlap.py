@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -135,6 +136,9 @@ def test_an_optimizer_whose_step_is_not_hooked_has_nothing_that_waits():
     replaced = torch.optim.SGD(net.parameters(), lr=0.1)
     replaced.step = lambda: None
     assert not has_hooks(replaced)
+    wrapped = torch.optim.SGD(net.parameters(), lr=0.1)
+    wrapped.step = functools.wraps(wrapped.step)(lambda: None)  # who knows what it does first
+    assert not has_hooks(wrapped)
     compiled = torch.optim.SGD(net.parameters(), lr=0.1)
     compiled.step = torch.compile(compiled.step, backend="eager")
     assert not has_hooks(compiled)
