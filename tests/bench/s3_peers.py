@@ -26,6 +26,7 @@ S3FS = "torch.save through s3fs"
 S3FS_LOAD = "torch.load of everything through s3fs"
 CONNECTOR = "s3torchconnector"
 OBSTORE = "obstore, bytes alone"
+RANGES = "obstore, bytes alone, in ranges"
 
 # The servers, and many an S3 service, lack the checksums that botocore adds by default.
 WHEN_REQUIRED = {
@@ -77,6 +78,14 @@ class Peers:
             writer.close()
         except S3Exception as error:
             return {CONNECTOR: f"the server refuses its uploads ({error})"}
+        return {}
+
+    def without_ranges(self, name: str) -> dict[str, str]:
+        """Return who cannot read ranges of an object of this server, and why."""
+        try:
+            obstore.get_range(self.obstore(), name, start=1, end=2)
+        except obstore.exceptions.GenericError:
+            return {RANGES: "it takes no range that is answered with status 200, as this server's"}
         return {}
 
     def savers(self, state: dict[str, Any], data: memoryview) -> dict[str, Callable[[str], None]]:
@@ -134,16 +143,15 @@ class Peers:
             def one(start: int) -> object:
                 return obstore.get_range(store, data, start=start, end=start + RANGE_BYTES)
 
-            # Not get_ranges, which makes one request of neighbours; and not from byte 0 on, as
-            # obstore refuses what rclone answers then.
+            # Not get_ranges, which makes one request of neighbours.
             with ThreadPoolExecutor(IN_FLIGHT) as threads:
-                return list(threads.map(one, range(1, size, RANGE_BYTES)))
+                return list(threads.map(one, range(0, size, RANGE_BYTES)))
 
         return {
             S3FS_LOAD: through_s3fs,
             f"{CONNECTOR}, the model saved alone": through_connector,
             OBSTORE: bytes_alone,
-            f"{OBSTORE}, in ranges": ranges_alone,
+            RANGES: ranges_alone,
         }
 
 
