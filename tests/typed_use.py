@@ -24,6 +24,7 @@ from ckptstore import (
     History,
     Keep,
     Package,
+    PendingSave,
     Resumed,
     Run,
     Store,
@@ -32,6 +33,7 @@ from ckptstore import (
 )
 from ckptstore.entry import Entry
 from ckptstore.format.imported import ImportedFrom
+from ckptstore.format.timings import Timings
 from ckptstore.importing.imported import Imported
 from ckptstore.key_report import KeyReport
 from ckptstore.reading import LazyTensor
@@ -422,6 +424,33 @@ def bring_in(folder: Path) -> None:
     assert isinstance(refused, errors.ImportRefusedError)
 
 
+def save_in_the_background(folder: Path) -> None:
+    """Save while the training goes on."""
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Store(
+        folder / "background", max_pending=2, when_busy="skip", staging_bytes=2**30
+    ) as store:
+        pending = store.save_async(model, optimizer, epoch=0, val_loss=0.5, run="r", tags=["t"])
+        assert_type(pending, PendingSave)
+        is_skipped: bool = pending.skipped
+        assert not is_skipped
+        assert_type(pending.wait(), bool)
+        assert_type(pending.result(timeout_s=60.0), Checkpoint)
+        assert_type(pending.done, bool)
+        run = store.run("r", model_config={"width": 8})
+        late = run.save_async(model, optimizer, epoch=1, overlap=True)
+        late.wait_copied()
+        is_over: bool = store.wait(60.0) and run.wait()
+        assert is_over
+        timings: Timings | None = late.result().timings
+        assert timings is not None
+        assert_type(timings.blocked_s, float)
+        assert_type(timings.written_bytes, int)
+    assert issubclass(errors.StillPendingError, TimeoutError)
+    assert issubclass(errors.SaveSkippedError, errors.CkptStoreError)
+
+
 def use(folder: Path) -> None:
     """Do all of it in *folder*."""
     train(folder)
@@ -436,5 +465,6 @@ def use(folder: Path) -> None:
     bring_in(folder)
     choose(folder)
     be_interrupted(folder)
+    save_in_the_background(folder)
     version: str = ckptstore.__version__
     assert version

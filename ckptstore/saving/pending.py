@@ -118,15 +118,14 @@ class Queue:
         when_busy: WhenBusy = "wait",
         staging_bytes: int | None = None,
     ) -> None:
-        if not isinstance(max_pending, int) or isinstance(max_pending, bool) or max_pending < 1:
+        if not _is_whole(max_pending, least=1):
             raise ArgumentError(f"max_pending={max_pending!r:.80}: takes a whole number from 1")
         if when_busy not in POLICIES:
             raise ArgumentError(
                 f"when_busy={when_busy!r:.80}: takes 'wait' (until an earlier save is done) or "
                 "'skip' (that save)"
             )
-        is_size = isinstance(staging_bytes, int) and not isinstance(staging_bytes, bool)
-        if staging_bytes is not None and (not is_size or staging_bytes < 0):
+        if staging_bytes is not None and not _is_whole(staging_bytes, least=0):
             raise ArgumentError(f"staging_bytes={staging_bytes!r:.80}: takes bytes, or None")
         self.url = url
         self._max_pending = max_pending
@@ -320,6 +319,10 @@ class Queue:
         self._begin()
         for job in jobs:
             job.is_elsewhere = True
+
+
+def _is_whole(value: object, *, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def is_worker() -> bool:

@@ -15,7 +15,7 @@ from tests.faults import store_on
 from tests.loading.trainings import Net, Training, frozen
 from tests.prove.error_sweep.bucket import storage_in
 from tests.prove.kill.operations import months_later
-from tests.prove.states import RUN, entries, is_right, opened, save, tags_of
+from tests.prove.states import RUN, entries, is_right, opened, save, state_of, tags_of
 from tests.upkeep.copies import is_indexed_rightly
 
 NET = "net"
@@ -148,6 +148,11 @@ def _of_a_failing_disk(findings: Any) -> bool:
     return all("(EIO)" in each or "is cut short" in each for each in findings)
 
 
+def _save_in_background(store: Store) -> Any:
+    pending = store.save_async(state_of(9), run=RUN, epoch=9, val_loss=0.1, rng=False)
+    return pending.result()
+
+
 def _history(store: Store) -> Any:
     found = store.history()
     return [(each.ref, each.epoch, sorted(each.tags)) for each in found], found.damaged
@@ -183,6 +188,7 @@ VERBS: Sequence[Verb] = (
     Verb("resume", _resume),
     Verb("history", _history),
     Verb("runs", lambda s: s.runs()),
+    Verb("save in the background", _save_in_background, saves=True, writes=True),
 )
 
 

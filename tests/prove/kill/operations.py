@@ -128,6 +128,13 @@ def save_one(world: World) -> None:
         save(world, store, 5.0)
 
 
+def save_two_in_the_background(world: World) -> None:
+    with world.store() as store:
+        for content in (5.0, 6.0):
+            pending = store.save_async(Net(content), epoch=int(content), val_loss=1.0, rng=False)
+            world.saved(pending.result(), content)
+
+
 def resume_and_save_two(world: World) -> None:
     """The next versions of a training: what did not change is reused."""
     with world.store() as store:
@@ -312,6 +319,7 @@ OPERATIONS = {
     for each in (
         Operation("save, the first", nothing, save_one),
         Operation("save, a new process", saved(1.0), save_one),
+        Operation("save, in the background", saved(1.0), save_two_in_the_background),
         Operation("resume, save two", saved(1.0, 2.0), resume_and_save_two),
         Operation("save, a child of another run", saved(1.0), save_a_child),
         Operation("save, settings and tags", saved(1.0), save_with_settings_and_tags),
