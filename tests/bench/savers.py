@@ -264,6 +264,7 @@ class TorchCheckpointing(Saver):
         "process writes, without O_DIRECT, which fails on ext4; we add an fsync"
     )
     overlaps = True
+    pinned: ClassVar[bool] = False
 
     def __init__(self, folder: Path, model: torch.nn.Module, optimizer: Any) -> None:
         from torch_checkpointing import CheckpointManager
@@ -275,10 +276,10 @@ class TorchCheckpointing(Saver):
         self.manager = CheckpointManager.Config(
             save=AsyncCheckpointSaverConfig(
                 staging_config=CheckpointStagerConfig(
-                    use_pinned_memory=False,
+                    use_pinned_memory=self.pinned,
                     use_shared_memory=True,
                     use_async_staging=True,
-                    use_non_blocking_copy=False,
+                    use_non_blocking_copy=self.pinned,
                 )
             ),
             storage_config=LocalFileSystemStorageConfig(use_direct_io=False),

@@ -5,40 +5,69 @@ from __future__ import annotations
 import shutil
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 
 from . import savers, state, timing
 from .blocking import TORCH, OursBlocking, TorchSave
-from .questions import Question, Target, below, best, shown
+from .questions import Question, Target, best, shown
 from .savers import Saver
 
 EAGER, OVERLAPPED = savers.OURS
 BLOCKING = "ckptstore, blocking"
 COPY = "copy into warm memory"
 DCP = "dcp.async_save"
+TARGETS = (
+    Target(EAGER, 1.15, of=COPY),
+    Target(EAGER, 0.5, of=DCP),
+    Target(OVERLAPPED, 0.05, of=DCP),
+)
 STEPS = 4
 """Per save: the first is followed by it."""
+STEPS_OF_A_GPU = 100
 MANY = 10
 """Saves in one training whose steps are short."""
 
 
-def stall(folder: Path, size: state.Size, rounds: int, touched_bytes: int) -> Question:
-    """Time each saver from its call until training may go on."""
+def stall(
+    folder: Path,
+    size: state.Size,
+    rounds: int,
+    touched_bytes: int,
+    *,
+    device: str = "cpu",
+    copy: type[Saver] = savers.Copy,
+    peers: Mapping[str, type[Saver]] = savers.PEERS,
+    targets: tuple[Target, ...] = TARGETS,
+) -> Question:
+    """Time each saver from its call until training may go on.
+
+    Args:
+        folder: Where to write.
+        size: Of the state.
+        rounds: That count.
+        touched_bytes: Memory touched and freed before each timing.
+        device: That trains.
+        copy: The limit.
+        peers: Beside ours.
+        targets: What is asked of ours.
+    """
     folder.mkdir()
-    model, optimizer = state.make(size)
-    seen = state.tokens(size)
+    model, optimizer = state.make(size, device)
+    seen = state.tokens(size, device)
 
     def contender(saver: Saver) -> timing.Contender:
         def presses() -> Iterator[None]:
             saver.prepare()
+            state.synchronize(device)
             yield
             saver.save()
             yield
             if saver.overlaps:
                 state.differentiate(model, seen)
+                state.synchronize(device)
                 yield
                 saver.wait_copied()
                 yield
@@ -49,7 +78,7 @@ def stall(folder: Path, size: state.Size, rounds: int, touched_bytes: int) -> Qu
 
         return presses
 
-    kinds: dict[str, type[Saver]] = {**savers.OURS, COPY: savers.Copy, **savers.PEERS}
+    kinds: dict[str, type[Saver]] = {**savers.OURS, COPY: copy, **peers}
     found, absent = savers.opened(kinds, folder, model, optimizer)
     measured = timing.interleave(
         {name: contender(saver) for name, saver in found.items()},
@@ -59,7 +88,7 @@ def stall(folder: Path, size: state.Size, rounds: int, touched_bytes: int) -> Qu
     savers.close(found)
     shutil.rmtree(folder)
     return Question(
-        key=f"stall-{size.slug}",
+        key=f"stall-{size.slug}{on(device)}",
         title=f"Stall of a background save of {size.name}",
         asks=(
             "From the call until training may go on. Of those that copy while training goes on, it "
@@ -68,11 +97,7 @@ def stall(folder: Path, size: state.Size, rounds: int, touched_bytes: int) -> Qu
         measured=measured,
         ours=(EAGER, OVERLAPPED),
         limit=COPY,
-        targets=(
-            Target(EAGER, 1.15, of=COPY),
-            Target(EAGER, 0.5, of=DCP),
-            Target(OVERLAPPED, 0.05, of=DCP),
-        ),
+        targets=targets,
         notes=savers.notes(found),
         absent=absent,
     )
@@ -84,30 +109,34 @@ class Training:
     Args:
         size: Of the model.
         touched_bytes: Memory touched and freed before each.
+        device: That trains.
     """
 
-    def __init__(self, size: state.Size, touched_bytes: int) -> None:
-        self.model, self.optimizer = state.make(size)
-        self.seen = state.tokens(size)
-        self.touched_bytes = touched_bytes
+    def __init__(self, size: state.Size, touched_bytes: int, device: str) -> None:
+        self.model, self.optimizer = state.make(size, device)
+        self.seen = state.tokens(size, device)
+        self.touched_bytes, self.device = touched_bytes, device
         # What a small save adds is less than what one step varies by.
         self.saves = MANY if size.name == "10 MB" else 1
+        self.steps = STEPS if device == "cpu" else STEPS_OF_A_GPU
 
     def run(self, saver: Saver | None = None) -> float:
         """Return the seconds of a training per save, until what was saved last is durable.
 
-        A save follows each first step of :data:`STEPS`, and has ended before the next.
+        A save follows each first step of so many, and has ended before the next.
         """
         if saver is not None:
             saver.prepare()
         timing.settle(self.touched_bytes)
+        state.synchronize(self.device)
         start = time.perf_counter()
         for _ in range(self.saves):
             if saver is None:
-                for _ in range(STEPS):
+                for _ in range(self.steps):
                     self.step()
             else:
                 self.step_and_save(saver)
+        state.synchronize(self.device)
         elapsed = time.perf_counter() - start
         if saver is not None:
             saver.clear()
@@ -121,7 +150,7 @@ class Training:
         saver.wait_copied()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        for _ in range(STEPS - 2):
+        for _ in range(self.steps - 2):
             self.step()
         saver.finish()
 
@@ -149,14 +178,33 @@ class Training:
         return spent, statistics.median(without)
 
 
-def added(folder: Path, size: state.Size, rounds: int, touched_bytes: int) -> Question:
-    """Time a training with a save beside the same without: what the save adds, all included."""
+def added(
+    folder: Path,
+    size: state.Size,
+    rounds: int,
+    touched_bytes: int,
+    *,
+    device: str = "cpu",
+    peers: Mapping[str, type[Saver]] = savers.PEERS,
+    at_most: float = 1.0,
+) -> Question:
+    """Time a training with a save beside the same without: what the save adds, all included.
+
+    Args:
+        folder: Where to write.
+        size: Of the state.
+        rounds: That count.
+        touched_bytes: Memory touched and freed before each training.
+        device: That trains.
+        peers: Beside ours.
+        at_most: What is asked of ours, as a ratio to the best peer.
+    """
     folder.mkdir()
-    training = Training(size, touched_bytes)
+    training = Training(size, touched_bytes, device)
     kinds: dict[str, type[Saver]] = {
         **savers.OURS,
         BLOCKING: OursBlocking,
-        **savers.PEERS,
+        **peers,
         TORCH: TorchSave,
     }
     found, absent = savers.opened(kinds, folder, training.model, training.optimizer)
@@ -171,20 +219,28 @@ def added(folder: Path, size: state.Size, rounds: int, touched_bytes: int) -> Qu
     savers.close(found)
     shutil.rmtree(folder)
     ours = (EAGER, OVERLAPPED, BLOCKING)
+    where = f"{torch.get_num_threads()} threads" if device == "cpu" else "the GPU"
     peer = best(measured, [name for name in measured if name not in ours])
     return Question(
-        key=f"added-{size.slug}",
+        key=f"added-{size.slug}{on(device)}",
         title=f"Time that a save of {size.name} adds to training",
         asks=(
-            f"A training of {STEPS} steps a save on {torch.get_num_threads()} threads, the save "
+            f"A training of {training.steps} steps a save on {where}, the save "
             "after the first, until the last step is taken and the save would survive a power "
             "loss, less the same without a save. So what writing and hashing take from the cores "
             "is in it. The target is the best peer."
         ),
         measured=measured,
         ours=ours,
-        targets=below((EAGER, OVERLAPPED), [peer]),
+        targets=tuple(Target(name, at_most, of=peer) for name in (EAGER, OVERLAPPED)),
         notes=savers.notes(found),
         absent=absent,
-        remarks=(f"Without a save the {STEPS} steps take {shown(statistics.median(alone))}.",),
+        remarks=(
+            f"Without a save the {training.steps} steps take {shown(statistics.median(alone))}.",
+        ),
     )
+
+
+def on(device: str) -> str:
+    """Return what a plot's name ends in for a device."""
+    return "" if device == "cpu" else f"-{device}"

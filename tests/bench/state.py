@@ -141,6 +141,12 @@ def differentiate(model: nn.Module, seen: torch.Tensor) -> None:
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
+def synchronize(device: str) -> None:
+    """Wait until a GPU has done all that it was told to; nothing to wait for on a CPU."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
 def everything(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, object]:
     """Return what peers save: both state dicts, of live tensors."""
     return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
