@@ -18,6 +18,7 @@ from torch import nn
 
 import ckptstore
 from ckptstore import (
+    Cache,
     Checkpoint,
     CkptStoreError,
     Guard,
@@ -279,6 +280,7 @@ def record_later(store: Store) -> None:
     assert_type(history.notes(), list[str])
     assert_type(store.best(run="default", metric="test_accuracy", mode="max"), Checkpoint)
     assert_type(store.load_best(Net, run="default", fallback=True, device="cpu"), Net)
+    assert_type(store.load_best(Net, run="default", verify=False, device="cpu"), Net)
 
 
 def keep_in_order(store: Store, folder: Path) -> None:
@@ -451,6 +453,23 @@ def save_in_the_background(folder: Path) -> None:
     assert issubclass(errors.SaveSkippedError, errors.CkptStoreError)
 
 
+def load_through_a_cache(folder: Path) -> None:
+    """Keep what is loaded from elsewhere on a disk of this machine."""
+    cache = Cache(folder / "cache", max_bytes=10**9)
+    assert_type(cache.max_bytes, int)
+    url = f"memory://typed-use-{folder.name}"
+    with Store(url, catalog="sqlite://", cache=cache) as store:
+        store.save(Net(), val_loss=0.5)
+        assert_type(store.load_best(Net, device="cpu"), Net)
+    Store(url, cache=str(folder / "cache")).close()
+    (found,) = cache.stores()
+    assert_type(found.size_bytes, int)
+    assert_type(found.used_at, datetime)
+    cleared: int = cache.clear()
+    assert cleared == found.size_bytes
+    assert issubclass(errors.CacheWarning, errors.CkptStoreWarning)
+
+
 def use(folder: Path) -> None:
     """Do all of it in *folder*."""
     train(folder)
@@ -466,5 +485,6 @@ def use(folder: Path) -> None:
     choose(folder)
     be_interrupted(folder)
     save_in_the_background(folder)
+    load_through_a_cache(folder)
     version: str = ckptstore.__version__
     assert version

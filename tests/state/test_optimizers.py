@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -352,3 +353,26 @@ def test_lbfgs_is_refused_parameters_of_another_size(tmp_path):
     other = torch.optim.LBFGS([nn.Parameter(torch.ones(2))])
     with pytest.raises(MismatchError, match="has 3 numbers, and the parameters have 2 here"):
         store.resume(None, other)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_what_stays_on_the_cpu_is_taken_and_the_rest_is_moved(device):
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters())
+    stepped(optimizer, model)
+    state, taken = optimizer.state_dict(), []
+
+    def take(value):
+        copy = deepcopy(value)
+        taken.extend([] if not isinstance(value, torch.Tensor) else [value])
+        return copy
+
+    target = torch.optim.Adam(net().to(device).parameters())
+    place(target, reorder(state, [[0, 1, 2, 3]]), take=take)
+
+    given = [value for each in state["state"].values() for value in each.values()]
+    for parameter, loaded in target.state.items():
+        assert loaded["exp_avg"].device == parameter.device
+        assert loaded["step"].device.type == "cpu"
+        assert not any(value is other for value in loaded.values() for other in given)
+    assert len(taken) == (0 if device == "cpu" else 4)  # the steps; of the CPU's all at once
