@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Self
 
 from ckptstore import Store
 
@@ -26,7 +26,7 @@ class Held:
         self._open_writer = store._storage.open_writer
         store._storage.open_writer = self._held  # type: ignore[method-assign] # for this test
 
-    def __enter__(self) -> Held:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
