@@ -15,6 +15,7 @@ from typing import Self
 import pytest
 
 from ckptstore.errors import ArgumentError, NotExclusiveError, StorageError
+from ckptstore.loading import fetch
 from ckptstore.storage import s3
 from ckptstore.storage.base import Listing
 from ckptstore.storage.opening import open_storage
@@ -289,6 +290,12 @@ def test_memory_held_by_a_read_is_bounded(storage, monkeypatch):
         tracemalloc.stop()
 
     assert peak < 2 * s3.RANGES_IN_FLIGHT * 2**20 + 2**20
+
+
+def test_a_fetch_takes_less_than_256_mib_beside_its_tensors():
+    blocks = fetch.REMOTE_THREADS * fetch.REMOTE_BLOCK_BYTES
+
+    assert blocks + 2 * s3.RANGES_IN_FLIGHT * 2**20 < 256 * 2**20
 
 
 def test_a_service_that_ignores_ranges_is_noticed(storage, requests, monkeypatch):
