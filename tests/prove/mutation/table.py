@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from tests.prove.mutation import (
+    caching_guards,
     checking_guards,
     copying_guards,
     importing_guards,
     interruption_guards,
     reading_guards,
     saving_guards,
+    snapshot_guards,
     storage_guards,
     upkeep_guards,
 )
@@ -22,4 +24,6 @@ MUTANTS = [
     *importing_guards.MUTANTS,
     *checking_guards.MUTANTS,
     *interruption_guards.MUTANTS,
+    *caching_guards.MUTANTS,
+    *snapshot_guards.MUTANTS,
 ]
