@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -29,13 +30,15 @@ class Saver(ABC):
     Attributes:
         note: Its settings, for the page.
         overlaps: Whether the state is copied while training goes on.
+        keeps: Whether it keeps a copy of the state between saves.
     """
 
     note: ClassVar[str] = ""
     overlaps: ClassVar[bool] = False
+    keeps: ClassVar[bool] = False
 
     def __init__(self, folder: Path, model: torch.nn.Module, optimizer: Any) -> None:
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         self.folder, self.model, self.optimizer = folder, model, optimizer
         self.saves = 0
 
@@ -72,9 +75,15 @@ class Ours(Saver):
 
     overlap: ClassVar[bool] = False
 
-    def __init__(self, folder: Path, model: torch.nn.Module, optimizer: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: torch.nn.Module,
+        optimizer: Any,
+        store: Store | None = None,  # another saver's, to share what it keeps
+    ) -> None:
         super().__init__(folder, model, optimizer)
-        self.store = Store(folder)
+        self.store = store or Store(folder)
         self.pending: PendingSave | None = None
 
     def save(self) -> None:
@@ -115,6 +124,7 @@ class Copy(Saver):
     """The limit: torch's own copy of every tensor into memory that was touched before."""
 
     note = "every tensor's `copy_` into memory that is kept and touched; nothing is written"
+    keeps = True
 
     def __init__(self, folder: Path, model: torch.nn.Module, optimizer: Any) -> None:
         super().__init__(folder, model, optimizer)
@@ -157,6 +167,7 @@ class DcpKept(Dcp):
     """dcp.async_save with a stager whose memory is kept."""
 
     note = "a kept `DefaultStager`, so that it copies into touched memory; two writing threads"
+    keeps = True
     options: ClassVar[StagingOptions] = StagingOptions(
         use_pinned_memory=False,
         use_shared_memory=False,
@@ -264,6 +275,7 @@ class TorchCheckpointing(Saver):
         "process writes, without O_DIRECT, which fails on ext4; we add an fsync"
     )
     overlaps = True
+    keeps = True
     pinned: ClassVar[bool] = False
 
     def __init__(self, folder: Path, model: torch.nn.Module, optimizer: Any) -> None:
@@ -339,10 +351,23 @@ def opened(
         Exception: Ours failed.
     """
     found: dict[str, Saver] = {}
-    absent: dict[str, str] = {}
+    held = state.size_bytes(state.flat(model, optimizer).values())
+    kept = [name for name, kind in kinds.items() if kind.keeps]
+    absent = dict.fromkeys(
+        kept[copies_that_fit(held) - 1 :],  # ours keep one
+        "its kept copy of the state does not fit into this machine's memory beside the others'",
+    )
+    shared: Ours | None = None
     for number, (name, kind) in enumerate(kinds.items()):
+        if name in absent:
+            continue
         try:
-            saver = kind(folder / f"saver-{number}", model, optimizer)
+            if issubclass(kind, Ours) and shared is not None:
+                saver: Saver = kind(shared.folder, model, optimizer, shared.store)
+            else:
+                saver = kind(folder / f"saver-{number}", model, optimizer)
+            if isinstance(saver, Ours):
+                shared = shared or saver
             once(saver)
         except Exception as error:
             if issubclass(kind, Ours):
@@ -353,6 +378,16 @@ def opened(
         else:
             found[name] = saver
     return found, absent
+
+
+def copies_that_fit(held_bytes: int) -> int:
+    """Return how many copies of the state savers may keep here, at least one.
+
+    Beside them there are the state, its gradients, one copy that is made and let go, and a
+    gigabyte for everything else.
+    """
+    memory = os.sysconf("SC_PAGESIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, int((memory - 2.4 * held_bytes - 1e9) // held_bytes))
 
 
 def once(saver: Saver) -> None:

@@ -96,8 +96,8 @@ def stall(
         ),
         measured=measured,
         ours=(EAGER, OVERLAPPED),
-        limit=COPY,
-        targets=targets,
+        limit=COPY if COPY in measured else None,
+        targets=tuple(target for target in targets if target.of in measured),
         notes=savers.notes(found),
         absent=absent,
     )
