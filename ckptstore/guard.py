@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import signal
 import sys
@@ -180,8 +179,10 @@ class Guard:
         if self._alone and not self._came:
             return
         if not self._is_checked:
+            from ckptstore.saving.checkpoint import check_given
+
             self._is_checked = True
-            _check(self._run, {"model": model, "optimizer": optimizer, **what})
+            check_given(self._run.save, {"model": model, "optimizer": optimizer, **what})
         elapsed_s = self._agreed()
         if elapsed_s is None:
             return
@@ -310,11 +311,13 @@ class Guard:
     ) -> None:
         import torch
 
+        from ckptstore.saving.leaner import less_of
+
         before = self._writer.last_saved
         for index, rung in enumerate(rungs[place:], start=place):
             self._hurrying = self._deadline_s is not None and index + 1 < len(rungs)
             try:
-                saved = self._run._without(rung.left_out).save(**_less(what, rung))  # noqa: SLF001 - as above
+                saved = self._run._without(rung.left_out).save(**less_of(what, rung))  # noqa: SLF001 - as above
             except StorageError as error:
                 if self._is_there(before, error):
                     return
@@ -402,38 +405,6 @@ def let_save(writer: RunWriter, save: Callable[[], Saved], what: dict[str, Any])
         if not is_others and threading.current_thread() is threading.main_thread():
             return guard._let_save(save, what)  # noqa: SLF001 - as above
     return save()
-
-
-def _check(run: Run, what: Mapping[str, Any]) -> None:
-    """Refuse what ``save`` would refuse.
-
-    Raises:
-        UsageError: As ``save`` says.
-    """
-    from ckptstore.saving.capture import capture
-    from ckptstore.state.keywords import check_model, check_optimizer, sort
-
-    options = inspect.signature(run.save).parameters
-    parts, _ = sort({name: each for name, each in what.items() if name not in options})
-    if (model := what.get("model")) is not None:
-        check_model(model)
-        parts["model"] = model
-    if (optimizer := what.get("optimizer")) is not None:
-        check_optimizer(optimizer)
-        parts["optimizer"] = optimizer
-    capture(parts, what.get("model_config"))
-
-
-def _less(what: Mapping[str, Any], rung: Rung) -> dict[str, Any]:
-    """Return what to hand to ``save`` instead of *what*."""
-    import torch
-
-    less = {name: each for name, each in what.items() if name not in rung.left_out}
-    dtypes = dict(what.get("dtype") or {})
-    if rung.narrowed or dtypes:
-        narrowed = dict.fromkeys(rung.narrowed, torch.bfloat16) | dtypes
-        less["dtype"] = {name: each for name, each in narrowed.items() if name not in rung.left_out}
-    return less
 
 
 def _leave_guards_to_parent() -> None:

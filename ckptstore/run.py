@@ -290,9 +290,8 @@ class Run:
     ) -> Package:
         """Load a package of this run. See :meth:`ckptstore.Store.load_package`."""
         wanted = Ref(self.name, "latest") if ref is None else self._ref(ref)
-        monitor = (self._given.monitor, self._given.mode)
         how = {"device": device, "model_config": model_config, "dtype": dtype}
-        return self._store._load_package(ModelClass, wanted, monitor, how)  # noqa: SLF001 - a run is part of its store
+        return self._store._load_package(ModelClass, wanted, self._monitor, how)  # noqa: SLF001 - a run is part of its store
 
     def import_file(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -204,3 +205,20 @@ def checked_tags(tags: object) -> tuple[str, ...]:
     if isinstance(tags, str) or not isinstance(tags, Sequence):
         raise ArgumentError(f"tags= takes a list of names, not {tags!r:.80}")
     return tuple(check_tag(tag) for tag in tags)
+
+
+def check_given(save: Callable[..., Any], what: Mapping[str, Any]) -> None:
+    """Refuse what ``save`` would refuse.
+
+    Raises:
+        UsageError: As ``save`` says.
+    """
+    options = inspect.signature(save).parameters
+    parts, _ = sort({name: each for name, each in what.items() if name not in options})
+    if (model := what.get("model")) is not None:
+        check_model(model)
+        parts["model"] = model
+    if (optimizer := what.get("optimizer")) is not None:
+        check_optimizer(optimizer)
+        parts["optimizer"] = optimizer
+    capture(parts, what.get("model_config"))

@@ -88,3 +88,13 @@ def state_bytes(value: Any, *, narrowed: bool = False) -> int:
     if isinstance(value, list | tuple):
         return sum(state_bytes(each, narrowed=narrowed) for each in value)
     return 0
+
+
+def less_of(what: Mapping[str, Any], rung: Rung) -> dict[str, Any]:
+    """Return what to hand to ``save`` instead of *what*."""
+    less = {name: each for name, each in what.items() if name not in rung.left_out}
+    dtypes = dict(what.get("dtype") or {})
+    if rung.narrowed or dtypes:
+        narrowed = dict.fromkeys(rung.narrowed, torch.bfloat16) | dtypes
+        less["dtype"] = {name: each for name, each in narrowed.items() if name not in rung.left_out}
+    return less

@@ -215,7 +215,7 @@ def test_readers_wait_for_what_is_under_way_and_not_for_what_comes_later(queue):
     thread = threading.Thread(target=lambda: over.set() if queue.wait(PATIENCE_S) else None)
     assert first.begun.wait(PATIENCE_S)
     thread.start()
-    while not queue._changed._waiters:  # type: ignore[attr-defined]
+    while not vars(queue._changed)["_waiters"]:
         threading.Event().wait(0.001)
     put(queue, second)
     first.end.set()
