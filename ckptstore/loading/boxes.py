@@ -9,6 +9,8 @@ from itertools import product
 from math import prod
 from typing import Any
 
+import torch
+
 from ckptstore.errors import ArgumentError
 
 Box = tuple[range, ...]
@@ -82,6 +84,10 @@ def _taken(item: Any, size: int, what: str) -> tuple[range, Any]:
 
 
 def _is_integer(item: Any) -> bool:
+    # torch takes a tensor of one dimension for a list of places, and one of truth (or of uint8)
+    # for a mask; but both say that they are integers if they have one element.
+    if isinstance(item, torch.Tensor) and (item.dim() or item.dtype in (torch.bool, torch.uint8)):
+        return False
     try:
         operator.index(item)
     except TypeError:

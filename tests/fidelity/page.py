@@ -27,6 +27,10 @@ with other hyperparameters was told exactly those that the checkpoint overrode.
 
 `capturable=True` runs on a CPU, with torch's check for an accelerator passed over.
 
+What a scheduler calls is not looked into: a function, such as `LambdaLR` takes, whose closure or
+globals change as the training goes begins anew with them, and is not exact. An object with attributes
+is ([what to do](../how-to/full-checkpoint.md)).
+
 Last run in full with torch {{torch}}.
 """
 

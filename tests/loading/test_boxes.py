@@ -96,6 +96,9 @@ def test_nothing_is_read_for_nothing():
         ((0, 0, 0), "has 2 dimensions"),
         ((..., 0, ...), "has 2 dimensions"),
         (slice(None, None, -1), "step is at least 1"),
+        (torch.tensor([1]), "read it whole"),
+        (torch.tensor(True), "read it whole"),  # noqa: FBT003 - a mask of no dimension
+        (torch.tensor(1, dtype=torch.uint8), "read it whole"),
     ],
 )
 def test_an_index_that_is_no_box_is_refused(index, words):
@@ -141,3 +144,9 @@ def test_chunks_have_all_of_a_box_between_them(step):
                 taken = tensor[first : first + 4][rows.start : rows.stop : rows.step]
                 out[within(common, (first, 0), box)] = taken
         assert torch.equal(out, tensor[start::step])
+
+
+@pytest.mark.parametrize("place", [torch.tensor(1), torch.tensor(-1, dtype=torch.int32)])
+def test_a_tensor_of_one_integer_is_an_integer(place):
+    tensor = torch.arange(6).reshape(2, 3)
+    assert torch.equal(read(tensor, place)[0], tensor[place])
