@@ -100,6 +100,7 @@ def resume(folder: Path, size: state.Size, rounds: int, touched_bytes: int) -> I
             del kept[name]
     notes = {
         RECIPE: "`weights_only=True`",
+        MAPPED: "the moments stay mapped to the file, so that the first step reads them",
         DCP: "`get_state_dict`, `load`, `set_state_dict`, as its tutorial shows it",
     }
     notes = {name: note for name, note in notes.items() if name in kept}
