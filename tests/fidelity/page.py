@@ -27,9 +27,9 @@ with other hyperparameters was told exactly those that the checkpoint overrode.
 
 `capturable=True` runs on a CPU, with torch's check for an accelerator passed over.
 
-What a scheduler calls is not looked into: a function, such as `LambdaLR` takes, whose closure or
-globals change as the training goes begins anew with them, and is not exact. An object with attributes
-is ([what to do](../how-to/full-checkpoint.md)).
+What a plain function closes over can't be seen: a `LambdaLR` whose function changes a variable as
+the training goes does not go on exactly. One that calls an object with attributes does: they are
+saved ([what to do](../how-to/full-checkpoint.md)).
 
 Last run in full with torch {{torch}}.
 """
