@@ -10,8 +10,7 @@ import torch
 from sqlalchemy import event
 
 from ckptstore import Keep, Store
-from ckptstore.catalog.engine import Database
-from ckptstore.catalog.index import FILE_NAME
+from ckptstore.catalog.engine import FILE_NAME, Database
 from ckptstore.catalog.migrate import migrate
 from ckptstore.errors import ArgumentError
 from tests.bench.versions import pattern

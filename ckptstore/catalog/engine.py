@@ -21,11 +21,13 @@ from sqlalchemy.pool import StaticPool
 from ckptstore.catalog import revisions
 from ckptstore.catalog.forking import transactions
 from ckptstore.errors import ArgumentError, CatalogError, MissingPackageError
+from ckptstore.storage.base import Storage
 
 DIALECTS = ("sqlite", "postgresql")
 LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary"}
+FILE_NAME = "catalog.sqlite3"
 MEMORY = "sqlite://"
 TIMEOUT_S = 5.0
 
@@ -64,6 +66,22 @@ def check_driver(url: URL) -> None:
         ArgumentError: There is no such driver.
     """
     _create(url, _place(url)).dispose()
+
+
+def usual_place(storage: Storage) -> tuple[URL, bool]:
+    """Return where a store's catalog is by default, and whether its folder may have to be made.
+
+    Beside a local store, in the user's data folder for a remote one, in memory for one in memory.
+    """
+    if storage.local_folder is not None:
+        path = Path(storage.local_folder) / FILE_NAME
+        return URL.create("sqlite", database=str(path.absolute())), False
+    if storage.url.startswith("memory://"):
+        return parse_url(MEMORY), False
+    import platformdirs
+
+    path = Path(platformdirs.user_data_dir("ckptstore")) / FILE_NAME
+    return URL.create("sqlite", database=str(path)), True
 
 
 class Database:

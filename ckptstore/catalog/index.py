@@ -12,33 +12,32 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection
+from sqlalchemy import Connection
 
 from ckptstore.catalog import changes, raw
 from ckptstore.catalog.asking import Asking
-from ckptstore.catalog.engine import MEMORY, TIMEOUT_S, Database, check_driver, parse_url
+from ckptstore.catalog.engine import (
+    MEMORY,
+    TIMEOUT_S,
+    Database,
+    check_driver,
+    parse_url,
+    usual_place,
+)
 from ckptstore.catalog.queries import Reader
 from ckptstore.catalog.rows import from_head
 from ckptstore.catalog.stores import store_facts
-from ckptstore.catalog.sync import ADVICE, Known, RunReader, gathered, unchanged, walk
+from ckptstore.catalog.sync import Known, RunReader, gathered, listed_end, unchanged, walk
 from ckptstore.catalog.tables import store_key
 from ckptstore.errors import CatalogError, CatalogWarning, CkptStoreError, JournalDamagedError, warn
-from ckptstore.format.layout import (
-    JOURNAL_FILE,
-    journal_folder,
-    journal_key,
-    numbered,
-    version_key,
-)
+from ckptstore.format.layout import journal_key, version_key
 from ckptstore.format.manifest import Head
 from ckptstore.format.store_facts import StoreFacts
 from ckptstore.storage.base import Storage
 
-FILE_NAME = "catalog.sqlite3"
 HURRY_S = 60.0
 """How long no save waits for a lock again that one has waited for in vain."""
 RUNS_AT_ONCE = 100
@@ -184,7 +183,7 @@ class Catalog(Asking):
     def _reindex(self, database: Database, path: str) -> JournalDamagedError | None:
         """Read a run whole and put it in the place of what was indexed of it."""
         reader = RunReader(self._storage, path, in_place=self._facts().in_place)
-        _, error = self._listed(path)
+        _, error = listed_end(self._storage, path)
         if error is not None:
             return error
         try:
@@ -335,7 +334,7 @@ class Catalog(Asking):
         Reading asks for the next number until there is none, so it takes a hole for the end; and an
         entry that was written into one would change what later ones mean.
         """
-        last, error = self._listed(path)
+        last, error = listed_end(self._storage, path)
         with database.reading() as connection:
             known = Reader(connection, self._key(), self._storage.url).next_numbers(path)[1] - 1
         if error is None and known > last:
@@ -348,20 +347,6 @@ class Catalog(Asking):
         if error is None:
             self.vouched.add(path)
         return error
-
-    def _listed(self, path: str) -> tuple[int, JournalDamagedError | None]:
-        """Return the last entry of a run's journal, and what is wrong if one before it is gone."""
-        listed = numbered(self._storage.list_folder(journal_folder(path)).files, JOURNAL_FILE)
-        last = max(listed, default=0)
-        for number in sorted(set(range(1, last)) - set(listed)):
-            key = journal_key(path, number)
-            # A listing may lack what was made while it was under way.
-            if self._storage.read_many([key], 1) == [None]:
-                return last, JournalDamagedError(
-                    f"{self._storage.url}/{key} is missing, and later entries exist: the journal "
-                    f"of run {path!r} is damaged; {ADVICE}"
-                )
-        return last, None
 
     def _is_synced(self, database: Database, path: str, *, looks_far: bool) -> bool:
         with database.reading() as connection:
@@ -441,20 +426,7 @@ class Catalog(Asking):
         # Nothing is made where there is no store.
         self._facts()
         if self._database is None:
-            url, makes_folder = self._place()
+            given = self._url
+            url, makes_folder = (given, False) if given is not None else usual_place(self._storage)
             self._database = Database(url, timeout_s=self._timeout_s, makes_folder=makes_folder)
         return self._database
-
-    def _place(self) -> tuple[URL, bool]:
-        """Return where the database is, and whether its folder may have to be made."""
-        if self._url is not None:
-            return self._url, False
-        if self._storage.local_folder is not None:
-            path = Path(self._storage.local_folder) / FILE_NAME
-            return URL.create("sqlite", database=str(path.absolute())), False
-        if self._storage.url.startswith("memory://"):
-            return parse_url(MEMORY), False
-        import platformdirs
-
-        path = Path(platformdirs.user_data_dir("ckptstore")) / FILE_NAME
-        return URL.create("sqlite", database=str(path)), True

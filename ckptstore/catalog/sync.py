@@ -15,11 +15,14 @@ from ckptstore.catalog.rows import Batch, JournalEntry, Version, damaged, read_h
 from ckptstore.errors import CkptStoreError, IntegrityError, JournalDamagedError
 from ckptstore.format.journal import Place, decode_entry
 from ckptstore.format.layout import (
+    JOURNAL_FILE,
     JOURNAL_FOLDER,
     RUNS_FOLDER,
     VERSIONS_FOLDER,
     is_run_path,
+    journal_folder,
     journal_key,
+    numbered,
     version_key,
 )
 from ckptstore.format.manifest import head_line
@@ -306,6 +309,21 @@ def gathered(batches: Iterable[Batch]) -> Iterator[Batch]:
         raise
     if versions or entries:
         yield Batch(versions, entries)
+
+
+def listed_end(storage: Storage, path: str) -> tuple[int, JournalDamagedError | None]:
+    """Return the last entry of a run's journal, and what is wrong if one before it is gone."""
+    listed = numbered(storage.list_folder(journal_folder(path)).files, JOURNAL_FILE)
+    last = max(listed, default=0)
+    for number in sorted(set(range(1, last)) - set(listed)):
+        key = journal_key(path, number)
+        # A listing may lack what was made while it was under way.
+        if storage.read_many([key], 1) == [None]:
+            return last, JournalDamagedError(
+                f"{storage.url}/{key} is missing, and later entries exist: the journal "
+                f"of run {path!r} is damaged; {ADVICE}"
+            )
+    return last, None
 
 
 def walk(storage: Storage) -> list[str]:

@@ -5,9 +5,9 @@ from uuid import UUID
 import pytest
 
 from ckptstore.catalog.index import Catalog
-from ckptstore.catalog.rows import Batch, JournalEntry, Version
-from ckptstore.catalog.sync import LARGEST_BATCH, START_BYTES, Known, RunReader, walk
-from ckptstore.errors import IntegrityError, NewerFormatError, StorageError
+from ckptstore.catalog.rows import Batch, JournalEntry, Version, damaged
+from ckptstore.catalog.sync import LARGEST_BATCH, START_BYTES, Known, RunReader, gathered, walk
+from ckptstore.errors import CatalogWarning, IntegrityError, NewerFormatError, StorageError
 from ckptstore.format.digest import digest, dump_line
 from ckptstore.format.journal import LogEntry, RetireEntry, UndeleteEntry, encode_entry
 from ckptstore.format.layout import journal_key, version_key
@@ -546,3 +546,57 @@ def test_walk_raises_where_a_listing_fails():
 
     with pytest.raises(StorageError):
         walk(storage)
+
+
+# ------------------------------------------------------------ many runs
+
+
+def test_runs_that_did_not_change_are_asked_for_in_one_go(storage, catalog):
+    for run in ("a", "b", "c"):
+        commit(storage, make_head(run, 1))
+    catalog.discover()
+    commit(storage, make_head("b", 2))
+    note(storage, "c", 1, tag_entry("prod", 1))
+    asked = []
+    really = storage.read_many
+    storage.read_many = lambda keys, length: asked.append(keys) or really(keys, length)
+
+    assert catalog.discover() == ["a", "b", "c"]
+
+    assert len(asked[0]) == 9
+    assert not any("runs/a/" in key for keys in asked[1:] for key in keys)
+    assert catalog.next_numbers("b") == (3, 1)
+    assert catalog.facts("c").tags == {"prod": 1}
+
+
+@pytest.mark.parametrize("look", [lambda one: one.discover(), lambda one: one.sync("digits")])
+def test_a_run_that_was_replaced_is_no_unchanged_one(storage, catalog, look):
+    commit(storage, make_head("digits", 1, epoch=1))
+    catalog.discover()
+    del storage.objects[version_key("digits", 1)]
+    commit(storage, make_head("digits", 1, epoch=7))
+
+    with pytest.warns(CatalogWarning, match="indexed anew"):
+        look(catalog)
+
+    assert catalog.version("digits", 1).head.epoch == 7
+
+
+def test_what_was_read_before_a_failure_is_gathered():
+    def failing():
+        yield Batch([damaged(1, "so")])
+        yield Batch([damaged(2, "so")])
+        raise StorageError("gone")
+
+    found = gathered(failing())
+
+    assert [each.number for each in next(found).versions] == [1, 2]
+    with pytest.raises(StorageError, match="gone"):
+        next(found)
+
+
+def test_batches_are_gathered_to_transactions(monkeypatch):
+    monkeypatch.setattr("ckptstore.catalog.sync.TRANSACTION", 2)
+    found = gathered(Batch([damaged(number, "so")]) for number in (1, 2, 3))
+
+    assert [[one.number for one in each.versions] for each in found] == [[1, 2], [3]]

@@ -322,9 +322,16 @@ CATALOG = [
     Mutant(
         "what is indexed is still what is there",
         "catalog/sync.py",
-        "        return self._storage.read_many([key], len(line)) == [line]",
+        "        return start is not None and known.is_last(start)",
         "        return True",
-        by="tests/catalog/test_sync.py::test_sync_with_nothing_new_asks_for_the_last_version_and_the_next_numbers_only",
+        by="tests/catalog/test_sync.py::test_a_run_that_was_replaced_is_no_unchanged_one",
+    ),
+    Mutant(
+        "a run that was replaced is looked at, among many",
+        "catalog/sync.py",
+        "last is not None and each.is_last(last)",
+        "True",
+        by="tests/catalog/test_sync.py::test_a_run_that_was_replaced_is_no_unchanged_one",
     ),
     Mutant(
         "no version is indexed before the one that precedes it",
