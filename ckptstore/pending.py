@@ -42,9 +42,8 @@ class PendingSave:
         """Whether nothing is saved, as too many saves were under way (``when_busy="skip"``)."""
         return self._job is None
 
-    @property
     def done(self) -> bool:
-        """Whether it is over: saved, failed or skipped."""
+        """Say whether it is over: saved, failed or skipped."""
         return self._job is None or self._job.is_done
 
     def result(self, timeout_s: float | None = None) -> Checkpoint:

@@ -198,7 +198,7 @@ def test_a_save_that_is_skipped_says_so(tmp_path):
         with Held(store):
             first = store.save_async(state(1.0), epoch=1)
             second = store.save_async(state(2.0), epoch=2)
-        assert (first.skipped, second.skipped, second.done) == (False, True, True)
+        assert (first.skipped, second.skipped, second.done()) == (False, True, True)
         assert second.wait()
         second.wait_copied()
         with pytest.raises(SaveSkippedError, match="max_pending="):
@@ -211,7 +211,7 @@ def test_a_state_larger_than_the_whole_budget_is_saved_at_once_and_warned_of_onc
     with Store(tmp_path / "store", catalog="sqlite://", staging_bytes=1000) as store:
         with pytest.warns(StateWarning, match="staging_bytes="):
             pending = store.save_async(state(1.0), epoch=1, rng=False)
-        assert pending.done
+        assert pending.done()
         assert pending.result().timings.copied_bytes == 0
         assert store.save_async(state(2.0), epoch=2, rng=False).result().version == 2
 

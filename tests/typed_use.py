@@ -439,7 +439,7 @@ def save_in_the_background(folder: Path) -> None:
         assert not is_skipped
         assert_type(pending.wait(), bool)
         assert_type(pending.result(timeout_s=60.0), Checkpoint)
-        assert_type(pending.done, bool)
+        assert_type(pending.done(), bool)
         run = store.run("r", model_config={"width": 8})
         late = run.save_async(model, optimizer, epoch=1, overlap=True)
         late.wait_copied()
