@@ -16,6 +16,8 @@ from ckptstore.errors import GuardWarning, warn
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """What schedulers and clouds send; Windows has no SIGUSR1."""
+WAITING = "ckptstore signals"
+"""What :func:`heed_alone` calls its threads."""
 # How many calls lie at most between a process's start and its fork.
 NEAR = 16
 
@@ -64,7 +66,7 @@ def heed_alone(parent: int, numbers: Iterable[int]) -> None:
     threading.Thread(
         target=_wait,
         args=(set(numbers), parent, os.getppid()),
-        name="ckptstore signals",
+        name=WAITING,
         daemon=True,
     ).start()
 
@@ -72,13 +74,15 @@ def heed_alone(parent: int, numbers: Iterable[int]) -> None:
 def other_threads_that_take(numbers: Iterable[int]) -> int:
     """Return how many threads but this one have one of these signals not blocked.
 
-    Linux tells (``SigBlk`` in proc(5)); 0 elsewhere.
+    Linux tells (``SigBlk`` in proc(5)); 0 elsewhere. Those of :func:`heed_alone` don't count.
     """
-    own = str(threading.get_native_id())
+    # While a thread waits for signals, Linux shows them as not blocked there.
+    ours = {each.native_id for each in threading.enumerate() if each.name == WAITING}
+    ours.add(threading.get_native_id())
     wanted = sum(1 << (number - 1) for number in numbers)
     found = 0
     for status in Path("/proc/self/task").glob("*/status"):
-        if status.parent.name == own:
+        if int(status.parent.name) in ours:
             continue
         try:
             blocked = int(status.read_text().partition("SigBlk:")[2].split(maxsplit=1)[0], 16)

@@ -70,11 +70,21 @@ def test_a_worker_heeds_who_started_it_and_nobody_else():
 
 
 WORKER = """
-import sys, threading, warnings
-from ckptstore.workers import leave_to_guard
+import os, sys, threading, warnings
+from pathlib import Path
+from ckptstore.workers import SIGNALS, WAITING, heed_alone, leave_to_guard
+
+def blocked(thread):
+    status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+    return int(status.partition("SigBlk:")[2].split()[0], 16)
 
 if sys.argv[1] == "early":
     threading.Thread(target=threading.Event().wait, daemon=True).start()
+if sys.argv[1] == "guarded":  # as in a worker that was forked while a guard was in place
+    heed_alone(os.getppid(), SIGNALS)
+    waits = next(each for each in threading.enumerate() if each.name == WAITING)
+    while blocked(waits):  # Linux clears them once it waits
+        pass
 with warnings.catch_warnings(record=True) as told:
     warnings.simplefilter("always")
     leave_to_guard()
@@ -82,11 +92,16 @@ print([str(each.message).partition(" of this")[0] for each in told])
 """
 
 
-@pytest.mark.parametrize(("when", "told"), [("early", "['leave_to_guard(): 1']"), ("never", "[]")])
+@pytest.mark.parametrize(
+    ("when", "told"),
+    [("early", "['leave_to_guard(): 1']"), ("never", "[]"), ("guarded", "[]")],
+)
 def test_threads_that_go_on_taking_signals_are_told_of(when, told):
     command = [sys.executable, "-c", WORKER, when]
 
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
 
     assert said.strip() == told
 

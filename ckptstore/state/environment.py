@@ -66,7 +66,7 @@ def describe() -> dict[str, Any]:
         "world_size": world_size(),
         "host": socket.gethostname(),
         "git": _git(_folder()),
-        "argv": without_secrets(sys.argv),
+        "argv": without_secrets(getattr(sys, "argv", ())),  # embedded Pythons have none
     }
 
 
@@ -126,11 +126,14 @@ def rank() -> int:
     return torch.distributed.get_rank() if world_size() > 1 else 0
 
 
-def without_secrets(argv: list[str]) -> list[str]:
-    """Return a command line with what looks like a credential blanked out."""
+def without_secrets(argv: Iterable[object]) -> list[str]:
+    """Return a command line with what looks like a credential blanked out.
+
+    A script may have put anything into it; what is no text is recorded as ``str`` has it.
+    """
     shown: list[str] = []
     hide_next = False
-    for word in argv:
+    for word in map(str, argv):
         safe = USER_INFO.sub("***@", word)
         if hide_next and not word.startswith("-"):
             safe = "***"

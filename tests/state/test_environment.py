@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path, PurePosixPath
 
 import pytest
 import torch
@@ -55,6 +56,7 @@ def test_what_differs_is_told_then_and_now():
         (["postgresql://me:s3cr3t@host/db"], ["postgresql://***@host/db"]),
         (["--url=https://s3cr3t@host/x"], ["--url=https://***@host/x"]),
         (["\udcff"], ["?"]),
+        ([Path("data"), "--token", PurePosixPath("s3cr3t"), 7], ["data", "--token", "***", "7"]),
     ],
 )
 def test_a_command_line_is_recorded_without_its_secrets(argv, shown):

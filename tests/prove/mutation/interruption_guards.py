@@ -135,6 +135,13 @@ SIGNALS = [
         by="tests/test_workers.py::test_a_worker_heeds_who_started_it_and_nobody_else",
     ),
     Mutant(
+        "a worker's own waiting thread is no thread to warn of",
+        "workers.py",
+        "        if int(status.parent.name) in ours:\n",
+        "        if status.parent.name == str(threading.get_native_id()):\n",
+        by="tests/test_workers.py::test_threads_that_go_on_taking_signals_are_told_of",
+    ),
+    Mutant(
         "what is committed is not made again",
         "saving/attempts.py",
         "            if not saved:\n",
