@@ -121,7 +121,7 @@ class Guard:
             self._put_back()
             raise
         _active.append(self)
-        self._waiting.enter_context(impatient(self._is_over))
+        self._waiting.enter_context(impatient(self._waits_s))
         return self
 
     def __exit__(
@@ -224,10 +224,10 @@ class Guard:
         self._came.clear()
         self._since_s, self._alone = None, True
 
-    def _is_over(self) -> bool:
-        """Say whether nobody is to wait for room any longer."""
+    def _waits_s(self) -> float:
+        """Return how many seconds may still be waited for room."""
         gives_way = self._giving_way and bool(self._came)
-        return self._hurrying or gives_way or self._left_s() <= 0
+        return 0.0 if self._hurrying or gives_way else self._left_s()
 
     def _left_s(self) -> float:
         if self._deadline_s is None or self._since_s is None:

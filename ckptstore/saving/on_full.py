@@ -19,6 +19,8 @@ POLICIES: tuple[OnFull, ...] = ("wait", "retire", "raise")
 
 # How often the room is looked at. That costs microseconds.
 LOOK_S = 5.0
+# How soon it is seen that nobody is to wait any longer: time.sleep goes on after a signal.
+HEED_S = 0.5
 # How often there is a warning, and an attempt where nobody can tell whether there is room.
 WARN_S = 60.0
 # How often there is an attempt though there is less room than is needed, as far as the system says.
@@ -51,17 +53,21 @@ def check_on_full(on_full: object) -> OnFull:
 
 
 # Process-wide, as signals are.
-_impatient: list[Callable[[], bool]] = []
+_impatient: list[Callable[[], float]] = []
 
 
 @contextmanager
-def impatient(over: Callable[[], bool]) -> Iterator[None]:
-    """Let nobody in this process wait any longer for room once *over* says so."""
-    _impatient.append(over)
+def impatient(left_s: Callable[[], float]) -> Iterator[None]:
+    """Let nobody in this process wait for room longer than *left_s* gives, in seconds."""
+    _impatient.append(left_s)
     try:
         yield
     finally:
-        _impatient.remove(over)
+        _impatient.remove(left_s)
+
+
+def _left_s() -> float:
+    return min((left_s() for left_s in _impatient), default=float("inf"))
 
 
 @dataclass
@@ -102,7 +108,7 @@ class WhenFull:
             tried, before = time.monotonic(), self._free()
             while not is_due(full, before, self._free(), time.monotonic() - tried):
                 waited_s = time.monotonic() - begun
-                if any(over() for over in _impatient):
+                if _left_s() <= 0:
                     full.add_note(f"ckptstore: waited {waited_s:.0f} s for room, and no longer")
                     raise full
                 if self._retires and waited_s - collected >= COLLECT_S:
@@ -112,7 +118,7 @@ class WhenFull:
                     warned = waited_s
                     minutes = f", for {waited_s / 60:.0f} min" if waited_s >= WARN_S else ""
                     warn(f"no room for {what}{minutes}: {self._said(full, did)}", RoomWarning)
-                time.sleep(LOOK_S)
+                _sleep()
 
     @property
     def _retires(self) -> bool:
@@ -134,6 +140,13 @@ class WhenFull:
             "by itself once there is room: delete something there, or have the quota raised. To "
             "have it raise an error instead: on_full='raise'"
         )
+
+
+def _sleep() -> None:
+    """Sleep until it is time to look again, or nobody is to wait any longer."""
+    until = time.monotonic() + LOOK_S
+    while (rest_s := min(until - time.monotonic(), _left_s())) > 0:
+        time.sleep(min(rest_s, HEED_S))
 
 
 def may_be_repeated(error: StorageError) -> bool:

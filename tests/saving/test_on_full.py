@@ -13,6 +13,7 @@ from ckptstore.saving.on_full import (
     ANYWAY_S,
     BESIDE_BYTES,
     COLLECT_S,
+    HEED_S,
     LOOK_S,
     WARN_S,
     WhenFull,
@@ -138,7 +139,7 @@ def test_nobody_waits_longer_than_the_impatient(monkeypatch, clock, storage):
     disk = Disk(monkeypatch)
 
     with (
-        impatient(lambda: clock.passed_s >= 30),
+        impatient(lambda: 30 - clock.passed_s),
         pytest.warns(RoomWarning),
         pytest.raises(StorageError, match="the disk is full") as caught,
     ):
@@ -150,6 +151,35 @@ def test_nobody_waits_longer_than_the_impatient(monkeypatch, clock, storage):
         warnings.simplefilter("ignore")
         clock.then = lambda _: setattr(disk, "free", 2 * GB)
         assert WhenFull(storage, "wait").write("a version", disk.write) == "written"
+
+
+def test_nobody_sleeps_longer_than_the_impatient(monkeypatch, clock, storage):
+    disk = Disk(monkeypatch)
+    left_s = LOOK_S + LOOK_S / 4
+
+    with (
+        impatient(lambda: left_s - clock.passed_s),
+        pytest.warns(RoomWarning),
+        pytest.raises(StorageError, match="the disk is full"),
+    ):
+        WhenFull(storage, "wait").write("a version", disk.write)
+
+    assert clock.passed_s == left_s
+
+
+def test_whoever_becomes_impatient_while_it_sleeps_is_heeded(monkeypatch, clock, storage):
+    """Python goes on sleeping after a signal."""
+    disk, left_s = Disk(monkeypatch), [float("inf")]
+    clock.then = lambda _: left_s.__setitem__(0, 0)
+
+    with (
+        impatient(lambda: left_s[0]),
+        pytest.warns(RoomWarning),
+        pytest.raises(StorageError, match="the disk is full"),
+    ):
+        WhenFull(storage, "wait").write("a version", disk.write)
+
+    assert clock.passed_s == HEED_S
 
 
 def test_room_is_made_before_it_is_waited_for(monkeypatch, clock, storage):

@@ -43,9 +43,23 @@ FULL = [
     Mutant(
         "waiting ends at a guard's deadline",
         "saving/on_full.py",
-        "                if any(over() for over in _impatient):\n",
+        "                if _left_s() <= 0:\n",
         "                if False and waited_s < 10_000:\n",
         by="tests/saving/test_on_full.py::test_nobody_waits_longer_than_the_impatient",
+    ),
+    Mutant(
+        "a sleep ends at a guard's deadline",
+        "saving/on_full.py",
+        "    while (rest_s := min(until - time.monotonic(), _left_s())) > 0:\n",
+        "    while (rest_s := until - time.monotonic()) > 0:\n",
+        by="tests/saving/test_on_full.py::test_nobody_sleeps_longer_than_the_impatient",
+    ),
+    Mutant(
+        "a sleep ends soon after a signal",
+        "saving/on_full.py",
+        "        time.sleep(min(rest_s, HEED_S))\n",
+        "        time.sleep(rest_s)\n",
+        by="tests/saving/test_on_full.py::test_whoever_becomes_impatient_while_it_sleeps_is_heeded",
     ),
     Mutant(
         "a service without room is not asked again at once",
