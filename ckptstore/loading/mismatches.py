@@ -17,6 +17,7 @@ from ckptstore.loading.fit import Fit, Leave, fit
 from ckptstore.loading.tensors import is_plain, unwritable
 from ckptstore.state.generators import generator_problems
 from ckptstore.state.keywords import is_generator
+from ckptstore.state.layouts import has_own_state, has_torchs_layout
 from ckptstore.state.loaders import is_loader, loader_problems
 from ckptstore.state.metrics import has_weights, is_metric, metric_problems
 from ckptstore.state.modules import class_name, raw_state
@@ -51,7 +52,9 @@ def kind_problems(part: object, info: PartInfo, state: Any) -> list[str]:
     if has_weights(part):
         fits = info.kind in ("module", "state_dict")
     elif isinstance(part, torch.optim.Optimizer):
-        fits = info.kind == "optimizer" and _same_class(info, part)
+        # One that has a layout of its own was saved as any object is.
+        fits = info.kind == "optimizer" or (info.kind == "object" and info.class_name is not None)
+        fits = fits and _same_class(info, part)
     elif is_generator(part):
         fits = info.kind == "generator" and info.class_name == class_name(part)
     else:
@@ -59,7 +62,7 @@ def kind_problems(part: object, info: PartInfo, state: Any) -> list[str]:
     if not fits:
         saver = plain(info.class_name or "a state dict")
         return [f"saved by {saver}, and this is {class_name(part)}"]
-    if isinstance(part, torch.optim.Optimizer) and not _has_torchs_layout(state):
+    if isinstance(part, torch.optim.Optimizer) and not _takes(part, info, state):
         problem = "its state has not the layout of torch's optimizers, so its parameters can't be "
         return [f"{problem}matched; hand checkpoint.state({info.name!r}) to its load_state_dict()"]
     if not is_generator(part) and not callable(getattr(part, "load_state_dict", None)):
@@ -71,35 +74,19 @@ def kind_problems(part: object, info: PartInfo, state: Any) -> list[str]:
     return []
 
 
+def _takes(optimizer: torch.optim.Optimizer, info: PartInfo, state: Any) -> bool:
+    """Say whether an optimizer's own loading code can be given a state."""
+    if info.kind == "optimizer":
+        return has_torchs_layout(state) and has_own_state(optimizer)
+    loads_torchs = type(optimizer).load_state_dict is torch.optim.Optimizer.load_state_dict
+    return has_torchs_layout(state) or not loads_torchs
+
+
 def _same_class(info: PartInfo, part: object) -> bool:
     # By the last word: a script's own class is of __main__ in one process and of its module in
     # another.
     return info.class_name is None or (
         info.class_name.rpartition(".")[2] == class_name(part).rpartition(".")[2]
-    )
-
-
-def _has_torchs_layout(state: Any) -> bool:
-    """Say whether an optimizer's state numbers its parameters through all its groups."""
-    groups = state.get("param_groups") if isinstance(state, dict) else None
-    if not isinstance(groups, list) or not isinstance(state.get("state"), dict):
-        return False
-    numbers: list[Any] = []
-    for group in groups:
-        if not isinstance(group, dict) or not isinstance(group.get("params"), list):
-            return False
-        if not _are_names(group.get("param_names"), len(group["params"])):
-            return False
-        numbers += group["params"]
-    return numbers == list(range(len(numbers)))
-
-
-def _are_names(names: Any, count: int) -> bool:
-    """Say whether that is a name for each of a group's parameters, or none at all."""
-    return names is None or (
-        isinstance(names, (list, tuple))
-        and len(names) in (0, count)
-        and all(isinstance(name, str) for name in names)
     )
 
 

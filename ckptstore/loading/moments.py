@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import torch
@@ -46,6 +47,22 @@ class Moments:
         """The numbers of the parameters that keep what state they have."""
         flat = [number for group in self.numbers for number in group]
         return frozenset(place for place, number in enumerate(flat) if number is None)
+
+    def leaving(self, mismatched: Sequence[int]) -> Moments:
+        """Return the same, but for parameters whose values don't fit: they keep what they have.
+
+        Args:
+            mismatched: Their numbers in the optimizer.
+        """
+        if not mismatched:
+            return self
+        counter = count()
+        numbers = [
+            [None if next(counter) in mismatched else number for number in group]
+            for group in self.numbers
+        ]
+        names = (*self.left.mismatched, *(f"parameter {number}" for number in mismatched))
+        return replace(self, numbers=numbers, left=replace(self.left, mismatched=names))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +11,12 @@ from typing import Any
 import torch
 
 from ckptstore.audit import Audit, Overridden, StateLeft
-from ckptstore.described import NOTHING_LATER
-from ckptstore.errors import MismatchError, VersionNotFoundError
-from ckptstore.format.facts import VersionFacts
+from ckptstore.errors import MismatchError
 from ckptstore.key_report import KeyReport
-from ckptstore.loading.choice import EVERYTHING, Choice
-from ckptstore.loading.chosen import Chosen, chosen_state
+from ckptstore.loading.choice import EVERYTHING
 from ckptstore.loading.fetch import copies
 from ckptstore.loading.fit import Fit, overrides, prefixes
+from ckptstore.loading.loaded import Loaded
 from ckptstore.loading.loading_code import run_loading_code
 from ckptstore.loading.mismatches import (
     fit_module,
@@ -29,113 +27,16 @@ from ckptstore.loading.moments import Around, Moments, left_by_scaler, plan_mome
 from ckptstore.loading.overridden import of_object, of_optimizer
 from ckptstore.loading.tensors import copied_value, is_plain
 from ckptstore.loading.undo import Before
-from ckptstore.manifest import OpenManifest
+from ckptstore.loading.values import Values, plan_values
 from ckptstore.state import loaders, rng
-from ckptstore.state.environment import device_types
 from ckptstore.state.generators import restore_generator
 from ckptstore.state.keywords import is_generator
 from ckptstore.state.metrics import has_weights, is_metric, put_metric_state
 from ckptstore.state.modules import raw_state, unkept_buffers
-from ckptstore.state.optimizers import Groups, place, reorder
-from ckptstore.text import plain
+from ckptstore.state.optimizers import VALUES, place, reorder
 
 RNG_PART = "rng"
 EXTRA_PART = "extra"
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A version's state in memory, every byte of it checked, nothing touched yet."""
-
-    opened: OpenManifest
-    chosen: Mapping[str, Chosen]
-    parameters: Mapping[str, Groups | None]
-    """Parameters of each optimizer by name, as they were called in the modules."""
-    choices: Mapping[str, Choice]
-    """What is to be put back of each module part."""
-    not_saved: tuple[str, ...] = ()
-    """Parts asked for that the version does not have: their objects stay as they are."""
-    facts: VersionFacts = NOTHING_LATER
-    """What was recorded about the version later, as of when it was looked up."""
-    strict: bool = True
-    """Whether what does not fit is refused; else it is left as it is, and told."""
-    mapped: frozenset[str] = frozenset()
-    """Parts whose tensors are mapped, and may not be kept."""
-
-    @property
-    def states(self) -> dict[str, Any]:
-        """The state of each part."""
-        return {name: chosen.state for name, chosen in self.chosen.items()}
-
-
-def fetch_states(
-    opened: OpenManifest,
-    names: Sequence[str],
-    *,
-    if_saved: Sequence[str] = (),
-    strict: bool = True,
-    choices: Mapping[str, Choice] | None = None,
-    mapped: Collection[str] = (),
-) -> Loaded:
-    """Read and check the parts asked for, and those of *if_saved* that the version has.
-
-    Args:
-        opened: The version.
-        names: The parts asked for.
-        if_saved: Parts that a version may well lack.
-        strict: Whether a version must have all of *names*.
-        choices: What is to be read of module parts, where that is not all.
-        mapped: Parts whose tensors may be mapped instead of read: nobody may keep them
-            (:func:`copied_in`).
-
-    Raises:
-        VersionNotFoundError: The version lacks a part, and *strict* is true.
-        IntegrityError: Some bytes are not what was saved.
-    """
-    kinds = {info.name: info.kind for info in opened.head.parts}
-    not_saved = tuple(name for name in (*names, *if_saved) if name not in kinds)
-    missing = [name for name in not_saved if name in names]
-    if missing and strict:
-        there = ", ".join(repr(plain(name)) for name in kinds) or "none"
-        raise VersionNotFoundError(
-            f"{opened.head.ref} has no part {', '.join(map(repr, missing))}; it has {there}. "
-            "strict=False goes on without, and leaves the objects of parts it lacks as they are"
-        )
-    wanted = [name for name in (*names, *if_saved) if name in kinds]
-    choices = choices or {}
-    chosen = {
-        name: chosen_state(opened, name, choices.get(name, EVERYTHING), map_files=name in mapped)
-        for name in wanted
-    }
-    parameters = {
-        name: opened.part(name).parameters for name in names if kinds.get(name) == "optimizer"
-    }
-    return Loaded(
-        opened, chosen, parameters, choices, not_saved, strict=strict, mapped=frozenset(mapped)
-    )
-
-
-def copied_in(parts: Mapping[str, Any]) -> list[str]:
-    """Return the parts into which values are copied, so that what is read need not be kept.
-
-    These are mapped and checked where they lie, and then copied once. A module has its memory. An
-    optimizer lets its old state go before the new comes, one tensor after the other, so that there
-    is never more than one of both; one that has none yet takes what is read for its own.
-    """
-    return [
-        name
-        for name, part in parts.items()
-        if has_weights(part)
-        or (
-            isinstance(part, torch.optim.Optimizer)
-            and (bool(part.state) or device_types(_parameters(part)) != ["cpu"])
-        )
-    ]
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
-    for group in optimizer.param_groups:
-        yield from group["params"]
 
 
 @dataclass(frozen=True)
@@ -147,6 +48,8 @@ class Plan:
     """The objects whose state was saved, by part."""
     moments: Mapping[str, Moments]
     """For each optimizer, which saved state goes onto which of its parameters."""
+    values: Mapping[str, Values]
+    """For each optimizer, what goes into parameters that no module has."""
     fits: Mapping[str, Fit]
     """How each module and its state go together."""
     overridden: tuple[Overridden, ...]
@@ -173,6 +76,7 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
     """
     infos = {info.name: info for info in loaded.opened.head.parts}
     moments: dict[str, Moments] = {}
+    values: dict[str, Values] = {}
     overridden: list[Overridden] = []
     saved_parts = {name: part for name, part in parts.items() if name not in loaded.not_saved}
     parts_left = {} if loaded.strict else loaders.made_otherwise(loaded.states, saved_parts)
@@ -190,11 +94,26 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
         {name: found.report.mismatched for name, found in fits.items()},
         loaded.strict,
     )
+    restored = {
+        id(parameter)
+        for part in saved_parts.values()
+        if isinstance(part, torch.nn.Module)
+        for parameter in part.parameters()
+    }
     for name, part in fitting.items():
         state = loaded.states[name]
-        if isinstance(part, torch.optim.Optimizer):
+        if infos[name].kind == "optimizer":
             moments[name] = plan_moments(part, state, loaded.parameters[name], around)
-            mismatches[name] = moments[name].problems
+            values[name] = plan_values(
+                part,
+                state.pop(VALUES, {}),
+                moments[name].numbers,
+                restored,
+                strict=loaded.strict,
+                converts=any(choice.dtype is not None for choice in loaded.choices.values()),
+            )
+            moments[name] = moments[name].leaving(values[name].mismatched)
+            mismatches[name] = [*moments[name].problems, *values[name].problems]
             if not mismatches[name]:
                 ordered = reorder(state, moments[name].numbers)
                 overridden += of_optimizer(name, part, ordered, saved_parts)
@@ -211,7 +130,7 @@ def make_plan(loaded: Loaded, parts: Mapping[str, Any]) -> Plan:
         for name, part in fitting.items()
         if name not in moments
     }
-    return Plan(loaded, saved_parts, moments, fits, tuple(overridden), left, parts_left)
+    return Plan(loaded, saved_parts, moments, values, fits, tuple(overridden), left, parts_left)
 
 
 def _fit_modules(
@@ -267,11 +186,12 @@ def apply(plan: Plan, agree: Callable[[bool], object] = bool) -> Audit:
                 keys[name] = _load_module(
                     part, state, plan.fits[name], is_mapped=name in loaded.mapped
                 )
-            elif isinstance(part, torch.optim.Optimizer):
+            elif name in plan.moments:
                 found = plan.moments[name]
                 place(part, reorder(state, found.numbers), found.kept, **_taking(loaded, name))
+                plan.values[name].put()
             else:
-                _load_object(part, state)
+                _load_object(part, _taking(loaded, name).get("take", _as_it_is)(state))
         done.append(name)
     if RNG_PART in states:
         rng.apply(states[RNG_PART])
@@ -354,6 +274,10 @@ def _telling(loaded: Loaded, name: str, done: Sequence[str] | None) -> Iterator[
             f"ckptstore: part {name!r} of {loaded.opened.head.ref} was not restored; {then}"
         )
         raise
+
+
+def _as_it_is(state: Any) -> Any:
+    return state
 
 
 def _taking(loaded: Loaded, name: str) -> dict[str, Any]:

@@ -24,14 +24,12 @@ from ckptstore.errors import (
 )
 from ckptstore.format.facts import VersionFacts
 from ckptstore.loading.choice import NO_OPTIONS, Choice, KeyOptions
+from ckptstore.loading.loaded import Loaded, copied_in, fetch_states
 from ckptstore.loading.restore import (
     EXTRA_PART,
     RNG_PART,
-    Loaded,
     Plan,
     apply,
-    copied_in,
-    fetch_states,
     make_plan,
 )
 from ckptstore.manifest import OpenManifest, open_manifest

@@ -13,14 +13,16 @@ from torch.optim.swa_utils import AveragedModel
 from ckptstore.errors import ArgumentError, StateWarning, UnsupportedValueError, warn
 from ckptstore.format.part import Form
 from ckptstore.format.tree import encode
+from ckptstore.saving.ownerless import ownerless
 from ckptstore.state.callables import holders
 from ckptstore.state.generators import generator_state
 from ckptstore.state.init_args import remembered, required_parameters, unrecorded
 from ckptstore.state.keywords import is_generator
+from ckptstore.state.layouts import is_kept_as_torchs
 from ckptstore.state.loaders import is_loader, loader_state
 from ckptstore.state.metrics import has_weights, is_metric, metric_state
 from ckptstore.state.modules import class_name, plain_state, unassigned, unwrap
-from ckptstore.state.optimizers import Groups, parameter_names, without_graph
+from ckptstore.state.optimizers import VALUES, Groups, aliases, parameter_names, without_graph
 from ckptstore.state.schedulers import refuse_hidden_state, scheduler_state
 from ckptstore.state.tensors import check, identity
 
@@ -65,15 +67,17 @@ def capture(
         ArgumentError: ``model_config`` is no dict with string keys.
     """
     modules = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
-    captured = []
-    for name, part in parts.items():
+    captured: dict[str, CapturedPart] = {}
+    # Optimizers last: what of their parameters is to be kept depends on what else is.
+    for name, part in sorted(parts.items(), key=lambda item: _is_optimizer(item[1])):
         if isinstance(part, LRScheduler):
             refuse_hidden_state(part, name, parts.values())
         elif isinstance(part, AveragedModel):
             _tell_unkept(name, part, parts.values())
-        taken = _capture_part(name, part)
-        if isinstance(part, torch.optim.Optimizer):
-            taken.parameters = parameter_names(part, modules)
+        if _is_optimizer(part):
+            taken = _capture_optimizer(name, part, modules, captured)
+        else:
+            taken = _capture_part(name, part)
         if taken.kind in ("module", "state_dict"):
             given = model_config if name == "model" else None
             taken.model_config = encode_config(
@@ -87,8 +91,8 @@ def capture(
                 f"part {name!r} has no state: {class_name(part)}.state_dict() is empty",
                 StateWarning,
             )
-        captured.append(taken)
-    return captured
+        captured[name] = taken
+    return [captured[name] for name in parts]
 
 
 def capture_tree(name: str, value: object, kind: str = "tree") -> CapturedPart:
@@ -171,16 +175,54 @@ def _capture_part(name: str, part: Any) -> CapturedPart:
         taken = CapturedPart(name, "generator", class_name=class_name(part))
         state = generator_state(part)
     else:
-        kind = "optimizer" if isinstance(part, torch.optim.Optimizer) else "object"
-        taken = CapturedPart(name, kind, class_name=class_name(part))
-        if isinstance(part, torch.optim.Optimizer):
-            state = without_graph(part.state_dict())
-        elif isinstance(part, LRScheduler):
-            state = scheduler_state(part)
-        else:
-            state = part.state_dict()
+        taken = CapturedPart(name, "object", class_name=class_name(part))
+        state = scheduler_state(part) if isinstance(part, LRScheduler) else part.state_dict()
     taken.tree = encode(state, name, _Put(taken, name))
     return taken
+
+
+def _is_optimizer(part: object) -> bool:
+    return isinstance(part, torch.optim.Optimizer)
+
+
+def _capture_optimizer(
+    name: str,
+    optimizer: torch.optim.Optimizer,
+    modules: Mapping[str, torch.nn.Module],
+    others: Mapping[str, CapturedPart],
+) -> CapturedPart:
+    """Take an optimizer's state, and the values of parameters that no other part has."""
+    try:
+        state = without_graph(optimizer.state_dict())
+    except RuntimeError as error:
+        raise UnsupportedValueError(
+            name,
+            f"a {class_name(optimizer)} whose state_dict() says: {error}",
+            "a ZeroRedundancyOptimizer has to gather its state first: before each save call "
+            "consolidate_state_dict(to=0) on every rank",
+        ) from error
+    if not is_kept_as_torchs(optimizer, state):
+        taken = CapturedPart(name, "object", class_name=class_name(optimizer))
+    else:
+        taken = CapturedPart(name, "optimizer", class_name=class_name(optimizer))
+        taken.parameters = parameter_names(optimizer, modules)
+        values = _ownerless(optimizer, modules, list(others.values()))
+        if values:
+            state = {**state, VALUES: values}
+    taken.tree = encode(state, name, _Put(taken, name))
+    return taken
+
+
+def _ownerless(
+    optimizer: torch.optim.Optimizer,
+    modules: Mapping[str, torch.nn.Module],
+    others: Collection[CapturedPart],
+) -> dict[int, torch.Tensor]:
+    if not any(part.kind in ("module", "state_dict") for part in others):
+        return {}  # whoever saves no weights at all has them elsewhere
+    held = [tensor for part in others if part.kind != "optimizer" for tensor in part.tensors]
+    given = [tensor for part in others if part.kind == "state_dict" for tensor in part.tensors]
+    return ownerless(optimizer, aliases(modules), held, given)
 
 
 class _Put:

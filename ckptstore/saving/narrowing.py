@@ -12,6 +12,7 @@ from ckptstore.errors import ArgumentError, UnsupportedValueError
 from ckptstore.format.composite import SPARSE
 from ckptstore.format.paths import tensors_by_path
 from ckptstore.saving.capture import CapturedPart
+from ckptstore.state.optimizers import VALUES
 from ckptstore.state.tensors import dtype_name
 
 _EXTRA_STATE = "_extra_state"
@@ -24,7 +25,8 @@ def narrow(captured: Sequence[CapturedPart], dtypes: Any) -> None:
 
     Tensors of one number stay as they are, such as an optimizer's count of steps: a dtype of few
     digits could not count on. So do complex and integer tensors, what quantised ones and subclasses
-    are made of, and a module's extra state. Of sparse ones it is the values.
+    are made of, a module's extra state, and parameters that an optimizer alone has. Of sparse ones
+    it is the values.
 
     Args:
         captured: The parts.
@@ -63,6 +65,8 @@ def _narrow_part(part: CapturedPart, dtype: torch.dtype) -> None:
         place = _numbers_of(node)
         if place is None or place in part.was or (of_module and _is_extra_state(path)):
             continue
+        if part.kind == "optimizer" and path.startswith(f"{VALUES}/"):
+            continue  # weights, and no optimizer's state
         tensor = part.tensors[place]
         if tensor.is_floating_point() and tensor.numel() != 1 and tensor.dtype != dtype:
             part.was[place] = dtype_name(tensor.dtype)

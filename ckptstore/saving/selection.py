@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.nn.parameter import is_lazy
 
 from ckptstore.errors import ArgumentError
-from ckptstore.format.composite import take_apart
 from ckptstore.format.keys import keys_of
 from ckptstore.format.paths import tensors_by_path
 from ckptstore.format.untree import tensor_places
 from ckptstore.saving.capture import CapturedPart
+from ckptstore.saving.ownerless import memories
 from ckptstore.state.key_patterns import listed, matches, meant, patterns_of, per_part
 from ckptstore.state.modules import plain_names
 
@@ -127,7 +126,7 @@ def _owners(part: CapturedPart, module: torch.nn.Module) -> dict[str, list[torch
     by_memory: dict[object, list[torch.nn.Parameter]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         named[names(name)] = parameter
-        for memory in _memory(parameter):
+        for memory in memories(parameter):
             by_memory.setdefault(memory, []).append(parameter)
     buffers = {names(name) for name, _ in module.named_buffers(remove_duplicate=False)}
     nodes = tensors_by_path(part.tree)
@@ -135,21 +134,8 @@ def _owners(part: CapturedPart, module: torch.nn.Module) -> dict[str, list[torch
     for key in keys_of(part.tree) or ():
         held = [part.tensors[place] for place in tensor_places(nodes.get(key))]
         found = [
-            one for each in held for memory in _memory(each) for one in by_memory.get(memory, ())
+            one for each in held for memory in memories(each) for one in by_memory.get(memory, ())
         ]
         by_name = [named[key]] if key in named else []
         owners[key] = [] if key in buffers else found or by_name
     return owners
-
-
-def _memory(tensor: torch.Tensor) -> list[object]:
-    """Return what tells the memory of a tensor, or of what it is made of, from all others."""
-    if is_lazy(tensor):
-        return []
-    apart = take_apart(tensor)
-    parts = [tensor] if apart is None else apart.tensors.values()
-    return [
-        (part.device, part.data_ptr(), part.dtype, tuple(part.shape))
-        for part in parts
-        if part.layout is torch.strided and part.numel() and not part.is_meta
-    ]

@@ -12,6 +12,8 @@ from ckptstore.state.modules import plain_names
 
 Groups = tuple[tuple[str | None, ...], ...]
 Take = Callable[[Any], Any]
+VALUES = "ckptstore_values"
+"""Of a saved state: by number, the values of parameters that nothing else has."""
 
 
 def parameter_names(

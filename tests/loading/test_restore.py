@@ -16,6 +16,7 @@ from ckptstore.errors import (
     IntegrityError,
     MismatchError,
     StateWarning,
+    UnsupportedValueError,
     VersionNotFoundError,
 )
 from ckptstore.storage.local import LocalStorage
@@ -914,3 +915,71 @@ def test_tied_weights_stay_tied(store):
 
     assert other[1].weight is other[0].weight
     assert same(model, other)
+
+
+class Around(torch.optim.Optimizer):
+    """Looks ahead: steps another optimizer, which keeps the state."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.steps = 0
+        super().__init__(inner.param_groups, {})
+
+    def step(self):
+        self.inner.step()
+        self.steps += 1
+
+    def state_dict(self):
+        return {"inner": self.inner.state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.inner.load_state_dict(state["inner"])
+        self.steps = state["steps"]
+
+
+class Beside(Around):
+    """The same with torch's layout, as PostLocalSGDOptimizer has it: it is no optimizer itself."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.steps = 0
+        self.param_groups = inner.param_groups
+
+    def step(self):  # torch puts hooks around those of optimizers that it made
+        self.inner.step()
+        self.steps += 1
+
+    def state_dict(self):
+        return {**self.inner.state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.inner.load_state_dict(state)
+        self.steps = state["steps"]
+
+
+@pytest.mark.parametrize("kind", [Around, Beside])
+def test_an_optimizer_around_another_takes_its_state_in_its_own_way(store, kind):
+    model = Net()
+    optimizer = stepped(model, kind(torch.optim.Adam(model.parameters())))
+    store.save(model, optimizer)
+    other = Net()
+    again = stepped(other, kind(torch.optim.Adam(other.parameters())))
+    stepped(other, again)
+    store.resume(other, again)
+    assert again.steps == 1
+    for mine, its in zip(other.parameters(), model.parameters(), strict=True):
+        moment = again.inner.state[mine]["exp_avg"]
+        assert torch.equal(moment, optimizer.inner.state[its]["exp_avg"])
+        moment.add_(1)  # it is the optimizer's own memory, and may be written to
+
+
+def test_an_optimizer_whose_state_is_spread_over_ranks_says_what_to_do(store, tmp_path):
+    class Spread(torch.optim.SGD):
+        def state_dict(self):
+            raise RuntimeError("has not been consolidated on this rank")
+
+    model = Net()
+    with pytest.raises(UnsupportedValueError, match=r"consolidate_state_dict\(to=0\)") as raised:
+        store.save(model, Spread(model.parameters(), lr=0.1))
+    assert "not been consolidated" in str(raised.value)
+    assert not [*tmp_path.rglob("*.*")]

@@ -98,7 +98,7 @@ def test_what_forward_writes_to_does_not_wait():
 def test_tensors_made_in_inference_mode_count_no_writes_and_do_not_wait():
     with torch.inference_mode():
         tensor = torch.ones(3)
-    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(3)), tensor], lr=0.1)
+    optimizer = torch.optim.SGD([tensor], lr=0.1)
     assert late_names({"optimizer": optimizer, "model": {"w": tensor}}) == set()
 
 
