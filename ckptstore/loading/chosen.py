@@ -9,6 +9,7 @@ from ckptstore.errors import ArgumentError
 from ckptstore.format.keys import keys_of, narrowed
 from ckptstore.format.part import Part
 from ckptstore.format.untree import decode, has_made_up, tensor_places
+from ckptstore.loading.averages import inside
 from ckptstore.loading.choice import EVERYTHING, Choice, named_anew
 from ckptstore.loading.dtypes import as_they_were
 from ckptstore.loading.fetch import Work, begin
@@ -79,6 +80,7 @@ def begin_state(
     *,
     map_files: bool = False,
     verify: bool = True,
+    inner: bool = False,
 ) -> Chosen:
     """Read the chosen keys of a part, of which mapped ones are still being checked.
 
@@ -91,6 +93,7 @@ def begin_state(
         choice: Which keys, and what they are to be called.
         map_files: Whether tensors may be mapped instead of read (see :func:`.fetch.fetch`).
         verify: Whether bytes are compared with their digests.
+        inner: Whether it is an average's, and the state wanted is that of the module inside.
 
     Raises:
         VersionNotFoundError: There is no such part.
@@ -99,6 +102,8 @@ def begin_state(
         StorageError: The storage failed.
     """
     part = opened.part(name)
+    if inner:
+        part = inside(part)
     where = f"{opened.where}, part {name!r}"
     tree, names = part.tree, None
     if choice.only is not None or choice.skip or choice.rename:

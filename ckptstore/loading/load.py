@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from ckptstore.errors import (
     ArgumentError,
     IntegrityError,
     KeysWarning,
+    MismatchError,
     VersionNotFoundError,
     warn,
 )
 from ckptstore.format.untree import decode, tensor_places
+from ckptstore.loading.averages import is_average, makes_average
 from ckptstore.loading.build import Built
 from ckptstore.loading.build import build as build_module
-from ckptstore.loading.choice import choice_of
+from ckptstore.loading.choice import Choice, choice_of
 from ckptstore.loading.chosen import Chosen, begin_state
 from ckptstore.loading.dtypes import check_dtype, convert_module, in_dtype
 from ckptstore.loading.fetch import fetch
@@ -119,11 +123,53 @@ def load_module(
             f"part {part!r} of {opened.head.ref} is no module: .state({part!r}) returns what was "
             "saved"
         )
-    arguments = _arguments(opened, factory, part, model_config)
-    chosen = begin_state(
-        opened, part, choice, map_files=mmap and target.type == "cpu", verify=verify
+    # Whoever renames its keys means them as they were saved.
+    inner = is_average(infos[part]) and not makes_average(factory) and not choice.rename
+    load = functools.partial(
+        _load,
+        opened,
+        factory,
+        _arguments(opened, factory, part, model_config),
+        device=target,
+        part=part,
+        mmap=mmap,
+        build=build,
+        choice=choice,
+        verify=verify,
     )
     outer: list[Any] = []
+    try:
+        return load(outer, inner=inner)
+    except MismatchError:
+        # What a function makes is known once it has made it.
+        if not inner or not (outer and isinstance(outer[0], AveragedModel)):
+            raise
+    return load(outer, inner=False)
+
+
+def _load(
+    opened: OpenManifest,
+    factory: Factory,
+    arguments: Mapping[str, Any],
+    outer: list[Any],
+    *,
+    device: torch.device,
+    part: str,
+    mmap: bool,
+    build: Literal["auto", "plain"],
+    choice: Choice,
+    verify: bool,
+    inner: bool,
+) -> Built:
+    """Build the module; what the factory made is in *outer* afterwards, whatever happens."""
+    chosen = begin_state(
+        opened,
+        part,
+        choice,
+        map_files=mmap and device.type == "cpu",
+        verify=verify,
+        inner=inner,
+    )
 
     def make() -> torch.nn.Module:
         outer[:] = [factory(**arguments)]
@@ -143,7 +189,7 @@ def load_module(
         built = build_module(
             make,
             state,
-            device=target,
+            device=device,
             metadata=getattr(state, "_metadata", None),
             what=f"part {part!r} of {opened.head.ref}",
             mode="plain" if chosen.is_partial else build,
@@ -199,7 +245,8 @@ def _arguments(
     if given is not None:
         return dict(given)
     info = next((info for info in opened.head.parts if info.name == name), None)
-    if info is not None and info.model_config is not None:
+    # Those of an average are its module's.
+    if info is not None and info.model_config is not None and not makes_average(factory):
         where = f"{opened.where}, model_config of part {name!r}"
         recorded = decode(info.model_config, where)
         if not isinstance(recorded, dict):

@@ -83,7 +83,7 @@ def capture(
             taken.model_config = encode_config(
                 given
                 if given is not None
-                else remembered(unwrap(part) if name in modules else part),
+                else remembered(_built_with_arguments(part) if name in modules else part),
                 "model_config" if name == "model" else f"{name}'s constructor arguments",
             )
         if not taken.tensors and not _says_something(taken.tree):
@@ -179,6 +179,12 @@ def _capture_part(name: str, part: Any) -> CapturedPart:
         state = scheduler_state(part) if isinstance(part, LRScheduler) else part.state_dict()
     taken.tree = encode(state, name, _Put(taken, name))
     return taken
+
+
+def _built_with_arguments(module: torch.nn.Module) -> torch.nn.Module:
+    """Return the module that a class of the user's made: the one inside of all others."""
+    module = unwrap(module)
+    return unwrap(module.module) if isinstance(module, AveragedModel) else module
 
 
 def _is_optimizer(part: object) -> bool:
