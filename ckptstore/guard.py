@@ -14,7 +14,6 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ckptstore.errors import (
-    ArgumentError,
     GuardWarning,
     StorageError,
     UnsupportedValueError,
@@ -22,7 +21,16 @@ from ckptstore.errors import (
 )
 from ckptstore.format.manifest import Head
 from ckptstore.saving.on_full import impatient, may_be_repeated
-from ckptstore.stopping import Handler, code, handler_of, known, name_of, seconds
+from ckptstore.stopping import (
+    Handler,
+    check_entering,
+    check_step,
+    code,
+    handler_of,
+    known,
+    not_passed_on,
+    seconds,
+)
 from ckptstore.text import size
 from ckptstore.workers import SIGNALS, heed_alone, is_starting_loader_worker
 
@@ -66,6 +74,7 @@ class Guard:
         self._signals = known(signals)
         self._before: dict[int, Handler] = {}
         self._is_installed = False
+        self._was_entered = False
         self._waiting = ExitStack()
         self._begin()
 
@@ -100,20 +109,10 @@ class Guard:
         return bool(self._came)
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is not threading.main_thread():
-            raise ArgumentError(
-                "guard() was entered in a thread, and Python runs signal handlers in the main "
-                "thread alone: enter it there; step() may be called anywhere"
-            )
-        if _active:
-            raise ArgumentError(
-                f"guard() of run {self._run.name!r} was entered while that of run "
-                f"{_active[0].run_name!r} is in place: a signal ends one process, once; use that "
-                "one, and save further runs before its step()"
-            )
+        check_entering(self._run.name, [each.run_name for each in _active])
         self._before = {number: handler_of(number) for number in self._signals}
         self._begin()
-        self._is_installed = True
+        self._is_installed = self._was_entered = True
         try:
             for number in self._signals:
                 signal.signal(number, self._take_note)
@@ -135,6 +134,7 @@ class Guard:
         self._waiting.close()
         self._put_back()
         _active.remove(self)
+        self._alone = self._is_checked = False  # so that a step() from now on is looked at
         if error is None and self._asked is not None:
             self._asked.result()
         if self._came and not self._noticed:
@@ -146,11 +146,7 @@ class Guard:
         """Let a signal that nobody acted on do what it would have done without a guard."""
         if error is not None and self._before[number] is signal.SIG_DFL:
             # That would end the process here and now, and nobody would learn of the error.
-            error.add_note(
-                f"ckptstore: {name_of(number)} had come when this was raised. Nothing was saved, "
-                "and the signal was not passed on, as that would have ended the process "
-                "without a word"
-            )
+            error.add_note(not_passed_on(number))
             return
         signal.raise_signal(number)
 
@@ -179,16 +175,22 @@ class Guard:
         if self._alone and not self._came:
             return
         if not self._is_checked:
-            from ckptstore.saving.checkpoint import check_given
-
-            self._is_checked = True
-            check_given(self._run.save, {"model": model, "optimizer": optimizer, **what})
+            self._check({"model": model, "optimizer": optimizer, **what})
         elapsed_s = self._agreed()
         if elapsed_s is None:
             return
         self._noticed = True
         self._save_together(elapsed_s, {"model": model, "optimizer": optimizer, **what})
         raise self._ended()
+
+    def _check(self, what: Mapping[str, Any]) -> None:
+        """Look once whether this guard is in place, and ``save`` will take what it is given."""
+        from ckptstore.saving.checkpoint import check_given
+
+        heeds = self in _active or bool(self._came)
+        check_step(self._run.name, was_entered=self._was_entered, still_heeds=heeds)
+        self._is_checked = True
+        check_given(self._run.save, what)
 
     def _ended(self) -> SystemExit:
         """Call the handlers that were there before. Return what is to be raised then."""
@@ -386,8 +388,9 @@ class Guard:
 
     def _tell(self, whole: Rung, left_s: float, done: str) -> None:
         warn(
-            f"run {self._run.name!r} was told to stop, with {left_s:.0f} s left, and {whole.said} "
-            f"({size(whole.size_bytes)}) might take longer, can't be kept or found no room: {done}",
+            f"run {self._run.name!r} was told to stop, with {max(left_s, 0.0):.0f} s left, and "
+            f"{whole.said} ({size(whole.size_bytes)}) might take longer, can't be kept or found no "
+            f"room: {done}",
             GuardWarning,
         )
 

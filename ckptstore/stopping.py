@@ -3,17 +3,64 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from types import FrameType
 from typing import Any
 
-from ckptstore.errors import ArgumentError
+from ckptstore.errors import ArgumentError, GuardWarning, warn
 
 LARGEST_CODE = 255
 UNCATCHABLE = {getattr(signal, name) for name in ("SIGKILL", "SIGSTOP") if hasattr(signal, name)}
 
 Handler = Callable[[int, FrameType | None], Any] | int
+
+
+def check_entering(run: str, entered: Sequence[str]) -> None:
+    """Refuse to enter a guard where it would not work.
+
+    Args:
+        run: Its run's name.
+        entered: The names of the runs whose guards are in place.
+
+    Raises:
+        ArgumentError: There is one already, or this is not the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise ArgumentError(
+            "guard() was entered in a thread, and Python runs signal handlers in the main "
+            "thread alone: enter it there; step() may be called anywhere"
+        )
+    if entered:
+        raise ArgumentError(
+            f"guard() of run {run!r} was entered while that of run {entered[0]!r} is in place: a "
+            "signal ends one process, once; use that one, and save further runs before its step()"
+        )
+
+
+def check_step(run: str, *, was_entered: bool, still_heeds: bool) -> None:
+    """Refuse a step of a guard that was never in place; warn if it is so no longer.
+
+    Args:
+        run: Its run's name.
+        was_entered: Whether it was ever entered.
+        still_heeds: Whether it is in place, or a signal came while it was.
+
+    Raises:
+        ArgumentError: It never was: nobody watches for signals.
+    """
+    if not was_entered:
+        raise ArgumentError(
+            f"step() of run {run!r}'s guard was called, and the guard was never entered, so nobody "
+            "watches for signals: write `with run.guard() as guard:` around the loop"
+        )
+    if not still_heeds:
+        warn(
+            f"step() of run {run!r}'s guard was called after its block was left: nobody watches "
+            "for signals any longer, so nothing is saved here; put the whole loop into the block",
+            GuardWarning,
+        )
 
 
 def handler_of(number: int) -> Handler:
@@ -75,6 +122,14 @@ def known(signals: Iterable[int]) -> tuple[int, ...]:
             "this system; take signals such as signal.SIGTERM"
         )
     return numbers
+
+
+def not_passed_on(number: int) -> str:
+    """Say of an error that a signal had come before it, and was not passed on."""
+    return (
+        f"ckptstore: {name_of(number)} had come when this was raised. Nothing was saved, and the "
+        "signal was not passed on, as that would have ended the process without a word"
+    )
 
 
 def name_of(number: int) -> str:

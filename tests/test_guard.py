@@ -289,6 +289,52 @@ def test_what_can_not_be_is_refused_at_once(run, wrong):
         run.guard(**wrong)
 
 
+def test_a_step_of_a_guard_that_was_never_entered_is_refused(run, training):
+    guard = run.guard()
+
+    for _ in range(2):
+        with pytest.raises(ArgumentError, match="the guard was never entered"):
+            guard.step(**training.parts())
+
+
+def test_a_step_after_the_block_warns_once(run, training):
+    guard = run.guard()
+    with guard:
+        guard.step(**training.parts())
+
+    with pytest.warns(GuardWarning, match="after its block was left"):
+        guard.step(**training.parts())
+    guard.step(**training.parts())
+
+    with guard:
+        guard.step(**training.parts())
+
+
+def test_a_step_after_the_block_saves_if_a_signal_came_in_it(run, training):
+    with run.guard() as guard:
+        guard.step(**training.parts())
+        signal.raise_signal(signal.SIGTERM)
+        assert guard.stopping
+
+    with pytest.raises(SystemExit):
+        guard.step(**training.parts(), step=1)
+    assert run.latest().step == 1
+
+
+def test_a_step_in_a_forked_child_is_none_of_its_business(run, training):
+    guard = run.guard()
+    with guard:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads of torch's
+            child = os.fork()
+        if not child:  # pragma: no cover - another process
+            guard.step(**training.parts())
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
 def test_a_forked_child_dies_of_its_signals(run):
     with run.guard():
         with warnings.catch_warnings():
@@ -310,6 +356,13 @@ def test_what_save_would_refuse_is_refused_at_the_first_step(run, training):
         ({"model": training.model, "optimizer": training.model}, ArgumentError),
         ({"model": training.model, "epochs": 3}, ArgumentError),
         ({"model": training.model, "run": "other"}, ArgumentError),
+        ({"model": training.model, "extra": {"args": object()}}, UnsupportedValueError),
+        ({"model": training.model, "config": {"lr": object()}}, UnsupportedValueError),
+        ({"model": training.model, "metrics": [0.5]}, ArgumentError),
+        ({"model": training.model, "step": 1.5}, ArgumentError),
+        ({"model": training.model, "tags": "stopped"}, ArgumentError),
+        ({"model": training.model, "only": {"modle": "*"}}, ArgumentError),
+        ({"epoch": 3}, ArgumentError),
     ]:
         with run.guard() as guard, pytest.raises(kind):
             guard.step(**wrong)
@@ -357,6 +410,13 @@ def test_near_the_deadline_the_optimizer_is_left_out_and_the_version_says_so(run
     assert (lean.step, lean.parts_left_out) == (1, ("optimizer",))
     assert set(lean.parts) == {"model", "scheduler", "rng"}
     assert lean.metadata["parts_left_out"] == ["optimizer"]
+
+
+def test_a_time_that_is_over_is_told_as_none_left(run, training, clock):
+    paced(run, seconds=60)
+
+    with pytest.warns(GuardWarning, match="with 0 s left"):
+        stop(run, training, clock, late_s=30.25)
 
 
 def test_with_some_time_left_the_optimizer_is_saved_in_bfloat16(run, training, clock):

@@ -7,8 +7,17 @@ from datetime import timedelta
 
 import pytest
 
-from ckptstore.errors import ArgumentError
-from ckptstore.stopping import code, handler_of, known, name_of, seconds
+from ckptstore.errors import ArgumentError, GuardWarning
+from ckptstore.stopping import (
+    check_entering,
+    check_step,
+    code,
+    handler_of,
+    known,
+    name_of,
+    not_passed_on,
+    seconds,
+)
 
 
 def test_a_deadline_is_a_time_above_zero_or_none():
@@ -51,3 +60,20 @@ def test_a_handler_that_python_did_not_install_is_refused(monkeypatch):
 
 def test_a_signal_has_a_name():
     assert name_of(signal.SIGTERM) == "SIGTERM"
+    assert "SIGTERM had come when this was raised" in not_passed_on(signal.SIGTERM)
+
+
+def test_one_guard_is_entered_at_a_time():
+    check_entering("digits", [])
+
+    with pytest.raises(ArgumentError, match="'digits' was entered while that of run 'other' is"):
+        check_entering("digits", ["other"])
+
+
+def test_steps_are_for_guards_that_are_in_place():
+    check_step("digits", was_entered=True, still_heeds=True)
+
+    with pytest.raises(ArgumentError, match=r"never entered.*with run.guard\(\) as guard"):
+        check_step("digits", was_entered=False, still_heeds=False)
+    with pytest.warns(GuardWarning, match="after its block was left"):
+        check_step("digits", was_entered=True, still_heeds=False)

@@ -83,10 +83,7 @@ def capture_checkpoint(
         parent,
         left_out=tuple(left_out),
     )
-    if not parts and extra is None:
-        raise ArgumentError(
-            "save() was given no state: pass a model, an optimizer or any other part"
-        )
+    _check_any(parts, extra)
     captured = capture(parts, model_config)
     select(parts, captured, _without(only, left_out))
     narrow(captured, _without(dtype, left_out))
@@ -169,6 +166,13 @@ def _sorted(
     return parts | others, numbers
 
 
+def _check_any(parts: Mapping[str, Any], extra: object) -> None:
+    if not parts and extra is None:
+        raise ArgumentError(
+            "save() was given no state: pass a model, an optimizer or any other part"
+        )
+
+
 def _program(parts: Mapping[str, Any], captured: Sequence[CapturedPart], given: object) -> NewFile:
     """Return the model's program as a file; the model is left as it was found."""
     if "model" not in parts:
@@ -214,11 +218,16 @@ def check_given(save: Callable[..., Any], what: Mapping[str, Any]) -> None:
         UsageError: As ``save`` says.
     """
     options = inspect.signature(save).parameters
-    parts, _ = sort({name: each for name, each in what.items() if name not in options})
-    if (model := what.get("model")) is not None:
-        check_model(model)
-        parts["model"] = model
-    if (optimizer := what.get("optimizer")) is not None:
-        check_optimizer(optimizer)
-        parts["optimizer"] = optimizer
-    capture(parts, what.get("model_config"))
+    keywords = {name: each for name, each in what.items() if name not in options}
+    parts, _ = _sorted(what.get("model"), what.get("optimizer"), what.get("metrics"), keywords)
+    extra = what.get("extra")
+    _check_any(parts, extra)
+    for name in ("epoch", "step"):
+        whole(name, what.get(name))
+    checked_tags(what.get("tags", ()))
+    if (config := what.get("config")) is not None:
+        encode_config(config, "config")
+    captured = capture(parts, what.get("model_config"))
+    select(parts, captured, what.get("only"))
+    if extra is not None:
+        capture_tree("extra", extra)

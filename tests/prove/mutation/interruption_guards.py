@@ -130,8 +130,8 @@ SIGNALS = [
     Mutant(
         "a guard entered again begins anew",
         "guard.py",
-        "        self._begin()\n        self._is_installed = True\n",
-        "        self._is_installed = True\n",
+        "        self._begin()\n        self._is_installed = self._was_entered = True\n",
+        "        self._is_installed = self._was_entered = True\n",
         by="tests/test_guard.py::test_a_guard_entered_again_knows_nothing_of_what_came_before",
     ),
     Mutant(
@@ -161,6 +161,27 @@ SIGNALS = [
         "            if not saved:\n",
         "            if True:\n",
         by="tests/test_guard.py::test_a_version_whose_record_finds_no_room_is_not_made_again",
+    ),
+    Mutant(
+        "a guard that was never entered is told of",
+        "stopping.py",
+        "    if not was_entered:\n",
+        "    if False:\n",
+        by="tests/test_guard.py::test_a_step_of_a_guard_that_was_never_entered_is_refused",
+    ),
+    Mutant(
+        "a guard that was left is told of",
+        "guard.py",
+        "        self._alone = self._is_checked = False  #",
+        "        #",
+        by="tests/test_guard.py::test_a_step_after_the_block_warns_once",
+    ),
+    Mutant(
+        "what else a step is given is looked at",
+        "saving/checkpoint.py",
+        '    if extra is not None:\n        capture_tree("extra", extra)\n',
+        "",
+        by="tests/test_guard.py::test_what_save_would_refuse_is_refused_at_the_first_step",
     ),
     Mutant(
         "handlers are put back",
