@@ -11,15 +11,16 @@ from ckptstore.key_report import KeyReport
 
 def test_a_report_of_nothing_is_false():
     assert not KeyReport()
-    for kind in ("missing", "unexpected", "mismatched", "left_out"):
+    for kind in ("missing", "unexpected", "mismatched", "left_out", "changed"):
         assert KeyReport(**{kind: ("head.weight",)})
 
 
 def test_a_report_reads_as_lines():
-    report = KeyReport(("a", "b"), ("c",), ("d",), ("e",))
+    report = KeyReport(("a", "b"), ("c",), ("d",), ("e", "f"), ("f",))
 
     assert str(report).splitlines() == [
-        "left out when it was saved: e",
+        "left out when it was saved: e, f",
+        "left out, and of other values here than when it was saved: f",
         "not saved: a, b",
         "not in the module: c",
         "of another shape: d",

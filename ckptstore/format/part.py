@@ -64,6 +64,8 @@ class Form:
     dtype: str
     """torch's name, as it was in the training."""
     shape: tuple[int, ...]
+    digest: str | None = None
+    """BLAKE3 of its bytes, row-major; None where nobody hashed it."""
 
     def __str__(self) -> str:
         return f"{self.dtype}, shape {list(self.shape)}"
@@ -89,7 +91,7 @@ def encode_part(part: Part) -> bytes:
         value["parameters"] = [list(group) for group in part.parameters]
     if part.left_out:
         value["left_out"] = [
-            name if form is None else {"name": name, "dtype": form.dtype, "shape": [*form.shape]}
+            name if form is None else {"name": name, **_form_json(form)}
             for name, form in part.left_out.items()
         ]
     return dump_line(value)
@@ -137,10 +139,16 @@ def _decode_left_out(fields: Fields) -> dict[str, Form | None]:
         shape = one.numbers("shape")
         if len(shape) > MAX_DIMENSIONS:
             raise one.bad("shape", "the shape of a tensor that can exist")
-        found[one.text("name")] = Form(one.text("dtype"), shape)
+        known = None if one.get("blake3") is None else one.digest("blake3")
+        found[one.text("name")] = Form(one.text("dtype"), shape, known)
     if len(found) != len(items):
         raise fields.bad("left_out", "different names")
     return found
+
+
+def _form_json(form: Form) -> dict[str, Any]:
+    value: dict[str, Any] = {"dtype": form.dtype, "shape": [*form.shape]}
+    return value if form.digest is None else value | {"blake3": form.digest}
 
 
 def _tensor_json(tensor: Tensor) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from ckptstore.key_report import KeyReport
 from ckptstore.loading.choice import EVERYTHING
 from ckptstore.loading.fetch import copies
 from ckptstore.loading.fit import Fit, overrides, prefixes
+from ckptstore.loading.frozen import of_other_values
 from ckptstore.loading.loaded import Loaded
 from ckptstore.loading.loading_code import run_loading_code
 from ckptstore.loading.mismatches import (
@@ -209,10 +210,24 @@ def apply(plan: Plan, agree: Callable[[bool], object] = bool) -> Audit:
         ),
         not_kept=unkept_buffers(plan.parts),
         overridden=plan.overridden,
-        keys={name: report for name, report in keys.items() if report},
+        keys={name: report for name, report in _compared(plan, keys).items() if report},
         state_left={name: left for name, left in plan.left.items() if left},
         converted=_converted(plan),
     )
+
+
+def _compared(plan: Plan, keys: Mapping[str, KeyReport]) -> dict[str, KeyReport]:
+    """Say of what was left out of the save whether it has other values now."""
+    chosen = plan.loaded.chosen
+    return {
+        name: replace(
+            report,
+            changed=of_other_values(
+                plan.parts[name], plan.fits[name], chosen[name].leave, report.left_out
+            ),
+        )
+        for name, report in keys.items()
+    }
 
 
 def _converted(plan: Plan) -> dict[str, tuple[str, ...]]:

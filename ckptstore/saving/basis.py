@@ -30,6 +30,8 @@ class Basis:
     """The samples of its tensors, None where nobody in this process has seen them."""
     files: Mapping[str, File] = field(default_factory=dict)
     """Its opaque files by BLAKE3 of their bytes."""
+    left_out: Mapping[tuple[str, str, object], str] = field(default_factory=dict)
+    """BLAKE3 of tensors that it left out, by part, key and sample."""
     lengths: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,6 +46,7 @@ def basis_of(
     samples: frozenset[object] | None = None,
     *,
     files: Sequence[File] = (),
+    left_out: Mapping[tuple[str, str, object], str] | None = None,
 ) -> Basis:
     """Return a version, whose head names *packs* and *files* and has these parts, as a basis."""
     return Basis(
@@ -57,4 +60,5 @@ def basis_of(
         },
         samples,
         {file.digest: file for file in files},
+        left_out or {},
     )

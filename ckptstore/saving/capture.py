@@ -49,6 +49,8 @@ class CapturedPart:
     """Keys of a module that need not be saved."""
     left_out: Mapping[str, Form | None] = field(default_factory=dict)
     """Keys of a module that are not saved, and what they were."""
+    left_out_samples: Mapping[str, object] = field(default_factory=dict)
+    """Samples of some of those, by which a later save knows them again without hashing them."""
     was: dict[int, str] = field(default_factory=dict)
     """By place, the dtype that a tensor had where it is stored in another one."""
 

@@ -22,7 +22,7 @@ from ckptstore.saving.basis import Basis
 from ckptstore.saving.capture import CapturedPart
 from ckptstore.saving.effort import Effort
 from ckptstore.saving.reuse import Known, is_whole, look_up_tensor
-from ckptstore.state.tensors import dtype_name
+from ckptstore.state.tensors import dtype_name, tensor_digest
 from ckptstore.storage.base import Storage
 
 
@@ -51,15 +51,23 @@ def settle(
     effort, whole = effort or Effort(), dict[object, bool]()
     known: dict[int, Known] = {}
     left_out: dict[str, Form | None] = {}
+    samples: dict[str, object] = {}
     nodes = tensors_by_path(part.tree)
     for key in part.unchosen:
         places = tensor_places(narrowed(part.tree, [key])) - needed
         for place in places - known.keys():
             known[place] = _held(storage, part.tensors[place], bases, whole, effort)
         if any(known[place].length and not known[place].places for place in places):
-            left_out[key] = _form(part, nodes.get(key, {}))
+            form, place = _form(part, nodes.get(key, {}))
+            if form is not None and place not in part.was:
+                found = known[place]
+                digest = _left_digest(part, key, place, found, bases, effort)
+                form = replace(form, digest=digest)
+                samples[key] = found.sample
+            left_out[key] = form
     kept = narrowed(part.tree, [key for key in keys if key not in left_out])
-    return _without(part, kept, left_out, known)
+    settled, named = _without(part, kept, left_out, known)
+    return replace(settled, left_out_samples=samples), named
 
 
 def unsaved_bytes(part: CapturedPart) -> int:
@@ -93,13 +101,37 @@ def _held(
     return known
 
 
-def _form(part: CapturedPart, node: Mapping[str, Any]) -> Form | None:
-    """Return what a plain tensor is; None for anything else."""
+def _form(part: CapturedPart, node: Mapping[str, Any]) -> tuple[Form | None, int]:
+    """Return what a plain tensor is, and its place; None for anything else."""
     place = node.get("$tensor")
     if place is None:
-        return None
+        return None, -1
     tensor = part.tensors[place]
-    return Form(part.was.get(place, dtype_name(tensor.dtype)), tuple(tensor.shape))
+    return Form(part.was.get(place, dtype_name(tensor.dtype)), tuple(tensor.shape)), place
+
+
+def _left_digest(  # noqa: PLR0917 - a tensor, and what is known of it
+    part: CapturedPart,
+    key: str,
+    place: int,
+    known: Known,
+    bases: Sequence[Basis],
+    effort: Effort,
+) -> str:
+    """Return the digest of a tensor that is left out.
+
+    It is taken for the one of the version before as long as its sample is that one's: a frozen
+    backbone is hashed once, and not with every save. Nobody reads bytes by this digest.
+    """
+    if known.digest is not None:
+        return known.digest
+    if known.sample is not None and known.sample != (known.length, None):
+        for basis in bases:
+            found = basis.left_out.get((part.name, key, known.sample))
+            if found is not None:
+                return found
+    with effort.hashed.timing(known.length):
+        return tensor_digest(part.tensors[place], alone=effort.is_in_background)
 
 
 def _without(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
@@ -48,6 +48,8 @@ class Packed:
     """The same as objects."""
     samples: frozenset[object]
     """The samples of all tensors, by which the next save tells what may be the same."""
+    left_out: Mapping[tuple[str, str, object], str]
+    """Digests of tensors that were left out, by part, key and sample."""
 
 
 def pack_parts(
@@ -105,7 +107,13 @@ def pack_parts(
                 )
             )
     samples = frozenset(each.sample for found in known for each in found)
-    return Packed(packs.listed, infos, lines, described, samples)
+    left_out = {
+        (part.name, key, sample): form.digest
+        for part in parts
+        for key, sample in part.left_out_samples.items()
+        if (form := part.left_out[key]) is not None and form.digest is not None
+    }
+    return Packed(packs.listed, infos, lines, described, samples, left_out)
 
 
 @contextmanager

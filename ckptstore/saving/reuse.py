@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from blake3 import blake3
 
 from ckptstore.format.layout import pack_key
 from ckptstore.format.manifest import Pack
@@ -24,17 +23,13 @@ from ckptstore.saving.effort import Effort
 from ckptstore.state.tensors import (
     SAMPLE_BYTES,
     SAMPLES,
-    is_plain,
     memory_sample,
-    pieces,
-    view_bytes,
+    tensor_digest,
 )
 from ckptstore.storage.base import Storage
 
 # A tensor of no more than that costs less to hash than to sample.
 SMALL_BYTES = SAMPLES * SAMPLE_BYTES
-# Where hashing in several threads is worth starting them.
-WORTH_THREADS_BYTES = 1024 * 1024
 # A pack stays as long as any live version names it. So a version may name a pack of another save
 # only for at least this share of its data: a store is then at most eight times what its live
 # versions hold, and in practice far from it.
@@ -92,7 +87,7 @@ def look_up_tensor(tensor: torch.Tensor, bases: Sequence[Basis], effort: Effort)
         known.sample = (known.length, memory_sample(tensor))
     if any(_may_have(basis, known) for basis in bases):
         with effort.hashed.timing(known.length):
-            known.digest = _digest(tensor, alone=effort.is_in_background)
+            known.digest = tensor_digest(tensor, alone=effort.is_in_background)
         found = (basis.places.get(known.digest) for basis in bases)
         known.places = [each for each in found if each and each.length == known.length]
     return known
@@ -103,17 +98,6 @@ def _may_have(basis: Basis, known: Known) -> bool:
     if known.length not in basis.lengths:
         return False
     return known.sample is None or basis.samples is None or known.sample in basis.samples
-
-
-def _digest(tensor: torch.Tensor, *, alone: bool) -> str:
-    if is_plain(tensor):
-        view = view_bytes(tensor)
-        threads = blake3.AUTO if view.nbytes >= WORTH_THREADS_BYTES and not alone else 1
-        return blake3(view, max_threads=threads).hexdigest()
-    state = blake3()
-    for piece in pieces(tensor):
-        state.update(piece)
-    return state.hexdigest()
 
 
 def choose(places: Iterable[Place]) -> list[Pack]:

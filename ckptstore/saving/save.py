@@ -139,7 +139,14 @@ def save(
     begun = Moment.now()
     done, _ = writer.commit(head, packed.lines, since=since)
     committed(done)
-    basis = basis_of(parent_of(done), packed.packs, packed.parts, packed.samples, files=stored)
+    basis = basis_of(
+        parent_of(done),
+        packed.packs,
+        packed.parts,
+        packed.samples,
+        files=stored,
+        left_out=packed.left_out,
+    )
     writer.remember(facts.kind, basis, begun)
     if facts.parent in seen_live and run_path(facts.parent.run) == writer.path:
         # Somebody may have pruned it before there was a child to know of.

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from math import prod
 
 import torch
+from blake3 import blake3
 
 from ckptstore.errors import IntegrityError, StorageError, UnsupportedValueError
 
@@ -15,6 +16,8 @@ STAGING_BYTES = 16 * 1024 * 1024
 # How many stretches of a tensor are a sample of it, and how long each is at most.
 SAMPLES = 16
 SAMPLE_BYTES = 256
+# Where hashing in several threads is worth starting them.
+WORTH_THREADS_BYTES = 1024 * 1024
 QUANTISED = ("qint", "quint")
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -166,6 +169,23 @@ def memory_sample(tensor: torch.Tensor) -> int | None:
         return hash(b"".join(memory[start : start + width * size] for start in starts))
     taken = as_integers(tensor.detach()).as_strided((SAMPLES, width), (step, 1))
     return hash(view_bytes(taken.contiguous().cpu()).tobytes())
+
+
+def tensor_digest(tensor: torch.Tensor, *, alone: bool = False) -> str:
+    """Return the BLAKE3 of a tensor's bytes, row-major.
+
+    Args:
+        tensor: Any strided one.
+        alone: Whether other threads are to be left in peace.
+    """
+    if is_plain(tensor):
+        view = view_bytes(tensor)
+        threads = blake3.AUTO if view.nbytes >= WORTH_THREADS_BYTES and not alone else 1
+        return blake3(view, max_threads=threads).hexdigest()
+    state = blake3()
+    for piece in pieces(tensor):
+        state.update(piece)
+    return state.hexdigest()
 
 
 def pieces(tensor: torch.Tensor) -> Iterator[memoryview]:

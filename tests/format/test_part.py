@@ -84,12 +84,19 @@ A_KEY = {"name": "a", "dtype": "float32", "shape": [2]}
 
 def test_what_nobody_saved_is_named():
     part = Part(
-        {}, (), left_out={"backbone.weight": Form("float32", (3, 0)), "backbone.bias": None}
+        {},
+        (),
+        left_out={
+            "backbone.weight": Form("float32", (3, 0)),
+            "backbone.scale": Form("float32", (3,), "ab" * 32),
+            "backbone.bias": None,
+        },
     )
     line = encode_part(part)
 
     assert json.loads(line)["left_out"] == [
         {"name": "backbone.weight", "dtype": "float32", "shape": [3, 0]},
+        {"name": "backbone.scale", "dtype": "float32", "shape": [3], "blake3": "ab" * 32},
         "backbone.bias",
     ]
     assert decode(line) == part
@@ -143,6 +150,7 @@ def one(chunk=None, **fields):
         {"tree": None, "tensors": [], "left_out": [{**A_KEY, "dtype": 7}]},
         {"tree": None, "tensors": [], "left_out": [{**A_KEY, "shape": [-1]}]},
         {"tree": None, "tensors": [], "left_out": [{**A_KEY, "shape": [1] * 65}]},
+        {"tree": None, "tensors": [], "left_out": [{**A_KEY, "blake3": "abc"}]},
         one(was=7),
         one(shape=[2**40, 2**40]),
         one(shape=[2, -3]),

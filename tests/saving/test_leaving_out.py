@@ -8,12 +8,14 @@ from uuid import UUID
 import numpy as np
 import pytest
 import torch
+from blake3 import blake3
 
 from ckptstore.format.manifest import Parent
 from ckptstore.format.part import Form
 from ckptstore.format.untree import decode
 from ckptstore.saving.basis import basis_of
 from ckptstore.saving.capture import capture
+from ckptstore.saving.effort import Effort
 from ckptstore.saving.leaving_out import settle, unsaved_bytes
 from ckptstore.saving.packing import pack_parts
 from ckptstore.saving.reuse import KEPT_FOREIGN_PACKS
@@ -54,7 +56,10 @@ def test_what_nobody_has_is_left_out_with_its_place(storage):
     settled, known = settle(storage, part, [])
 
     assert known == {}
-    assert settled.left_out == dict.fromkeys(("base.0", "base.19"), Form("float32", (300,)))
+    assert settled.left_out == {
+        key: Form("float32", (300,), blake3(STATE[key].numpy().tobytes()).hexdigest())
+        for key in ("base.0", "base.19")
+    }
     assert settled.tensor_names == [key for key in STATE if key not in ("base.0", "base.19")]
     assert unsaved_bytes(part) == 2 * 300 * 4
     state = decode(settled.tree, "a test", settled.tensors.__getitem__)
@@ -114,3 +119,30 @@ def test_little_is_named_out_of_a_large_pack(storage):
 
     assert packed.parts[0].left_out == {}
     assert UUID(int=7) in {pack.save_id for pack in packed.packs}
+
+
+def test_what_is_left_out_again_is_hashed_once_as_long_as_it_looks_the_same(storage):
+    state = {"frozen": torch.arange(5000.0), "head": torch.ones(3)}
+    packed = pack_parts(storage, UUID(int=7), [captured(state, "frozen")])
+    assert len(packed.left_out) == 1
+    basis = basis_of(VERSION, packed.packs, packed.parts, packed.samples, left_out=packed.left_out)
+    first = packed.parts[0].left_out["frozen"]
+
+    effort = Effort()
+    again, _ = settle(storage, captured(state, "frozen"), [basis], effort)
+    assert again.left_out["frozen"] == first
+    assert effort.hashed.size_bytes == 0
+
+    changed = {**state, "frozen": torch.arange(5000.0) + 1}
+    other, _ = settle(storage, captured(changed, "frozen"), [basis], effort)
+    assert (
+        other.left_out["frozen"].digest == blake3(changed["frozen"].numpy().tobytes()).hexdigest()
+    )
+    assert effort.hashed.size_bytes == 20_000
+
+
+def test_of_another_dtype_than_it_had_nobody_knows_the_digest(storage):
+    part = captured({"frozen": torch.arange(5000.0), "head": torch.ones(3)}, "frozen")
+    part.was[0] = "float64"
+    settled, _ = settle(storage, part, [])
+    assert settled.left_out["frozen"] == Form("float64", (5000,))

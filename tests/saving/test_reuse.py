@@ -130,7 +130,7 @@ def test_what_a_step_changed_is_hashed_while_it_is_written(storage, monkeypatch)
     state = numbered(3)
     _, basis = write(storage, 1, state)
     hashed = []
-    monkeypatch.setattr(reuse, "_digest", hashed.append)
+    monkeypatch.setattr(reuse, "tensor_digest", hashed.append)
     changed = {name: tensor + 1000 for name, tensor in state.items()}
 
     look_up(capture({"model": changed})[0], [basis])
