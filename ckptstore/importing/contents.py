@@ -5,7 +5,6 @@ Nothing is dropped: what is recognised by neither its name nor its form goes int
 
 from __future__ import annotations
 
-import numbers
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ import numpy as np
 import torch
 
 from ckptstore.errors import ArgumentError, ImportRefusedError
-from ckptstore.importing.file_names import LARGEST, is_measure
+from ckptstore.importing.as_numbers import numbers_in, real, unlike, whole
+from ckptstore.importing.file_names import is_measure
 from ckptstore.importing.nesting import flat
 from ckptstore.importing.plain import Held
 from ckptstore.importing.state_dicts import is_module_state, is_optimizer_state
@@ -35,7 +35,6 @@ METRICS = frozenset({"metrics", "scores", "val_metrics", "eval_metrics"})
 OPTIMIZERS = frozenset({"", "optimizer", "optimizers", "optim", "opt"})
 SCHEDULERS = frozenset({"scheduler", "lr_scheduler", "lr_sched", "sched", "lr_schedule"})
 SUFFIX = re.compile(r"(?i)_?(state_?dicts?|states?|weights)$")
-DIGITS = re.compile(r"\s*[0-9]{1,18}\s*", re.ASCII)
 MAX_SHOWN = 10
 
 
@@ -103,11 +102,17 @@ def recognise(
     rest = dict(value)
     for key, name in (keys or {}).items():
         sorting.as_told(key, name, _take(rest, key, where))
+    told = bool(found.parts)
     if not keys and is_module_state(value):
         found.parts["model"] = ForeignPart("state_dict", value)
         sorting.facts_among(value)
         return found
     sorting.sort(rest)
+    if told and sorting.guessed:
+        found.notes.append(
+            f"beside the parts that keys= names, these were taken for parts too, by their names or "
+            f"form: {', '.join(sorting.guessed)}; keys= says what they are, with None what to omit"
+        )
     return found
 
 
@@ -116,6 +121,8 @@ class _Sorting:
         self._found = found
         self._held = held
         self._where = where
+        self.guessed: list[str] = []
+        """What nobody named and was taken for parts, for people."""
 
     def as_told(self, key: str, name: str | None, value: Any) -> None:
         found = self._found
@@ -136,12 +143,17 @@ class _Sorting:
             self._metrics(key, value, must=True)
         elif name == "extra":
             found.extra[key] = value
-        elif (number := real(value)) is not None:
-            found.metrics[name] = number
+        elif name not in PART_OPTIONS and (number := real(value)) is not None:
+            self._metric(key, name, number)
         elif name in OPTIONS - PART_OPTIONS:
             raise ArgumentError(f"keys={{{key!r}: {name!r}}}: {name!r} is no name of a part")
         else:
             found.parts[name] = self._as_part(key, value)
+
+    def _metric(self, key: str, name: str, number: float) -> None:
+        if unlike({name: number}, self._found.metrics):
+            raise ArgumentError(f"keys={{{key!r}: {name!r}}}: another key says otherwise of it")
+        self._found.metrics[name] = number
 
     def sort(self, rest: Mapping[Any, Any]) -> None:
         found = self._found
@@ -156,7 +168,7 @@ class _Sorting:
         unclear = []
         for key, value in rest.items():
             if key == model and model is not None:
-                found.parts["model"] = self._as_part(key, value)
+                self._guess("model", key, value)
             elif not self._is_part(key, str(key).lower(), value):
                 found.extra[str(key)] = value
                 if value is not None and (_is_facts_name(str(key)) or _is_configs_name(str(key))):
@@ -198,7 +210,11 @@ class _Sorting:
             found.step = number
         elif name in METRICS and self._metrics(name, value):
             pass
-        elif is_measure(name) and name not in found.metrics and (metric := real(value)) is not None:
+        elif (
+            is_measure(name)
+            and (metric := real(value)) is not None
+            and not unlike({name: metric}, found.metrics)
+        ):
             found.metrics[name] = metric
         elif name in MODEL_CONFIGS and found.model_config is None and is_config(value):
             found.model_config = dict(value)
@@ -210,16 +226,26 @@ class _Sorting:
 
     def _metrics(self, name: str, value: Any, *, must: bool = False) -> bool:
         """Take numbers of nested dicts, names joined by ``/``; say whether they were all of it."""
-        numbers_of, others = _numbers(value)
+        numbers_of, others = numbers_in(value)
         if must and (others or not numbers_of):
             raise ArgumentError(f"keys={{{name!r}: 'metrics'}}: it is no dict of numbers")
-        self._found.metrics = numbers_of | self._found.metrics
-        if numbers_of and others:
-            self._found.notes.append(
-                f"of {name} these are no numbers, and all of it was kept in extra too: "
-                f"{', '.join(others[:MAX_SHOWN])}"
+        before = self._found.metrics
+        twice = [f"{each} ({numbers_of[each]:g})" for each in unlike(numbers_of, before)]
+        if must and twice:
+            raise ArgumentError(
+                f"keys={{{name!r}: 'metrics'}}: other keys say otherwise of {', '.join(twice)}"
             )
-            self._found.extra[name] = value
+        self._found.metrics = numbers_of | before
+        for said, which in (
+            ("are no numbers", others),
+            ("are recorded with another number, which stands beside it", twice),
+        ):
+            if numbers_of and which:
+                self._found.notes.append(
+                    f"of {name} these {said}, and all of it was kept in extra too: "
+                    f"{', '.join(which[:MAX_SHOWN])}"
+                )
+                self._found.extra[name] = value
         return bool(numbers_of)
 
     def _is_part(self, key: Any, name: str, value: Any) -> bool:
@@ -246,7 +272,11 @@ class _Sorting:
         while name in OPTIONS - PART_OPTIONS or name in self._found.parts:
             name = f"{key}_{place}"
             place += 1
+        self._guess(name, key, state)
+
+    def _guess(self, name: str, key: Any, state: Any) -> None:
         self._found.parts[name] = self._as_part(key, state)
+        self.guessed.append(repr(name) if key == name else f"{str(key)!r} as {name!r}")
 
     def _as_part(self, key: Any, state: Any) -> ForeignPart:
         held = self._held.get(str(key))
@@ -266,52 +296,6 @@ class _Sorting:
     def _kind(self, key: Any) -> str | None:
         held = self._held.get(str(key))
         return None if held is None else held.kind
-
-
-def whole(value: Any) -> int | None:
-    """Return a whole number that a version can have as its epoch or step, None for all else.
-
-    It may be text of digits alone, or the one element of a tensor or an array.
-    """
-    if isinstance(value, str) and DIGITS.fullmatch(value):
-        value = int(value)
-    number = real(value)
-    if number is None or number != number // 1 or abs(number) >= LARGEST:  # NaN and infinities too
-        return None
-    return int(number)
-
-
-def real(value: Any) -> float | int | None:
-    """Return a real number, also one that is a tensor's or an array's one element; else None."""
-    if isinstance(value, torch.Tensor):
-        is_one = value.layout is torch.strided and value.numel() == 1 and not value.is_complex()
-        value = value.item() if is_one and not value.is_meta else None
-    elif isinstance(value, np.generic | np.ndarray):
-        value = value.item() if value.size == 1 else None
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return None
-    try:
-        near = float(value)
-    except OverflowError:
-        return None  # metrics are compared as floats
-    return int(value) if isinstance(value, numbers.Integral) else near
-
-
-def _numbers(value: object) -> tuple[dict[str, float | int], list[str]]:
-    """Return the numbers of nested dicts by their paths, and the paths of all else."""
-    found: dict[str, float | int] = {}
-    others: list[str] = []
-    pending = [("", value)]
-    while pending:
-        path, item = pending.pop(0)
-        if isinstance(item, Mapping):
-            above = f"{path}/" if path else ""
-            pending += [(f"{above}{key}", each) for key, each in item.items()]
-        elif path and (number := real(item)) is not None:
-            found[path] = number
-        elif path and item is not None:
-            others.append(path)
-    return found, others
 
 
 def _likelihood(key: object) -> int:

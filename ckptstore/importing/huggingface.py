@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ckptstore.errors import ImportRefusedError, UntrustedPickleError
-from ckptstore.importing.contents import Contents, ForeignPart, is_config, real, whole
+from ckptstore.importing.as_numbers import real, whole
+from ckptstore.importing.contents import Contents, ForeignPart, is_config
 from ckptstore.importing.plain import Plain, to_plain
 from ckptstore.importing.safetensors_file import read_safetensors
 from ckptstore.importing.state_dicts import is_module_state, is_optimizer_state

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ckptstore.importing.contents import Contents, ForeignPart, is_config, real, whole
+from ckptstore.importing.as_numbers import real, whole
+from ckptstore.importing.contents import Contents, ForeignPart, is_config
 from ckptstore.importing.file_names import Named
 
 MARK = "pytorch-lightning_version"

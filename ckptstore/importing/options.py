@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, TypedDict
 
 from ckptstore.errors import ArgumentError
+from ckptstore.importing.key_names import check_key_names
 
 
 class ImportOptions(TypedDict, total=False):
@@ -21,7 +22,8 @@ class ImportOptions(TypedDict, total=False):
     """What keys of its dict are, where they are unusual: ``{"my_net": "model", "best": "val_acc",
     "blob": "extra", "cache": None}`` names parts, metrics, ``epoch``, ``step``, ``config``,
     ``model_config``, ``metrics`` and ``extra``, and with None what is to be left out. Keys of
-    nested dicts are joined by ``/``."""
+    nested dicts are joined by ``/``. Two keys have no name in common but ``extra`` and
+    ``metrics``."""
     rename: Mapping[str, str] | None
     """Other beginnings of the model's keys, e.g. ``{"model.": ""}``."""
     ties: Mapping[str, str] | None
@@ -79,6 +81,7 @@ def told_of(options: Mapping[str, Any], **facts: Any) -> Told:
     for value in (options.get("keys") or {}).values():
         if value is not None and not isinstance(value, str):
             raise ArgumentError(f"keys= maps keys to names or None, not to {value!r:.80}")
+    check_key_names(options.get("keys") or {})
     return Told(**facts, **options)
 
 

@@ -36,6 +36,8 @@ RESTORING_OPTIONS = {
 }
 # How alike two names must be to be taken for a slip of the keyboard; 'epochs' to 'epoch' is 0.91.
 CLOSE = 0.85
+# Two letters of which have changed places: shorter ones are like too much, as rng is like nrg.
+SHORTEST_SWAPPED = 4
 _KEEPS_NOTHING = (
     "keeps nothing of where it is, so there is no state: torchdata's StatefulDataLoader does. "
     "Between epochs a loader's generator= is a part, and a sampler with set_epoch() needs none"
@@ -214,10 +216,24 @@ def _check_name(name: str, value: object) -> None:
         )
 
 
+def close_to(name: str, options: frozenset[str]) -> str | None:
+    """Return the one of some names that another is a slip of, None if it is none."""
+    return next(iter(_close(name, options)), None)
+
+
 @lru_cache(maxsize=1024)
 def _close(name: str, options: frozenset[str]) -> list[str]:
     """Return the option that *name* looks like, if any; a training loop asks the same each time."""
-    return difflib.get_close_matches(name, sorted(options), n=1, cutoff=CLOSE)
+    swapped = [each for each in sorted(options) if _is_swapped(name, each)]
+    return swapped or difflib.get_close_matches(name, sorted(options), n=1, cutoff=CLOSE)
+
+
+def _is_swapped(name: str, option: str) -> bool:
+    """Say whether two neighbouring letters of an option changed places: ``modle``."""
+    return len(option) >= SHORTEST_SWAPPED and name in {
+        f"{option[:at]}{option[at + 1]}{option[at]}{option[at + 2 :]}"
+        for at in range(len(option) - 1)
+    }
 
 
 def _suggestion(name: str) -> str:

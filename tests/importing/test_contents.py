@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ckptstore.errors import ArgumentError, ImportRefusedError
-from ckptstore.importing.contents import is_config, real, recognise, whole
+from ckptstore.importing.contents import is_config, recognise
 from ckptstore.importing.plain import Held
 from tests.importing.files import full, trained
 
@@ -157,12 +157,63 @@ def test_what_keys_are_can_be_told():
         ({"a": "config"}, "no dict of plain values"),
         ({"a": "metrics"}, "no dict of numbers"),
         ({"a": "strict"}, "no name of a part"),
+        ({"n": "model"}, "has no state"),
+        ({"n": "acc", "m": "metrics"}, r"say otherwise of acc \(2\)"),
+        ({"m": "metrics", "n": "acc"}, "another key says otherwise"),
         ({"text": "model"}, "has no state"),
     ],
 )
 def test_what_is_told_and_not_so_is_refused(keys, why):
     with pytest.raises(ArgumentError, match=why):
-        recognise({"a": W, "b": {"c": 1.5}, "text": "x"}, "torch", "it", keys=keys)
+        recognise(
+            {"a": W, "b": {"c": 1.5}, "text": "x", "n": 1, "m": {"acc": 2}},
+            "torch",
+            "it",
+            keys=keys,
+        )
+
+
+def test_what_is_taken_for_a_part_beside_those_that_are_told_is_said():
+    value = {"student": W, "teacher": W, "ema": W, "optim": trained()[1].state_dict()}
+
+    found = recognise(value, "torch", "it", keys={"student": "small", "ema": None})
+
+    assert list(found.parts) == ["small", "model", "optimizer"]
+    (note,) = found.notes
+    assert "form: 'teacher' as 'model', 'optim' as 'optimizer'; keys= says" in note
+    told = {"student": "model", "teacher": "teacher", "ema": None, "optim": "optimizer"}
+    assert not recognise(value, "torch", "it", keys=told).notes
+    assert not recognise(value, "torch", "it", keys={"ema": "extra"}).notes
+
+
+@pytest.mark.parametrize("first", ["val_loss", "metrics"])
+def test_one_metric_with_two_numbers_is_said_and_both_are_kept(first):
+    value = {"model": W, "val_loss": 0.5, "metrics": {"val_loss": 0.25, "acc": 1}}
+
+    found = recognise(dict(sorted(value.items(), key=lambda item: item[0] != first)), "torch", "it")
+
+    (note,) = found.notes
+    if first == "val_loss":
+        assert found.metrics == {"val_loss": 0.5, "acc": 1}
+        assert found.extra == {"metrics": value["metrics"]}
+        assert "another number, which stands beside it" in note
+        assert "val_loss (0.25)" in note
+    else:
+        assert found.metrics == {"val_loss": 0.25, "acc": 1}
+        assert found.extra == {"val_loss": 0.5}
+        assert "val_loss (0.5)" in note
+
+
+@pytest.mark.parametrize("number", [0.5, float("nan")])
+def test_one_metric_twice_with_one_number_is_one(number):
+    for value in (
+        {"model": W, "val_loss": number, "metrics": {"val_loss": number}},
+        {"model": W, "metrics": {"val_loss": number}, "val_loss": number},
+    ):
+        found = recognise(value, "torch", "it")
+        assert list(found.metrics) == ["val_loss"]
+        assert not found.extra
+        assert not found.notes
 
 
 def test_objects_are_parts_of_their_kind():
@@ -178,16 +229,6 @@ def test_objects_are_parts_of_their_kind():
 def test_what_is_no_dict_is_refused(value):
     with pytest.raises(ImportRefusedError, match="neither a state dict"):
         recognise(value, "torch", "it")
-
-
-def test_numbers_of_every_kind_are_read():
-    ones = (3, 3.0, torch.tensor(3), np.int64(3), "3", " 3\n", torch.tensor([3]), np.array([[3]]))
-    assert [whole(x) for x in ones] == [3] * 8
-    odd = (1.5, True, "3.5", "x", float("nan"), float("inf"), 2**70, None, np.array([3, 3]))
-    assert [whole(x) for x in odd] == [None] * 9
-    assert real("3") is None
-    assert real(torch.tensor(0.5)) == real(np.array(0.5)) == real(0.5) == 0.5
-    assert [real(x) for x in (torch.ones(2), True, 1j, "x", 10**400)] == [None] * 5
 
 
 def test_a_config_has_no_tensors():

@@ -19,7 +19,7 @@ def test_an_option_with_something_beside_it_names_a_part(name):
     assert sort({name: model}) == ({name: model}, {})
 
 
-@pytest.mark.parametrize("name", ["optimiser", "optimizr", "optimzer"])
+@pytest.mark.parametrize("name", ["optimiser", "optimizr", "optimzer", "modle"])
 def test_a_slip_of_an_option_is_no_part(name):
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters())
 
@@ -30,6 +30,10 @@ def test_a_slip_of_an_option_is_no_part(name):
 def test_a_number_under_a_name_like_an_option_is_no_metric():
     with pytest.raises(ArgumentError, match="did you mean 'epoch'"):
         sort({"epochs": 3})
+
+
+def test_a_short_name_with_two_letters_the_other_way_round_is_no_slip():
+    assert sort({"nrg": 0.5})[1] == {"nrg": 0.5}  # as rng is
 
 
 def test_a_part_is_no_slip_of_an_option_that_takes_no_part():

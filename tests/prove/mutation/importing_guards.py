@@ -8,6 +8,36 @@ UNPICKLING = "tests/importing/test_unpickling.py"
 
 MUTANTS = [
     Mutant(
+        "two keys of one name",
+        "importing/key_names.py",
+        "        if name in named:\n",
+        "        if False:\n",
+        by="tests/importing/test_key_names.py::test_two_keys_have_no_name_in_common",
+    ),
+    Mutant(
+        "slips of names",
+        "importing/key_names.py",
+        "    if close is not None:\n",
+        "    if False:\n",
+        by="tests/importing/test_key_names.py::test_a_slip_is_no_name",
+    ),
+    Mutant(
+        "parts that nobody named are told of",
+        "importing/contents.py",
+        "    if told and sorting.guessed:\n",
+        "    if False:\n",
+        by="tests/importing/test_contents.py::"
+        "test_what_is_taken_for_a_part_beside_those_that_are_told_is_said",
+    ),
+    Mutant(
+        "one metric with two numbers",
+        "importing/contents.py",
+        "for each in unlike(numbers_of, before)]\n",
+        "for each in ()]\n",
+        by="tests/importing/test_contents.py::"
+        "test_one_metric_with_two_numbers_is_said_and_both_are_kept",
+    ),
+    Mutant(
         "names that a pickle may use",
         "importing/unpickling.py",
         "    if wanted:",
