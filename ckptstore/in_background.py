@@ -160,6 +160,10 @@ class InBackground(Keeping):
             effort = Effort()
             self._pending.raise_failure()
             if not self._pending.enter():
+                # What is wrong with a call is raised by the call. Only what takes its time is left
+                # out: to look a parent up would wait for the very saves that are under way.
+                without = {"parent": None, "program": None}
+                self._captured(writer, given, keywords, **{**options, **without})
                 return PendingSave(self._pending, None)
             try:
                 captured = self._captured(writer, given, keywords, **options)
@@ -180,12 +184,13 @@ class InBackground(Keeping):
         overlap: bool,
     ) -> PendingSave:
         """Copy what was captured, and have the copy saved. A place was taken for it."""
+        from ckptstore.saving.laying_out import Layout
         from ckptstore.saving.overlap import Overlap
         from ckptstore.saving.snapshot import snapshot
 
         what = f"the save of run {writer.run!r}{_where(captured)}"
-        needed = sum(tensor.nbytes for part in captured.parts for tensor in part.tensors)
         budget = self._pending.staging_bytes
+        needed = 0 if budget is None else Layout(captured.parts).total_bytes
         if budget is not None and needed > budget:
             self._pending.leave()
             if not self._told_of_budget:
@@ -218,6 +223,7 @@ class InBackground(Keeping):
             return self._write(writer, given, replace(kept, parts=copy.parts), effort)
 
         job = Job(what, work, copy.release, held)
+        effort.waited_s = lambda: copy.waited_s
         effort.let_go()
         self._pending.put(job)
         return PendingSave(self._pending, job, copy)

@@ -216,6 +216,45 @@ def test_a_state_larger_than_the_whole_budget_is_saved_at_once_and_warned_of_onc
         assert store.save_async(state(2.0), epoch=2, rng=False).result().version == 2
 
 
+def test_what_parts_share_takes_its_room_in_the_budget_once(tmp_path):
+    weights = state(1.0)
+    with Store(tmp_path / "store", catalog="sqlite://", staging_bytes=5000) as store:
+        with Held(store):
+            pending = store.save_async(weights, extra=weights, epoch=1, rng=False)
+            held_bytes = store._pending._held_bytes
+        assert pending.result(PATIENCE_S).timings.copied_bytes == held_bytes
+        assert 4000 <= held_bytes < 5000
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"extra": object()},
+        {"epoch": "one"},
+        {"tags": "tag"},
+        {"only": 5},
+        {"dtype": {"none": torch.float16}},
+    ],
+)
+def test_what_is_wrong_with_a_call_that_is_skipped_is_raised_all_the_same(tmp_path, wrong):
+    with Store(tmp_path / "store", catalog="sqlite://", when_busy="skip") as store:
+        with Held(store):
+            store.save_async(state(1.0), epoch=1)
+            with pytest.raises(UsageError):
+                store.save_async(**{"model": state(2.0), **wrong})
+        assert store.save_async(state(3.0), epoch=3).wait(PATIENCE_S)
+
+
+def test_a_call_that_is_skipped_waits_for_nobody(tmp_path):
+    options = {"catalog": "sqlite://", "when_busy": "skip"}
+    with Store(tmp_path / "store", **options) as store, Held(store) as held:
+        store.save_async(state(1.0), run="r", epoch=1)
+        held.wait()
+        skipped = store.save_async(state(2.0), run="r", parent="r@1")
+        assert skipped.skipped
+        assert store._pending.count == 1
+
+
 def test_memory_of_copies_is_kept_for_the_next_and_let_go_at_the_end(tmp_path):
     held = set()
     with Store(tmp_path / "store", catalog="sqlite://") as store:
@@ -441,6 +480,21 @@ def test_what_a_save_cost_is_recorded_with_the_version(store):
     assert found.timings.copied_bytes >= 4000
     assert found.timings.copied_s > 0
     assert found.metadata["timings"]["hashed_bytes"] == 4000
+
+
+def test_what_a_step_waited_for_held_the_training_up_too(tmp_path):
+    training = Training()
+    training.epoch()
+    with Store(tmp_path / "store", catalog="sqlite://", max_pending=2) as store:
+        with Held(store) as held:
+            store.save_async(state(0.0))
+            held.wait()  # so that the worker is busy, and the step copies what is left
+            pending = store.save_async(**training.parts(), overlap=True)
+            training.epoch()
+            assert pending._copy is not None
+            assert pending._copy.waited_s > 0
+            pending._copy.waited_s += 1000.0
+        assert pending.result(PATIENCE_S).timings.blocked_s > 1000
 
 
 def test_what_is_not_written_again_is_not_counted_as_written(store):

@@ -18,7 +18,8 @@ class Timings:
     """What one save took, by its own clock. The commit itself, which records this, is not in it.
 
     Attributes:
-        blocked_s: For how many seconds ``save`` or ``save_async`` held its caller up.
+        blocked_s: For how many seconds ``save`` or ``save_async`` held its caller up; with
+            ``overlap=True`` also for how many a step, or ``wait_copied``, waited for the copy.
         copied_bytes: How much was copied so that the training could go on: 0 of a blocking save.
         copied_s: The seconds that took, of all threads together.
         hashed_bytes: How much was hashed.

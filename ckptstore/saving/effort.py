@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ckptstore.format.timings import Timings
@@ -41,6 +41,7 @@ class Effort:
         blocked_s: For how long the caller was held up, None while it still is.
         copied_bytes: How much was copied, so that the caller could go on.
         copied_s: The seconds that took.
+        waited_s: Says for how long it was held up again since, by what was left to copy.
     """
 
     def __init__(self) -> None:
@@ -48,6 +49,7 @@ class Effort:
         self.blocked_s: float | None = None
         self.copied_bytes = 0
         self.copied_s = 0.0
+        self.waited_s: Callable[[], float] = float
         self.begin()
 
     def begin(self) -> None:
@@ -65,8 +67,9 @@ class Effort:
 
     def timings(self) -> Timings:
         """Return what it took so far, in whole microseconds."""
+        blocked_s = self._elapsed_s() if self.blocked_s is None else self.blocked_s
         return Timings(
-            round(self._elapsed_s() if self.blocked_s is None else self.blocked_s, 6),
+            round(blocked_s + self.waited_s(), 6),
             self.copied_bytes,
             round(self.copied_s, 6),
             self.hashed.size_bytes,

@@ -67,6 +67,11 @@ class Layout:
                 numbers.append(number)
             self._numbers.append(numbers)
 
+    @property
+    def total_bytes(self) -> int:
+        """How much memory they take, those included that are passed on."""
+        return self.size_bytes + self.passed_bytes
+
     def lay_out(self, memory: torch.Tensor) -> list[CapturedPart]:
         """Give each slot its copy, nothing copied yet, and return the parts that hold them.
 

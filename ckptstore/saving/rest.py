@@ -8,6 +8,7 @@ nobody ever waits for a worker that is busy with something else.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import time
 from collections import deque
@@ -61,12 +62,17 @@ class Rest:
         self._held: dict[int, _Piece] = {}
         self._failure: BaseException | None = None
         self._is_done = False
+        self._pid = os.getpid()
         self.copied_s = 0.0
 
     @property
     def is_done(self) -> bool:
-        """Whether all is copied, or nothing more will be."""
-        return self._is_done
+        """Whether all is copied, or nothing more will be.
+
+        As in a forked child: the copy is its parent's, as may be whoever has the lock, or is at
+        the last piece.
+        """
+        return self._is_done or self._pid != os.getpid()
 
     @property
     def failure(self) -> BaseException | None:
@@ -80,11 +86,13 @@ class Rest:
             hurried: Whether the calling thread takes all cores that torch may use.
         """
         copy = _copy_with_all_cores if hurried else _copy_alone
-        while not self._is_done:
+        while not self.is_done:
             self._copy_one(copy)
 
     def give_up(self) -> None:
         """Copy nothing more; return when nobody is copying any more. Nothing if it is done."""
+        if self.is_done:
+            return
         with self._turn:
             if not self._is_done:
                 self._pieces.clear()

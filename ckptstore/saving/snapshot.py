@@ -38,6 +38,7 @@ class Snapshot:
             addresses. To be read from when :meth:`copy_rest` or :meth:`wait_copied` has returned
             until :meth:`release` is called.
         size_bytes: How much memory the copies take.
+        waited_s: For how long steps and :meth:`wait_copied` held their callers up, in seconds.
     """
 
     def __init__(
@@ -45,7 +46,8 @@ class Snapshot:
     ) -> None:
         begun = time.perf_counter()
         layout = Layout(parts)
-        self.size_bytes = layout.size_bytes + layout.passed_bytes
+        self.size_bytes = layout.total_bytes
+        self.waited_s = 0.0
         self._lock = threading.Lock()
         self._devices = DeviceCopies()
         on_cuda = any(slot.source.device.type == "cuda" for slot in layout.slots)
@@ -103,7 +105,11 @@ class Snapshot:
             TornSnapshotError: A tensor was written to before it was copied.
             Exception: What copying raised.
         """
-        self._finish(hurried=True)
+        begun = time.perf_counter()
+        try:
+            self._finish(hurried=True)
+        finally:
+            self.waited_s += time.perf_counter() - begun
 
     def release(self) -> None:
         """Give the memory back, whether all is copied or not; nobody may read it after that."""
@@ -122,8 +128,10 @@ class Snapshot:
     def _before_step(self) -> bool:
         """Have all copied before a step writes. What fails is not the step's: the save tells it."""
         if not self._rest.is_done:
+            begun = time.perf_counter()
             self._devices.hold_back()
             self._rest.finish(hurried=True)
+            self.waited_s += time.perf_counter() - begun
         return True
 
 

@@ -92,6 +92,7 @@ class Staging:
     @property
     def held_bytes(self) -> int:
         """How much memory there is, lent or kept."""
+        self._leave_to_parent()
         with self._lock:
             return self._lent_bytes + sum(stretch.size_bytes for stretch in self._free)
 
@@ -105,8 +106,7 @@ class Staging:
         Raises:
             StorageError: There is no such amount of memory.
         """
-        if self._pid != os.getpid():  # a forked child has none of its parent's saves, nor its lock
-            self._begin()
+        self._leave_to_parent()
         with self._lock:
             fitting = [
                 stretch
@@ -124,9 +124,15 @@ class Staging:
 
     def close(self) -> None:
         """Let go of what is kept, and of what is lent as soon as it is given back."""
+        self._leave_to_parent()
         with self._lock:
             self._is_closed = True
             self._let_go_of_all_but(None)
+
+    def _leave_to_parent(self) -> None:
+        """Have none of the parent's memory in a forked child, nor its lock, which may be held."""
+        if self._pid != os.getpid():
+            self._begin()
 
     def _let_go_of_all_but(self, taken: _Stretch | None) -> None:
         while self._free:

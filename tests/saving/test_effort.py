@@ -44,6 +44,16 @@ def test_a_save_is_in_the_background_once_its_caller_goes_on():
     assert while_blocked <= effort.timings().blocked_s == effort.timings().blocked_s
 
 
+def test_a_caller_that_was_held_up_again_was_held_up_for_longer():
+    effort = Effort()
+    effort.let_go()
+    before_s = effort.timings().blocked_s
+
+    effort.waited_s = lambda: 3.0
+
+    assert effort.timings().blocked_s == pytest.approx(before_s + 3.0, abs=1e-5)
+
+
 def test_timings_say_all_of_it():
     effort = Effort()
     effort.copied_bytes, effort.copied_s = 3, 0.5

@@ -9,6 +9,7 @@ import torch
 
 from ckptstore.saving import rest as module
 from ckptstore.saving.rest import Pair, Rest
+from tests.saving.children import in_a_child
 
 
 def pair(length=100, value=1):
@@ -153,3 +154,25 @@ def test_giving_up_waits_for_who_is_copying(monkeypatch):
     assert rest.is_done
     assert not each.copy[16:].any()
     rest.finish(hurried=True)  # nothing is left for anybody
+
+
+def test_a_forked_child_waits_for_nobody_of_its_parent(monkeypatch):
+    stopping = Stopping(monkeypatch)
+    each = pair(100)
+    rest = Rest([each], sound)
+    worker = threading.Thread(target=rest.finish, kwargs={"hurried": False})
+    worker.start()
+    assert stopping.reached.wait(60)
+
+    def finish() -> None:
+        assert rest.is_done
+        rest.finish(hurried=True)
+        rest.give_up()
+
+    with rest._turn:  # as another thread of the parent may have it just then
+        ended = in_a_child(finish)
+    stopping.may_go_on.set()
+    worker.join()
+
+    assert ended == 0
+    assert torch.equal(each.copy, each.source)

@@ -23,6 +23,7 @@ from ckptstore.saving.staging import SPARE_BYTES, Staging
 from ckptstore.state import rng
 from tests.format.tensors import quietly, tensors
 from tests.loading.trainings import Training
+from tests.saving.children import in_a_child
 from tests.saving.snapshots import data, overlapped, written
 
 
@@ -239,6 +240,33 @@ def test_waiting_makes_room_for_any_write():
     with torch.no_grad():
         moved.training.model.first.weight.zero_()
     moved.training.model.last.weight.data = torch.zeros_like(moved.training.model.last.weight)
+    moved.taken.copy_rest()
+    assert written(moved.taken.parts) == moved.before
+
+
+def test_what_a_step_or_a_caller_waits_for_is_counted():
+    stepped, waited, neither = Moved(), Moved(), Moved()
+    stepped.training.epoch()
+    waited.taken.wait_copied()
+    neither.taken.copy_rest()
+    neither.training.epoch()
+
+    assert stepped.taken.waited_s > 0
+    assert waited.taken.waited_s > 0
+    assert neither.taken.waited_s == 0
+
+
+def test_a_step_in_a_forked_child_copies_nothing_and_waits_for_nobody():
+    moved = Moved()
+
+    def step() -> None:
+        moved.training.epoch()
+        assert moved.taken.waited_s == 0
+
+    with moved.taken._rest._turn:  # as the parent's worker may have it just then
+        ended = in_a_child(step)
+
+    assert ended == 0
     moved.taken.copy_rest()
     assert written(moved.taken.parts) == moved.before
 

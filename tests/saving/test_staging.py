@@ -11,6 +11,7 @@ import torch
 from ckptstore.errors import StorageError
 from ckptstore.saving import staging as module
 from ckptstore.saving.staging import HUGE_BYTES, SPARE_BYTES, Staging
+from tests.saving.children import in_a_child as forked
 
 
 def fill(buffer, value):
@@ -158,6 +159,23 @@ def in_a_child(staging, buffer, answers):
     staging.close()  # of what is kept, which the parent's is not
     answers.put(staging.held_bytes)
     answers.put(is_seen)
+
+
+@pytest.mark.parametrize("verb", ["take", "close", "held_bytes"])
+def test_a_forked_child_does_not_wait_for_a_lock_of_its_parent(verb):
+    staging = Staging()
+    buffer = staging.take(100)
+
+    def use() -> None:
+        {"take": lambda: staging.take(100), "close": staging.close}.get(
+            verb, lambda: staging.held_bytes
+        )()
+
+    with staging._lock:  # as a saving thread of the parent may have it just then
+        ended = forked(use)
+
+    assert ended == 0
+    assert staging.held_bytes == buffer.size_bytes
 
 
 class Cuda:
