@@ -6,6 +6,7 @@ from tests.prove.mutation import (
     caching_guards,
     checking_guards,
     copying_guards,
+    fidelity_guards,
     importing_guards,
     interruption_guards,
     reading_guards,
@@ -26,4 +27,5 @@ MUTANTS = [
     *interruption_guards.MUTANTS,
     *caching_guards.MUTANTS,
     *snapshot_guards.MUTANTS,
+    *fidelity_guards.MUTANTS,
 ]
