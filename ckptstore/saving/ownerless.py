@@ -14,7 +14,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from ckptstore.format.composite import take_apart
-from ckptstore.state.tensors import is_sharded
+from ckptstore.state.tensors import as_integers, is_sharded
 
 # What is smaller costs less to keep than to compare.
 SMALL_BYTES = 64 * 1024
@@ -79,10 +79,9 @@ def _is_copied(parameter: torch.Tensor, copies: Iterable[torch.Tensor]) -> bool:
 
     One number all over is no proof: two parameters may well begin with it.
     """
-    mine = parameter.detach()
-    return (
-        mine.nbytes > SMALL_BYTES
-        and take_apart(mine) is None
-        and any(torch.equal(mine, copy.detach().to(mine.device)) for copy in copies)
-        and not bool((mine == mine.flatten()[0]).all())
-    )
+    if parameter.nbytes <= SMALL_BYTES or take_apart(parameter) is not None:
+        return False
+    mine = as_integers(parameter.detach())
+    return any(
+        torch.equal(mine, as_integers(copy.detach()).to(mine.device)) for copy in copies
+    ) and not bool((mine == mine.flatten()[0]).all())

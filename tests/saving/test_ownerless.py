@@ -74,6 +74,13 @@ def test_a_copy_in_a_state_dict_counts_as_the_parameter(store):
     assert kept(store, net.weight, model=copies) == [0]
 
 
+def test_copies_are_compared_bit_for_bit_in_any_dtype(store):
+    for dtype in (torch.float8_e4m3fn, torch.float32):
+        parameter = nn.Parameter(torch.randn(400, 400).to(dtype), requires_grad=False)
+        parameter.data[0, 0] = float("nan")
+        assert kept(store, parameter, model={"it": parameter.detach().clone()}) == []
+
+
 def test_one_number_all_over_is_no_proof_of_a_copy(store):
     ones = nn.Parameter(torch.ones(200, 200))
     assert kept(store, ones, model={"other": torch.ones(200, 200)}) == [0]
