@@ -105,6 +105,22 @@ def test_a_save_that_begins_after_the_last_wait_is_made_at_once(tmp_path):
     assert epochs(tmp_path / "store") == [0, 1]
 
 
+def test_a_save_after_the_last_wait_that_fails_says_so_at_the_call(tmp_path):
+    late = """
+import atexit
+def too_late():
+    try:
+        store.save_async({"w": torch.ones(3)}, epoch=1)
+    except OSError as error:
+        print(error, *error.__notes__, file=sys.stderr)
+atexit.register(too_late)
+"""
+    _, said = run(BEGIN + FULL + late, tmp_path / "store")
+
+    assert said.count("the disk is gone") == 1
+    assert "nobody would be told later" in said
+
+
 def test_an_interrupt_at_exit_gives_up_what_is_not_saved_and_says_so(tmp_path):
     script = BEGIN + SLOWLY + "state['w'] += 1; store.save_async(state, epoch=1)"
     process = python(script, tmp_path / "store", 60)

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -34,6 +35,8 @@ POLICIES: tuple[WhenBusy, ...] = ("wait", "skip")
 # After so long at the interpreter's exit a word says what it waits for, and again each minute.
 PATIENCE_S = 5.0
 REMIND_S = 60.0
+
+NOT_BEGUN = "this call has not begun"
 
 _this_thread = threading.local()
 _queues: weakref.WeakSet[Queue] = weakref.WeakSet()
@@ -65,9 +68,12 @@ class Job:
         self.is_done = False
         self.is_elsewhere = False
         """Whether it is the parent's of this process, which was forked since."""
+        self.told_error: BaseException | None = None
+        """An error that somebody was told of before the save came to its end."""
         self.error: BaseException | None = None
         self.result: Any = None
         self.site: CallSite = call_site()
+        self._note: str | None = None
         self._work: Callable[[], object] | None = work
         self._let_go: Callable[[], object] | None = let_go
 
@@ -89,12 +95,38 @@ class Job:
         except BaseException as error:  # noqa: BLE001 - whatever it is, whoever asks for it gets it
             self.error = error
         finally:
-            if let_go is not None:
-                let_go()
+            try:
+                if let_go is not None:
+                    let_go()
+            except BaseException as error:  # noqa: BLE001 - as above, and the thread must go on
+                self._could_not_let_go(error)
+            if self.error is not None:
+                _let_go_of_frames(self.error)
+
+    def _could_not_let_go(self, error: BaseException) -> None:
+        if self.error is not None:
+            self.error.add_note(f"ckptstore: its copy could not be let go of either: {error!r}")
+            return
+        error.add_note(f"ckptstore: this is of letting go of the copy; saved was {self.result!r}")
+        self.error = error
 
     def told(self) -> str:
         """Return what to say of it beside its error."""
         return f"ckptstore: {self.what}, called at {self.site}, failed in the background"
+
+    def noted(self, more: str = "") -> BaseException | None:
+        """Return its error with a note of what this is about, in the place of an earlier such note.
+
+        Args:
+            more: What else to say of it this time.
+        """
+        if self.error is not None:
+            notes = getattr(self.error, "__notes__", [])
+            if self._note in notes:
+                notes.remove(self._note)
+            self._note = self.told() + more
+            self.error.add_note(self._note)
+        return self.error
 
 
 class Queue:
@@ -150,6 +182,7 @@ class Queue:
         Returns:
             False if there is none and whoever is too many is skipped.
         """
+        self._see_to_it()
         with self._changed:
             if self._skips and self._entered >= self._max_pending:
                 return False
@@ -170,6 +203,7 @@ class Queue:
         Returns:
             False if there is too little just now and whoever is too much is skipped.
         """
+        self._see_to_it()
         with self._changed:
             if self._skips and not self._has_room(size_bytes):
                 return False
@@ -185,13 +219,22 @@ class Queue:
         with self._changed:
             self._jobs.append(job)
             _unsettled.add(self)
-            if self._worker is not None:
+        self._see_to_it()
+        if _has_ended:
+            self.raise_failures("nobody would be told later, as this process ends")
+
+    def _see_to_it(self) -> None:
+        """Have a thread make what is to be made; without one this thread makes it.
+
+        Each that waits calls it too: an interrupt that comes while the thread is being started may
+        have left none. If it left two, the second finds the work taken and ends.
+        """
+        if not self._jobs or self._worker is not None or is_worker():
+            return
+        if not _has_ended:
+            with suppress(RuntimeError):  # the system has no more threads
+                threading.Thread(target=self._work_off, name="ckptstore save").start()
                 return
-            self._worker = threading.Thread(target=self._work_off, name="ckptstore save")
-            if not _has_ended:
-                with suppress(RuntimeError):  # the system has no more threads
-                    self._worker.start()
-                    return
         self._work_off()
 
     def raise_failure(self) -> None:
@@ -199,7 +242,7 @@ class Queue:
         with self._changed:
             failed = self._failed[:1]
             self._forget(failed)
-        self._raise(failed)
+        self._raise(failed, NOT_BEGUN)
 
     def settle(self) -> None:
         """Wait for all saves at this place, then raise what nobody was told of.
@@ -208,15 +251,18 @@ class Queue:
             BaseException: As :meth:`raise_failures`.
         """
         wait_for(self.url)
-        self.raise_failures()
+        self.raise_failures(NOT_BEGUN)
 
-    def raise_failures(self) -> None:
+    def raise_failures(self, why: str = "") -> None:
         """Raise what nobody was told of.
+
+        Args:
+            why: Said of the first.
 
         Raises:
             BaseException: The first failure; the others stand in its notes.
         """
-        self._raise(self.take_failures())
+        self._raise(self.take_failures(), why)
 
     # ------------------------------------------------------------ from any thread
 
@@ -226,6 +272,7 @@ class Queue:
         Returns:
             Whether all of them are done.
         """
+        self._see_to_it()
         with self._changed:
             if not self._jobs:
                 return True
@@ -234,6 +281,7 @@ class Queue:
 
     def wait_for(self, job: Job, timeout_s: float | None = None) -> bool:
         """Wait for one save; say whether it is done."""
+        self._see_to_it()
         with self._changed:
             return self._changed.wait_for(lambda: job.is_done, timeout_s)
 
@@ -251,11 +299,19 @@ class Queue:
             raise StillPendingError(
                 f"{job.what} isn't done after {timeout_s} s; it goes on, ask again"
             )
-        if job.error is not None:
+        error = job.noted()
+        if error is not None:
             with self._changed:
                 self._forget([job])
-            raise job.error
+            raise error
         return job.result
+
+    def was_told(self, job: Job, error: BaseException) -> None:
+        """Tell nobody else of an error that a save fails with, or will."""
+        with self._changed:
+            job.told_error = error
+            if job.error is error:
+                self._forget([job])
 
     def take_failures(self) -> list[Job]:
         """Return the saves that failed and that nobody was told of; whoever calls this tells."""
@@ -272,6 +328,11 @@ class Queue:
     # ------------------------------------------------------------ how
 
     def _work_off(self) -> None:
+        me = threading.current_thread()
+        with self._changed:
+            if self._worker is not None:
+                return
+            self._worker = me
         _this_thread.is_worker = True
         try:
             while True:
@@ -284,13 +345,15 @@ class Queue:
                 self._finish(job)
         finally:
             _this_thread.is_worker = False
+            if self._worker is me:
+                self._worker = None
 
     def _finish(self, job: Job) -> None:
         with self._changed:
             self._jobs.popleft()
             self._entered -= 1
             self._held_bytes -= job.size_bytes
-            if job.error is not None:
+            if job.error is not None and job.error is not job.told_error:
                 self._failed.append(job)
             elif not self._jobs and not self._failed:
                 _unsettled.discard(self)
@@ -303,15 +366,14 @@ class Queue:
             _unsettled.discard(self)
 
     @staticmethod
-    def _raise(failed: list[Job]) -> None:
+    def _raise(failed: list[Job], why: str) -> None:
         if not failed:
             return
         first, *others = failed
-        if first.error is not None:
-            first.error.add_note(f"{first.told()}; this call has not begun")
-            for job in others:
-                first.error.add_note(f"{job.told()} too: {job.error}")
-            raise first.error
+        too = "".join(f"\n{job.told()} too: {job.error}" for job in others)
+        error = first.noted((f"; {why}" if why else "") + too)
+        if error is not None:
+            raise error
 
     def _leave_to_parent(self) -> None:
         """Have none of the parent's saves in a forked child: they are made there."""
@@ -319,6 +381,17 @@ class Queue:
         self._begin()
         for job in jobs:
             job.is_elsewhere = True
+
+
+def _let_go_of_frames(error: BaseException | None) -> None:
+    """Let the lines that an error went through keep nothing: a copy as large as the state."""
+    left, seen = [error], set[int]()
+    while left:
+        each = left.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            traceback.clear_frames(each.__traceback__)
+            left += [each.__cause__, each.__context__]
 
 
 def _is_whole(value: object, *, least: int) -> bool:
@@ -338,8 +411,13 @@ def wait_for(url: str) -> None:
     if is_worker():
         return
     for queue in list(_unsettled):
-        if queue.url == url:
+        if queue.url == url or _folder(queue.url) == _folder(url):
             queue.wait()
+
+
+def _folder(url: str) -> str:
+    """Return what a folder is called behind all links; a bucket has one name."""
+    return url if "://" in url else os.path.realpath(url)
 
 
 # ---------------------------------------------------------------- exit and fork
@@ -366,9 +444,9 @@ def _wait_at_exit() -> None:
         _has_ended = True
         for queue in list(_unsettled):
             for job in queue.take_failures():
-                if job.error is not None:
-                    job.error.add_note(job.told())
-                    sys.excepthook(type(job.error), job.error, job.error.__traceback__)
+                error = job.noted()
+                if error is not None:
+                    sys.excepthook(type(error), error, error.__traceback__)
 
 
 def _say(message: str) -> None:

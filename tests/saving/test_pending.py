@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -161,6 +163,25 @@ def test_a_failure_nobody_asked_for_is_raised_once(queue):
         queue.result(job)
 
 
+def test_a_failure_says_which_call_it_was_and_only_to_a_save_that_it_has_not_begun(queue):
+    def notes(ask: Callable[[], object]) -> list[str]:
+        with pytest.raises(StorageError) as caught:
+            ask()
+        return list(caught.value.__notes__)
+
+    job = put(queue, done(StorageError("no disk")))
+    queue.wait(PATIENCE_S)
+    (to_the_next,) = notes(queue.raise_failure)
+    (to_who_asks,) = notes(lambda: queue.result(job))
+    put(queue, done(StorageError("no disk")))
+    queue.wait(PATIENCE_S)
+    (to_who_closes,) = notes(queue.raise_failures)
+
+    assert to_the_next.endswith("failed in the background; this call has not begun")
+    assert to_who_asks.endswith("failed in the background")
+    assert to_who_closes.endswith("failed in the background")
+
+
 def test_of_several_failures_each_save_raises_one_and_the_end_all(queue):
     for name in ("first", "second", "third"):
         put(queue, done(StorageError(name)))
@@ -170,7 +191,7 @@ def test_of_several_failures_each_save_raises_one_and_the_end_all(queue):
         queue.raise_failure()
     with pytest.raises(StorageError, match="second") as caught:
         queue.settle()
-    assert "third" in caught.value.__notes__[1]
+    assert "third" in caught.value.__notes__[0]
 
 
 def test_a_failed_save_gives_its_memory_back_and_the_next_one_is_made(queue):
@@ -181,6 +202,74 @@ def test_a_failed_save_gives_its_memory_back_and_the_next_one_is_made(queue):
     assert work.gone == 1
     with pytest.raises(StorageError):
         queue.result(failed)
+
+
+@pytest.mark.parametrize("fault", [None, StorageError("no disk")])
+def test_a_copy_that_can_not_be_let_go_of_is_told_and_the_next_save_is_made(queue, fault):
+    def let_go() -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    assert queue.enter()
+    job = Job("the save of run 'r'", done(fault), let_go, 0)
+    queue.put(job)
+
+    with pytest.raises((RuntimeError, StorageError)) as caught:
+        queue.result(job, PATIENCE_S)
+    assert "device-side assert" in str(caught.value) + str(caught.value.__notes__)
+    assert ("saved was 'saved'" in caught.value.__notes__[0]) is (fault is None)
+    assert queue.result(put(queue, done()), PATIENCE_S) == "saved"
+
+
+def test_a_failure_keeps_nothing_of_what_the_save_held(queue):
+    held: list[weakref.ref[Work]] = []
+
+    def within() -> None:
+        large = Work()
+        held.append(weakref.ref(large))
+        raise StorageError("no disk")
+
+    def save() -> None:
+        large = Work()
+        held.append(weakref.ref(large))
+        try:
+            within()
+        except StorageError as error:
+            raise StorageError("not saved") from error
+
+    assert queue.enter()
+    job = Job("the save of run 'r'", save, lambda: None, 0)
+    queue.put(job)
+
+    assert queue.wait_for(job, PATIENCE_S)
+    gc.collect()
+    assert [ref() for ref in held] == [None, None]
+    with pytest.raises(StorageError, match="not saved"):
+        queue.result(job)
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_an_error_that_somebody_was_told_of_is_told_nobody_else(queue, is_over):
+    error = StorageError("torn")
+    work = Work(error)
+    job = put(queue, work)
+    if is_over:
+        work.end.set()
+        assert queue.wait_for(job, PATIENCE_S)
+    queue.was_told(job, error)
+    work.end.set()
+    assert queue.wait_for(job, PATIENCE_S)
+
+    queue.settle()
+    with pytest.raises(StorageError, match="torn"):
+        queue.result(job)
+
+
+def test_another_error_than_the_one_that_was_told_is_told(queue):
+    job = put(queue, done(StorageError("no disk")))
+    queue.was_told(job, StorageError("torn"))
+
+    with pytest.raises(StorageError, match="no disk"):
+        queue.settle()
 
 
 def test_whoever_waits_is_told_when_that_was_too_short(queue):
@@ -203,6 +292,20 @@ def test_readers_wait_for_saves_of_any_store_at_that_place(queue):
 
     assert not over.wait(0.05)
     wait_for("memory://elsewhere")
+    work.end.set()
+    assert over.wait(PATIENCE_S)
+    thread.join()
+
+
+def test_a_folder_is_that_place_whatever_link_leads_to_it(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    queue, work = Queue(str(tmp_path / "folder")), Work()
+    put(queue, work)
+    over = threading.Event()
+    thread = threading.Thread(target=lambda: (wait_for(str(tmp_path / "link")), over.set()))
+    thread.start()
+
+    assert not over.wait(0.05)
     work.end.set()
     assert over.wait(PATIENCE_S)
     thread.join()
@@ -253,6 +356,41 @@ def test_where_no_thread_can_be_started_the_caller_saves(queue, monkeypatch):
 
     assert job.is_done
     assert not is_worker()
+
+
+@pytest.mark.parametrize("waits", ["result", "wait", "enter", "reserve"])
+def test_an_interrupt_while_the_thread_is_started_leaves_nobody_waiting_for_it(monkeypatch, waits):
+    def interrupted(_: threading.Thread) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    queue, work = Queue(URL, staging_bytes=1), done()
+    job = Job("the save of run 'r'", work, work.let_go, 1)
+    assert queue.enter()
+    assert queue.reserve(1)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        queue.put(job)
+    {
+        "result": lambda: queue.result(job, PATIENCE_S),
+        "wait": lambda: queue.wait(PATIENCE_S),
+        "enter": queue.enter,
+        "reserve": lambda: queue.reserve(1),
+    }[waits]()
+
+    assert job.is_done
+
+
+def test_two_threads_do_not_make_the_same_saves(queue):
+    first, second = Work(), Work()
+    jobs = [put(queue, first), put(queue, second)]
+    assert first.begun.wait(PATIENCE_S)
+    queue._work_off()  # comes back at once, as another one is at it
+
+    assert not second.begun.is_set()
+    first.end.set()
+    second.end.set()
+    assert [queue.result(job, PATIENCE_S) for job in jobs] == ["saved", "saved"]
 
 
 @pytest.mark.parametrize(
