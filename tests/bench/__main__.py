@@ -40,7 +40,7 @@ def main() -> None:
             questions(Path(name), sizes, options.rounds, options.only),
             packages=PACKAGES,
             folder=Path(name),
-            page=None if options.only else page.PAGE,
+            page=None if options.dry else page.PAGE,
         )
     print(f"took {(time.monotonic() - started) / 60:.1f} minutes")
 
@@ -57,8 +57,12 @@ def parsed() -> argparse.Namespace:
         help="10MB, 1.49GB or 6GB: measured instead of the first two; may be given again",
     )
     parser.add_argument(
-        "--only", action="append", choices=list(ASKED), help="a question to ask; writes no page"
+        "--only",
+        action="append",
+        choices=list(ASKED),
+        help="a question to ask; may be given again; the page keeps its other answers",
     )
+    parser.add_argument("--dry", action="store_true", help="print and write nothing")
     parser.add_argument(
         "--folder", type=Path, help="where to write; a folder on the disk to measure"
     )
@@ -75,10 +79,8 @@ def named(text: str) -> str:
 
 
 def suite(sizes: Sequence[str]) -> str:
-    """Return which section of the page a run writes: the usual states', or those of one alone."""
-    if tuple(sizes) == USUAL:
-        return "bench"
-    return "bench --state " + " --state ".join(name.replace(" ", "") for name in sizes)
+    """Return which section of the page a run writes: the usual states', or the large one's."""
+    return "bench" if set(sizes) <= set(USUAL) else "bench --state 6GB"
 
 
 def questions(
@@ -86,8 +88,10 @@ def questions(
 ) -> Iterator[Question]:
     """Yield what was measured. Tiny saves go first: large ones leave the disk busy."""
     os.sync()
-    if not only or "tiny" in only:
+    usual = not only and all(size.name in USUAL for size in sizes)
+    if usual or (only and "tiny" in only):
         yield saves.tiny(folder / "tiny", rounds)
+    if usual or (only and "import" in only):
         yield imports.imports(rounds)
     for size in sizes:
         held = state.size_bytes(state.flat(*state.make(size)).values())
@@ -110,15 +114,32 @@ def ask_added(folder: Path, size: state.Size, rounds: int, touched: int) -> Iter
 def ask_durable(folder: Path, size: state.Size, rounds: int, touched: int) -> Iterator[Question]:
     """Ask how long a blocking save takes."""
     yield saves.durable(folder, size, rounds, touched)
+
+
+def ask_frozen(folder: Path, size: state.Size, rounds: int, touched: int) -> Iterator[Question]:
+    """Ask how long a save takes of which little changed; of the usual state alone."""
     if size == state.COMMON:
         yield saves.frozen(folder, size, rounds, touched)
 
 
 def ask_load(folder: Path, size: state.Size, rounds: int, touched: int) -> Iterator[Question]:
-    """Ask how long loading and resuming take."""
+    """Ask how long loading takes."""
     loads.prepare(folder, size)
     yield loads.warm(folder, size, rounds, touched)
+    loads.remove(folder)
+
+
+def ask_first(folder: Path, size: state.Size, rounds: int, touched: int) -> Iterator[Question]:
+    """Ask how long the first load of a process takes."""
+    del touched
+    loads.prepare(folder, size)
     yield loads.fresh(folder, size, rounds)
+    loads.remove(folder)
+
+
+def ask_resume(folder: Path, size: state.Size, rounds: int, touched: int) -> Iterator[Question]:
+    """Ask how long resuming takes, and what memory."""
+    loads.prepare(folder, size)
     yield from resumes.resume(folder, size, rounds, touched)
     loads.remove(folder)
 
@@ -130,11 +151,15 @@ def ask_memory(folder: Path, size: state.Size, rounds: int, touched: int) -> Ite
 
 
 ASKED: dict[str, Ask | None] = {
-    "tiny": None,  # of no state's size
+    "tiny": None,  # these two are of no state's size
+    "import": None,
     "durable": ask_durable,
+    "frozen": ask_frozen,
     "stall": ask_stall,
     "added": ask_added,
     "load": ask_load,
+    "first-load": ask_first,
+    "resume": ask_resume,
     "memory": ask_memory,
 }
 

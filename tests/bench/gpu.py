@@ -6,7 +6,7 @@ import argparse
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from .savers import Saver
 
 PACKAGES = ("fastsafetensors", "lightning", "torch_checkpointing")
 SUITE = "bench-gpu"
+ASKED = ("stall", "added", "load", "resume")
 OURS = "ckptstore"
 RECIPE = "build + torch.load of all + load_state_dict"
 RESUME = "torch.load + load_state_dict"
@@ -92,6 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-gpu")
     parser.add_argument("--rounds", type=int, default=7, help="counted rounds of each comparison")
     parser.add_argument("--folder", type=Path, help="where to write")
+    parser.add_argument("--only", choices=ASKED, action="append", help="a question to ask")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("no GPU that torch can use on this machine: nothing measured, the page is as it was")
@@ -103,33 +105,42 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder or Path.cwd(), prefix="bench-") as name:
         page.write(
             SUITE,
-            questions(Path(name), state.COMMON, options.rounds),
+            questions(Path(name), state.COMMON, options.rounds, only=options.only or ASKED),
             packages=PACKAGES,
             folder=Path(name),
         )
 
 
 def questions(
-    folder: Path, size: state.Size, rounds: int, device: str = "cuda"
+    folder: Path,
+    size: state.Size,
+    rounds: int,
+    device: str = "cuda",
+    only: Sequence[str] = ASKED,
 ) -> Iterator[Question]:
-    """Yield what was measured."""
+    """Yield what was measured of what is asked."""
     touched = 2 * state.size_bytes(state.flat(*state.make(size)).values())
-    yield stalls.stall(
-        folder / "stall",
-        size,
-        rounds,
-        touched,
-        device=device,
-        copy=PinnedCopy,
-        peers=PEERS,
-        targets=(Target(stalls.EAGER, 1.15, of=stalls.COPY),),
-    )
-    yield stalls.added(
-        folder / "added", size, rounds, touched, device=device, peers=PEERS, at_most=0.5
-    )
-    loads.prepare(folder / "loads", size)
-    yield loaded(folder / "loads", size, rounds, device)
-    yield resumed(folder / "loads", size, rounds, device)
+    if "stall" in only:
+        yield stalls.stall(
+            folder / "stall",
+            size,
+            rounds,
+            touched,
+            device=device,
+            copy=PinnedCopy,
+            peers=PEERS,
+            targets=stalls.TARGETS,
+        )
+    if "added" in only:
+        yield stalls.added(
+            folder / "added", size, rounds, touched, device=device, peers=PEERS, at_most=0.5
+        )
+    if "load" in only or "resume" in only:
+        loads.prepare(folder / "loads", size)
+    if "load" in only:
+        yield loaded(folder / "loads", size, rounds, device)
+    if "resume" in only:
+        yield resumed(folder / "loads", size, rounds, device)
 
 
 def loaded(folder: Path, size: state.Size, rounds: int, device: str) -> Question:

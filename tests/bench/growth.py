@@ -6,7 +6,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,20 +37,30 @@ VERBS: Mapping[str, tuple[str, Verb]] = {
 }
 
 
-def questions(folder: Path, rounds: int) -> Iterator[Question]:
-    """Yield what was measured."""
-    model, optimizer = state.tiny()
-    for size in SIZES:
-        made = versions.pattern(folder / f"{size}", RUN, model=model, optimizer=optimizer)
-        made.write(RUN, size)
-    yield from flat("SQLite", None, folder, rounds)
-    with server(durable=True) as url:
-        migrate(url)
-        yield from flat("PostgreSQL", url, folder, rounds)
-    yield kept(folder, rounds)
-    yield many_runs(folder, rounds)
-    yield reindexed(folder)
-    yield upkeep(folder)
+ASKED = ("sqlite", "postgresql", "kept", "runs", "reindex", "upkeep")
+
+
+def questions(folder: Path, rounds: int, only: Sequence[str] = ASKED) -> Iterator[Question]:
+    """Yield what was measured of what is asked."""
+    if "sqlite" in only or "postgresql" in only:
+        model, optimizer = state.tiny()
+        for size in SIZES:
+            made = versions.pattern(folder / f"{size}", RUN, model=model, optimizer=optimizer)
+            made.write(RUN, size)
+    if "sqlite" in only:
+        yield from flat("SQLite", None, folder, rounds)
+    if "postgresql" in only:
+        with server(durable=True) as url:
+            migrate(url)
+            yield from flat("PostgreSQL", url, folder, rounds)
+    if "kept" in only:
+        yield kept(folder, rounds)
+    if "runs" in only:
+        yield many_runs(folder, rounds)
+    if "reindex" in only:
+        yield reindexed(folder)
+    if "upkeep" in only:
+        yield upkeep(folder)
 
 
 def flat(database: str, url: str | None, folder: Path, rounds: int) -> Iterator[Question]:
@@ -279,13 +289,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-growth")
     parser.add_argument("--rounds", type=int, default=7, help="counted rounds of each comparison")
     parser.add_argument("--folder", type=Path, help="where to write; 8 GB of room")
+    parser.add_argument("--only", choices=ASKED, action="append", help="a question to ask")
     parser.add_argument("--dry", action="store_true", help="print and write nothing")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder or Path.cwd(), prefix="bench-") as name:
         os.sync()
         page.write(
             "bench-growth",
-            questions(Path(name), options.rounds),
+            questions(Path(name), options.rounds, options.only or ASKED),
             packages=PACKAGES,
             folder=Path(name),
             page=None if options.dry else page.PAGE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,14 @@ NOTES = {
 }
 
 
+ASKED = ("upload", "download")
+
+
 def questions(
-    folder: Path, rounds: int, servers: tuple[str, ...] = tuple(SERVERS)
+    folder: Path,
+    rounds: int,
+    servers: Sequence[str] = tuple(SERVERS),
+    only: Sequence[str] = ASKED,
 ) -> Iterator[Question]:
     """Yield the questions, server by server.
 
@@ -40,14 +46,17 @@ def questions(
         folder: Where servers keep what they are sent, and ckptstore its catalogs.
         rounds: How often each contender is timed.
         servers: Names of servers.
+        only: What to ask of each.
     """
     model, optimizer = state.make()
     for name in servers:
         with SERVERS[name](folder) as url:
             bench = Bench(folder, name, url, model, optimizer)
-            yield bench.uploads(rounds)
-            s3_peers.clear()
-            yield bench.downloads(rounds)
+            if "upload" in only:
+                yield bench.uploads(rounds)
+                s3_peers.clear()
+            if "download" in only:
+                yield bench.downloads(rounds)
 
 
 class Bench:
@@ -175,12 +184,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="counted rounds of each comparison")
     parser.add_argument("--folder", type=Path, help="where to write; 8 GB of room")
     parser.add_argument("--server", choices=sorted(SERVERS), action="append", help="only these")
+    parser.add_argument("--only", choices=ASKED, action="append", help="a question to ask of each")
     parser.add_argument("--dry", action="store_true", help="print and write nothing")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder or Path.cwd(), prefix="bench-") as name:
         page.write(
             "bench-s3",
-            questions(Path(name), options.rounds, tuple(options.server or SERVERS)),
+            questions(
+                Path(name), options.rounds, options.server or tuple(SERVERS), options.only or ASKED
+            ),
             packages=PACKAGES,
             folder=Path(name),
             page=None if options.dry else page.PAGE,

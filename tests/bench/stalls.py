@@ -89,7 +89,7 @@ def stall(
     shutil.rmtree(folder)
     return Question(
         key=f"stall-{size.slug}{on(device)}",
-        title=f"Stall of a background save of {size.name}",
+        title=f"Stall of a background save of {size.name}{where(device)}",
         asks=(
             "From the call until training may go on. Of those that copy while training goes on, it "
             "is the call, and what is left to wait for after one forward and backward."
@@ -219,13 +219,13 @@ def added(
     savers.close(found)
     shutil.rmtree(folder)
     ours = (EAGER, OVERLAPPED, BLOCKING)
-    where = f"{torch.get_num_threads()} threads" if device == "cpu" else "the GPU"
+    cores = f"{torch.get_num_threads()} threads" if device == "cpu" else "the GPU"
     peer = best(measured, [name for name in measured if name not in ours])
     return Question(
         key=f"added-{size.slug}{on(device)}",
-        title=f"Time that a save of {size.name} adds to training",
+        title=f"Time that a save of {size.name} adds to training{where(device)}",
         asks=(
-            f"A training of {training.steps} steps a save on {where}, the save "
+            f"A training of {training.steps} steps a save on {cores}, the save "
             "after the first, until the last step is taken and the save would survive a power "
             "loss, less the same without a save. So what writing and hashing take from the cores "
             "is in it. The target is the best peer."
@@ -244,3 +244,8 @@ def added(
 def on(device: str) -> str:
     """Return what a plot's name ends in for a device."""
     return "" if device == "cpu" else f"-{device}"
+
+
+def where(device: str) -> str:
+    """Return what a title ends in for a device."""
+    return "" if device == "cpu" else " on the GPU"
