@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from ckptstore.catalog import changes, raw
+from ckptstore.catalog import changes, raw, sync
 from ckptstore.catalog.asking import Asking
 from ckptstore.catalog.engine import (
     MEMORY,
@@ -80,6 +80,8 @@ class Catalog(Asking):
         self._broken: dict[str, JournalDamagedError] = {}
         self.vouched: set[str] = set()
         """Runs whose journals this process found to have no hole."""
+        self._listed: set[str] = set()
+        """Runs without a first version whose folders were listed, to see whether it was lost."""
         self._filled: set[str] = set()
         """Runs that were synced since."""
         self._hurry_until = -math.inf
@@ -142,6 +144,7 @@ class Catalog(Asking):
         with self._alone():
             self._store = None
             self._filled.clear()
+            self._listed.clear()
             self.vouched.clear()
 
     def reindex(self, paths: Sequence[str] | None = None) -> list[str]:
@@ -187,7 +190,8 @@ class Catalog(Asking):
         if error is not None:
             return error
         try:
-            batches = list(gathered(reader.batches(Known(), looks_far=True)))
+            up_to = sync.last_listed(self._storage, path)
+            batches = list(gathered(reader.batches(Known(), looks_far=True, up_to=up_to)))
         except JournalDamagedError as error:
             return error
         with database.writing() as connection:
@@ -348,7 +352,7 @@ class Catalog(Asking):
             self.vouched.add(path)
         return error
 
-    def _is_synced(self, database: Database, path: str, *, looks_far: bool) -> bool:
+    def _is_synced(self, database: Database, path: str, *, looks_far: bool, up_to: int = 0) -> bool:
         with database.reading() as connection:
             known = Reader(connection, self._key(), self._storage.url).known(path)
         reader = RunReader(self._storage, path, in_place=self._facts().in_place)
@@ -364,13 +368,22 @@ class Catalog(Asking):
             )
             with database.writing() as connection:
                 changes.remove_run(connection, self._key(), path)
+            self._listed.discard(path)
             return False
         # The storage is read outside of transactions: it may take long.
-        for batch in gathered(reader.batches(known, looks_far=looks_far)):
+        is_empty = known.next_version == 1
+        for batch in gathered(reader.batches(known, looks_far=looks_far, up_to=up_to)):
+            is_empty = is_empty and not batch.versions
             with database.writing() as connection:
                 self._add_run(connection, path)
                 if not changes.add_batch(connection, self._key(), path, batch):
                     return False
+        if is_empty and path not in self._listed:
+            # A lost first manifest would make the whole run invisible, as numbers are asked for
+            # in order: a training would begin anew without a word.
+            self._listed.add(path)
+            end = sync.last_listed(self._storage, path)
+            return not end or self._is_synced(database, path, looks_far=looks_far, up_to=end)
         return True
 
     def _discover(self) -> list[str]:

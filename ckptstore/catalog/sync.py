@@ -18,12 +18,14 @@ from ckptstore.format.layout import (
     JOURNAL_FILE,
     JOURNAL_FOLDER,
     RUNS_FOLDER,
+    VERSION_FILE,
     VERSIONS_FOLDER,
     is_run_path,
     journal_folder,
     journal_key,
     numbered,
     version_key,
+    versions_folder,
 )
 from ckptstore.format.manifest import head_line
 from ckptstore.format.sealed import is_torn
@@ -77,6 +79,7 @@ class RunReader:
         self._path = path
         self._in_place = in_place
         self._broken: JournalDamagedError | None = None
+        self._up_to = 0
 
     def is_there(self, known: Known) -> bool:
         """Say whether the last version indexed is still the one that lies in the storage.
@@ -90,7 +93,7 @@ class RunReader:
         start = self._storage.read_many([key], length)[0]
         return start is not None and known.is_last(start)
 
-    def batches(self, known: Known, *, looks_far: bool = False) -> Iterator[Batch]:
+    def batches(self, known: Known, *, looks_far: bool = False, up_to: int = 0) -> Iterator[Batch]:
         """Yield what is not known yet, in order; nothing if nothing is new.
 
         An entry comes no earlier than the versions it says something of.
@@ -98,6 +101,7 @@ class RunReader:
         Args:
             known: What is indexed already.
             looks_far: Ask for many numbers at once from the start, as a hole was found before.
+            up_to: A version that is known to be there: those before it that are not are missing.
 
         Raises:
             JournalDamagedError: A journal entry is damaged or missing. All versions, and the
@@ -110,7 +114,7 @@ class RunReader:
             known.next_entry,
             LARGEST_BATCH if looks_far else 1,
         )
-        self._broken = None
+        self._broken, self._up_to = None, up_to
         batch = self._settled(known)
         held: list[JournalEntry] = []
         versions_end = entries_end = looked_again = False
@@ -180,8 +184,9 @@ class RunReader:
     def _versions(self, numbers: Sequence[int], starts: Sequence[bytes | None]) -> list[Version]:
         """Return the versions up to the last that is there."""
         found = []
+        last = max(self._up_to, self._last(numbers, starts))
         for number, start in zip(numbers, starts, strict=True):
-            if start is None and number < self._last(numbers, starts):
+            if start is None and number < last:
                 # It was created after the others of this batch were asked for, or it is gone.
                 start = self._storage.read_many([version_key(self._path, number)], START_BYTES)[0]  # noqa: PLW2901 - asked for again
                 if start is None:
@@ -324,6 +329,12 @@ def listed_end(storage: Storage, path: str) -> tuple[int, JournalDamagedError | 
                 f"of run {path!r} is damaged; {ADVICE}"
             )
     return last, None
+
+
+def last_listed(storage: Storage, path: str) -> int:
+    """Return a run's last version as a listing of its folder has it, 0 if there is none."""
+    files = storage.list_folder(versions_folder(path)).files
+    return max(numbered(files, VERSION_FILE), default=0)
 
 
 def walk(storage: Storage) -> list[str]:

@@ -10,7 +10,7 @@ from ckptstore.catalog.sync import LARGEST_BATCH, START_BYTES, Known, RunReader,
 from ckptstore.errors import CatalogWarning, IntegrityError, NewerFormatError, StorageError
 from ckptstore.format.digest import digest, dump_line
 from ckptstore.format.journal import LogEntry, RetireEntry, UndeleteEntry, encode_entry
-from ckptstore.format.layout import journal_key, version_key
+from ckptstore.format.layout import journal_key, version_key, versions_folder
 from ckptstore.format.manifest import PartInfo, encode_head, encode_manifest
 from tests.catalog.places import (
     START,
@@ -140,6 +140,37 @@ def test_a_missing_manifest_before_others_is_damage(storage, catalog):
 
     assert "missing" in catalog.version("digits", 3).damage
     assert catalog.next_numbers("digits") == (5, 1)
+
+
+@pytest.mark.parametrize("first", [2, LARGEST_BATCH + 3])
+def test_a_run_whose_first_manifest_is_lost_is_not_invisible(storage, catalog, first):
+    head = make_head("digits", first)
+    commit(storage, head)
+
+    assert catalog.discover() == ["digits"]
+
+    assert catalog.latest("digits", None).head == head
+    assert "missing" in catalog.version("digits", 1).damage
+    assert catalog.next_numbers("digits") == (first + 1, 1)
+
+
+def test_reindexing_finds_what_comes_after_a_wide_hole(storage, catalog):
+    commit(storage, make_head("digits", LARGEST_BATCH + 3))
+
+    catalog.reindex(["digits"])
+
+    assert catalog.next_numbers("digits") == (LARGEST_BATCH + 4, 1)
+
+
+def test_a_run_without_versions_is_listed_once_and_others_never(storage, catalog):
+    commit(storage, make_head("full", 1))
+    storage.requests.clear()
+
+    for path in ("full", "new", "new"):
+        catalog.sync(path)
+
+    assert versions_folder("full") not in storage.requests
+    assert storage.requests.count(versions_folder("new")) == 1
 
 
 def test_a_hole_in_the_journal_is_damage(storage, catalog):
