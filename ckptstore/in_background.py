@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ckptstore.entry import Checkpoint, Package
-from ckptstore.errors import StateWarning, warn
+from ckptstore.errors import ArgumentError, StateWarning, warn
 from ckptstore.format.facts import VersionFacts
 from ckptstore.guard import let_save
 from ckptstore.keeping import Keeping
@@ -154,6 +154,8 @@ class InBackground(Keeping):
         overlap: bool,
         **options: Any,
     ) -> PendingSave:
+        if not isinstance(overlap, bool):
+            raise ArgumentError(f"overlap={overlap!r:.80}: takes True or False")
         writer = self._writer(run)
 
         def begin() -> PendingSave:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from ckptstore.entry import Checkpoint
-from ckptstore.errors import SaveSkippedError
+from ckptstore.errors import SaveSkippedError, TornSnapshotError, UsageError
 from ckptstore.saving.pending import Job, Queue
 
 if TYPE_CHECKING:
@@ -36,6 +36,13 @@ class PendingSave:
             return "<PendingSave: skipped>"
         is_over = "done" if job.error is None else "failed"
         return f"<PendingSave: {job.what}, {is_over if job.is_done else 'under way'}>"
+
+    def __reduce__(self) -> NoReturn:
+        what = "a save that was skipped" if self._job is None else self._job.what
+        raise UsageError(
+            f"{what} can't be copied or pickled, as it belongs to this process: hand over the ref "
+            "of its result(), or the Checkpoint itself"
+        )
 
     @property
     def skipped(self) -> bool:
@@ -88,5 +95,10 @@ class PendingSave:
         Raises:
             TornSnapshotError: Something wrote to the weights before they were copied.
         """
-        if self._copy is not None and self._job is not None and not self._job.is_elsewhere:
+        if self._copy is None or self._job is None or self._job.is_elsewhere:
+            return
+        try:
             self._copy.wait_copied()
+        except TornSnapshotError as error:
+            self._queue.was_told(self._job, error)
+            raise

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import threading
 import warnings
+import weakref
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
 
 from ckptstore import Keep, Store
 from ckptstore.errors import (
+    ArgumentError,
     NotRankZeroError,
     RunWarning,
     SaveSkippedError,
@@ -102,6 +106,55 @@ def test_a_write_past_the_optimizer_before_all_is_copied_fails_the_save(store):
         torn.result(PATIENCE_S)
     first.result(PATIENCE_S)
     assert len(store.history()) == 1
+
+
+def test_whoever_is_told_of_it_by_waiting_for_the_copy_is_told_once(store):
+    held = Held(store)
+    store.save_async(state(0.0))
+    held.wait()
+    store._pending._max_pending = 2
+    net = torch.nn.Linear(3, 3)
+    torn = store.save_async(
+        net, torch.optim.SGD(net.parameters(), lr=0.1), overlap=True, model_config={}
+    )
+    with torch.no_grad():
+        net.weight.zero_()
+    with pytest.raises(TornSnapshotError):
+        torn.wait_copied()
+    held.let_go()
+
+    assert store.save(state(1.0)).version == 2
+    with pytest.raises(TornSnapshotError):
+        torn.result()
+
+
+@pytest.mark.parametrize("fault", [None, StorageError("the disk is gone")])
+def test_a_save_that_is_kept_keeps_no_copy(store, fault):
+    with Held(store, fault):
+        pending = store.save_async(state(1.0))
+        assert pending._copy is not None
+        memory = weakref.ref(pending._copy._buffer.memory.untyped_storage())
+    pending.wait(PATIENCE_S)
+    store._staging().close()
+    gc.collect()
+
+    assert memory() is None
+    if fault is not None:
+        with pytest.raises(StorageError):
+            pending.result()
+
+
+@pytest.mark.parametrize("take", [ForkingPickler.dumps, copy.copy, copy.deepcopy])
+def test_a_save_under_way_can_not_be_taken_elsewhere(store, take):
+    pending = store.save_async(state(1.0), run="r")
+
+    with pytest.raises(UsageError, match=r"the save of run 'r' .*result\(\)"):
+        take(pending)
+
+
+def test_overlap_is_true_or_false(store):
+    with pytest.raises(ArgumentError, match="overlap='yes'"):
+        store.save_async(state(1.0), overlap="yes")
 
 
 def test_once_all_is_copied_anything_may_be_written_to(store):

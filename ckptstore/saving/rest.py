@@ -67,12 +67,13 @@ class Rest:
 
     @property
     def is_done(self) -> bool:
-        """Whether all is copied, or nothing more will be.
+        """Whether all is copied, or nothing more will be, as in a forked child."""
+        return self._is_done or self.is_elsewhere
 
-        As in a forked child: the copy is its parent's, as may be whoever has the lock, or is at
-        the last piece.
-        """
-        return self._is_done or self._pid != os.getpid()
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is the parent's of this process, as may be whoever has the lock or a piece."""
+        return self._pid != os.getpid()
 
     @property
     def failure(self) -> BaseException | None:

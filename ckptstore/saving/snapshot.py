@@ -74,6 +74,9 @@ class Snapshot:
             _copy([slot for slot in later if slot.source.device.type != "cpu"], self._devices)
         else:
             self._devices.wait()
+        for slot in later:
+            # A name of our own: torch can swap two tensors in all names that others have for them.
+            slot.source = slot.source.detach()
         pairs = [_pair(slot) for slot in later if slot.source.device.type == "cpu"]
         self._rest = Rest(pairs, alarm.sound)
         if not later:
@@ -115,8 +118,10 @@ class Snapshot:
         """Give the memory back, whether all is copied or not; nobody may read it after that."""
         self._rest.give_up()
         with self._lock:
-            self._devices.wait()
+            for part in self.parts:  # which an error may keep, by the lines that it went through
+                part.tensors.clear()
             self.parts = []
+            self._devices.wait()  # else a GPU might write into what is another save's by then
             self._buffer.give_back()
 
     def _finish(self, *, hurried: bool) -> None:
@@ -127,9 +132,12 @@ class Snapshot:
 
     def _before_step(self) -> bool:
         """Have all copied before a step writes. What fails is not the step's: the save tells it."""
+        if self._rest.is_elsewhere:
+            return True
+        # Each optimizer may step on a stream of its own, also once a first one has waited.
+        self._devices.hold_back()
         if not self._rest.is_done:
             begun = time.perf_counter()
-            self._devices.hold_back()
             self._rest.finish(hurried=True)
             self.waited_s += time.perf_counter() - begun
         return True
@@ -157,7 +165,9 @@ class _Alarm:
     def __init__(
         self, late: Sequence[tuple[Slot, torch.Tensor]], parts: Sequence[CapturedPart]
     ) -> None:
-        self._watched = [(slot.part, slot.place, live, live._version) for slot, live in late]  # noqa: SLF001 - torch's own name for it
+        # Names of our own share the counters, and stay with their memory if tensors are swapped.
+        names = [(slot, live.detach()) for slot, live in late]
+        self._watched = [(slot.part, slot.place, name, name._version) for slot, name in names]  # noqa: SLF001 - torch's own name for it
         self._trees = {part.name: part.tree for part in parts}
 
     def sound(self) -> TornSnapshotError | None:

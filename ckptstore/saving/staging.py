@@ -36,26 +36,23 @@ class Buffer:
     Attributes:
         memory: uint8, one-dimensional, on the CPU, at a page's start; at least what was asked for.
         is_pinned: Whether a GPU can copy into it while the CPU goes on.
+        size_bytes: How much memory it has, or had.
     """
 
     def __init__(self, staging: Staging, stretch: _Stretch) -> None:
         self._staging: Staging | None = staging
-        self._stretch = stretch
+        self._stretch: _Stretch | None = stretch
         self._pid = os.getpid()
         self.memory = stretch.memory
         self.is_pinned = stretch.is_pinned
-
-    @property
-    def size_bytes(self) -> int:
-        """How much memory it has."""
-        return self._stretch.size_bytes
+        self.size_bytes = stretch.size_bytes
 
     def give_back(self) -> None:
         """Let the next save have it, and nobody look at it any more; idempotent."""
-        staging, self._staging = self._staging, None
-        if staging is not None and self._pid == os.getpid():
-            self.memory = self.memory[:0].clone()
-            staging._take_back(self._stretch)  # noqa: SLF001 - the two are one
+        staging, stretch, self._staging, self._stretch = self._staging, self._stretch, None, None
+        self.memory = self.memory[:0].clone()  # whoever keeps this keeps no memory
+        if staging is not None and stretch is not None and self._pid == os.getpid():
+            staging._take_back(stretch)  # noqa: SLF001 - the two are one
 
 
 class _Stretch:

@@ -300,6 +300,58 @@ def test_a_write_to_a_moment_too_early_is_told_too():
         moved.taken.wait_copied()
 
 
+def test_tensors_that_are_swapped_are_kept_as_they_were():
+    moved = Moved()
+    first = moved.training.model.first
+    torch.utils.swap_tensors(first.weight, nn.Parameter(torch.zeros_like(first.weight)))
+    with torch.no_grad():
+        first.weight.add_(1)
+    moved.taken.copy_rest()
+    assert written(moved.taken.parts) == moved.before
+
+
+def test_a_write_after_tensors_were_swapped_is_told_as_well():
+    moved = Moved()
+    first = moved.training.model.first
+    other = nn.Parameter(torch.zeros_like(first.weight))
+    torch.utils.swap_tensors(first.weight, other)
+    with torch.no_grad():
+        other.add_(1)  # whose memory is what was the weight's
+    with pytest.raises(TornSnapshotError, match="'model/first"):
+        moved.taken.copy_rest()
+
+
+def test_each_optimizer_is_held_back_also_once_all_is_copied(monkeypatch):
+    held_back = []
+    monkeypatch.setattr(module.DeviceCopies, "hold_back", lambda _: held_back.append(1))
+    net = nn.Linear(3, 3)
+    first = torch.optim.SGD([net.weight], lr=0.1)
+    second = torch.optim.SGD([net.bias], lr=0.1)
+    overlapped(Staging(), {"model": net, "first": first, "second": second})
+    held_back.clear()
+
+    first.step()
+    second.step()
+    assert len(held_back) == 2
+    second.step()
+    assert len(held_back) == 2
+
+
+def test_memory_that_a_gpu_may_still_write_to_is_given_to_nobody(monkeypatch):
+    def wait(_: object) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    moved = Moved()
+    with monkeypatch.context() as patched:
+        patched.setattr(module.DeviceCopies, "wait", wait)
+        with pytest.raises(RuntimeError, match="device-side"):
+            moved.taken.release()
+    assert moved.taken.parts == []
+    lent_bytes = moved.staging.held_bytes
+    moved.staging.take(1)
+    assert moved.staging.held_bytes > lent_bytes
+
+
 def test_a_write_too_early_is_known_when_the_step_comes_and_does_not_stop_it():
     moved = Moved()
     with torch.no_grad():

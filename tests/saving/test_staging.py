@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import sys
+import weakref
 
 import pytest
 import torch
@@ -56,6 +58,17 @@ def test_what_is_given_back_twice_is_lent_once():
     one = staging.take(100)
     assert staging.held_bytes == one.size_bytes
     assert staging.take(100).memory.data_ptr() != one.memory.data_ptr()
+
+
+def test_whoever_keeps_a_buffer_keeps_no_memory_that_was_given_back():
+    staging = Staging()
+    buffer = staging.take(100)
+    memory = weakref.ref(buffer.memory.untyped_storage())
+    buffer.give_back()
+    staging.close()
+    gc.collect()
+    assert memory() is None
+    assert buffer.size_bytes == 4096
 
 
 def test_a_thousand_saves_take_what_one_takes(monkeypatch):
