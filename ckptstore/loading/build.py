@@ -142,7 +142,7 @@ def _load(
     # Wrappers inside of it (torch.compile) have names of their own.
     state = raw_state(module, state, metadata)
     metadata = getattr(state, "_metadata", {})
-    found = fit(module, state, what, leave)
+    found = fit(module, state, what, leave, check=check)
     if skipped and found.unsettled:
         return f"{found.unsettled[0]!r} is left to the module's own loading code"
     alone = _left_alone(found)

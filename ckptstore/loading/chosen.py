@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ckptstore.errors import ArgumentError
 from ckptstore.format.keys import keys_of, narrowed
 from ckptstore.format.part import Part
@@ -14,6 +16,7 @@ from ckptstore.loading.choice import EVERYTHING, Choice, named_anew
 from ckptstore.loading.dtypes import as_they_were
 from ckptstore.loading.fetch import Work, begin
 from ckptstore.loading.fit import Leave
+from ckptstore.loading.pinned import CPU, onto
 from ckptstore.manifest import OpenManifest
 
 
@@ -52,7 +55,12 @@ class Chosen:
 
 
 def chosen_state(
-    opened: OpenManifest, name: str, choice: Choice = EVERYTHING, *, map_files: bool = False
+    opened: OpenManifest,
+    name: str,
+    choice: Choice = EVERYTHING,
+    *,
+    map_files: bool = False,
+    device: torch.device = CPU,
 ) -> Chosen:
     """Read and check the chosen keys of a part, and no bytes of others.
 
@@ -61,6 +69,7 @@ def chosen_state(
         name: The part's name.
         choice: Which keys, and what they are to be called.
         map_files: Whether tensors may be mapped instead of read (see :func:`.fetch.fetch`).
+        device: As for :func:`begin_state`.
 
     Raises:
         VersionNotFoundError: There is no such part.
@@ -68,7 +77,7 @@ def chosen_state(
         IntegrityError: Some of its bytes are not what was saved.
         StorageError: The storage failed.
     """
-    chosen = begin_state(opened, name, choice, map_files=map_files)
+    chosen = begin_state(opened, name, choice, map_files=map_files, device=device)
     chosen.check()
     return chosen
 
@@ -81,8 +90,9 @@ def begin_state(
     map_files: bool = False,
     verify: bool = True,
     inner: bool = False,
+    device: torch.device = CPU,
 ) -> Chosen:
-    """Read the chosen keys of a part, of which mapped ones are still being checked.
+    """Read the chosen keys of a part, of which those mapped or sent are still being checked.
 
     Nobody may look into the state before ``check()`` has returned, except at names, shapes and
     dtypes. One of the two, ``check()`` or ``stop()``, must be called.
@@ -94,6 +104,7 @@ def begin_state(
         map_files: Whether tensors may be mapped instead of read (see :func:`.fetch.fetch`).
         verify: Whether bytes are compared with their digests.
         inner: Whether it is an average's, and the state wanted is that of the module inside.
+        device: To which tensors are sent where that is faster; the others are on the CPU.
 
     Raises:
         VersionNotFoundError: There is no such part.
@@ -111,7 +122,14 @@ def begin_state(
         tree = narrowed(tree, names)
     places = {place for place in tensor_places(tree) if 0 <= place < len(part.tensors)}
     fetched = begin(
-        opened.storage, opened.head, name, part, places, map_files=map_files, verify=verify
+        opened.storage,
+        opened.head,
+        name,
+        part,
+        places,
+        map_files=map_files,
+        verify=verify,
+        onto=onto(device, part),
     )
     try:
         # What is made of the values, not of the memory alone, is made of checked ones.

@@ -6,10 +6,11 @@ interpreter's lock, so they run side by side.
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Generic, TypeVar, cast
@@ -20,6 +21,7 @@ from ckptstore.format.manifest import Head
 from ckptstore.format.pack import ALIGNMENT
 from ckptstore.format.part import Part, Tensor
 from ckptstore.loading.copies import bringing, tell_trouble
+from ckptstore.loading.pinned import BUFFER_BYTES, NOWHERE, Onto, Transfer
 from ckptstore.loading.reader import Reader, Want
 from ckptstore.loading.tensors import copied
 from ckptstore.state.tensors import as_integers, fresh_bytes, from_bytes, from_rows
@@ -68,7 +70,7 @@ def fetch(
 
 @dataclass(frozen=True)
 class Fetched:
-    """Tensors of which the mapped ones are still being checked, in other threads.
+    """Tensors of which those mapped or sent are still being checked, in other threads.
 
     Attributes:
         tensors: As :func:`fetch` returns them. Nobody may believe what is in them before
@@ -98,8 +100,9 @@ def begin(
     *,
     map_files: bool,
     verify: bool = True,
+    onto: Onto = NOWHERE,
 ) -> Fetched:
-    """Fetch tensors, but leave the check of those that are mapped to other threads.
+    """Fetch tensors, but leave the check of those that are mapped or sent to other threads.
 
     What is read is read and checked when this returns. The caller must call ``check()`` in the end,
     or ``checking.stop()`` if it gives up, since threads are at work until then.
@@ -113,6 +116,7 @@ def begin(
         map_files: As for :func:`fetch`.
         verify: Whether bytes are compared with their digests. Sizes and headers of packs are either
             way.
+        onto: Which tensors go onto a GPU, where they have fresh memory; nothing is mapped then.
     """
     reader = Reader(storage, head, name, part, verify=verify)
     wanted = {place: part.tensors[place] for place in sorted(places)}
@@ -125,7 +129,8 @@ def begin(
     Work(*bringing(storage, head.packs, chunks_wanted), at_once).finish()
     tell_trouble(storage)
     Work(reader.check_header, [head.packs[index] for index in packs], at_once).finish()
-    maps = {index: reader.map(head.packs[index]) for index in packs} if map_files else {}
+    sent = {place for place, tensor in wanted.items() if place in onto.places and _is_one(tensor)}
+    maps = {index: reader.map(head.packs[index]) for index in packs if map_files and not sent}
     mapped = {
         place: view
         for place in _first_of_overlapping(wanted)
@@ -134,22 +139,29 @@ def begin(
     wants = [
         Want(place, chunk, fresh_bytes(chunk.length))
         for place, tensor in wanted.items()
-        if place not in mapped
+        if place not in mapped and place not in sent
         for chunk in tensor.chunks
     ]
     # The largest go first, so that no thread is left with one when the others are done.
     most = BLOCK_BYTES if storage.local_folder is not None else REMOTE_BLOCK_BYTES
-    blocks = sorted(
-        _blocks(wants, most), key=lambda block: -sum(want.chunk.length for want in block)
-    )
-    Work(reader.read_block, blocks, at_once).finish()
+    Work(reader.read_block, _largest_first(_blocks(wants, most)), at_once).finish()
+    transfer = Transfer(onto.device) if sent and onto.device is not None else None
+    going = [
+        Want(place, chunk, transfer.memory(chunk.length))
+        for place in sorted(sent)
+        for chunk in wanted[place].chunks
+        if transfer is not None
+    ]
     chunks: dict[int, list[Want]] = {}
-    for want in wants:
+    for want in [*wants, *going]:
         chunks.setdefault(want.place, []).append(want)
     tensors = {
         place: assemble(tensor, dtypes[place], mapped.get(place), chunks.get(place, []))
         for place, tensor in wanted.items()
     }
+    if transfer is not None:
+        blocks = _largest_first(_blocks(going, BUFFER_BYTES))
+        return Fetched(tensors, Sending(reader, transfer, blocks, at_once))
     unchecked = sorted(mapped, key=lambda place: -mapped[place].numel()) if verify else []
     total = sum(mapped[place].numel() for place in unchecked)
     cores = os.cpu_count() or 1  # what is mapped is on a disk of this machine, wherever it is from
@@ -157,6 +169,20 @@ def begin(
         (place, mapped[place], _share(mapped[place].numel(), total, cores)) for place in unchecked
     ]
     return Fetched(tensors, Work(reader.check_mapped, items, cores))
+
+
+def _is_one(tensor: Tensor) -> bool:
+    """Say whether a tensor's bytes are one chunk of a pack, in its own order."""
+    return (
+        len(tensor.chunks) == 1
+        and tensor.order is None
+        and bool(tensor.chunks[0].length)
+        and tensor.chunks[0].shape == tensor.shape
+    )
+
+
+def _largest_first(blocks: Iterable[list[Want]]) -> list[list[Want]]:
+    return sorted(blocks, key=lambda block: -sum(want.chunk.length for want in block))
 
 
 def _first_of_overlapping(wanted: Mapping[int, Tensor]) -> list[int]:
@@ -329,3 +355,36 @@ class Work(Generic[T]):
 
     def _urgency(self, number: int) -> tuple[bool, int]:
         return isinstance(self._failures[number], Exception), number
+
+
+class Sending(Work[Sequence[Want]]):
+    """Chunks on their way to a GPU; they are there and checked once it has finished.
+
+    Args:
+        reader: Reads and checks them.
+        transfer: To the device where they are wanted.
+        blocks: Which, in what order.
+        at_once: How many at once, the thread that waits for them counted.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        transfer: Transfer,
+        blocks: Sequence[Sequence[Want]],
+        at_once: int,
+    ) -> None:
+        self._transfer = transfer
+        super().__init__(functools.partial(reader.send_block, transfer), blocks, at_once)
+
+    def finish(self) -> None:
+        """Help until all is there; raise the first failure once nothing is under way."""
+        try:
+            super().finish()
+        finally:
+            self._transfer.finish()
+
+    def stop(self) -> None:
+        """Give up, and return once nothing is under way."""
+        super().stop()
+        self._transfer.finish()

@@ -86,6 +86,7 @@ def fit(
     leave: Leave | None = None,
     *,
     in_place: bool = False,
+    check: Callable[[], object] = bool,
 ) -> Fit:
     """Compare a module with saved state, by names and shapes.
 
@@ -96,6 +97,7 @@ def fit(
         leave: What may stay as it is; None for nothing but what the module leaves out itself.
         in_place: Whether values are to be copied into the module's own tensors, which then have to
             be of the same layout or class.
+        check: Is called before anything looks at saved values.
 
     Raises:
         MismatchError: They don't fit; it lists every mismatch.
@@ -125,7 +127,7 @@ def fit(
             problems.append(problem)
         else:
             left.drop(name)
-    problems += _broken_ties(own, state, adopted)
+    problems += _broken_ties(own, state, adopted, check)
     if problems:
         raise mismatch(module, what, problems)
     return Fit(
@@ -354,13 +356,19 @@ def _other_dtypes(
 
 
 def _broken_ties(
-    own: Mapping[str, Any], state: Mapping[str, Any], names: list[str]
+    own: Mapping[str, Any],
+    state: Mapping[str, Any],
+    names: list[str],
+    check: Callable[[], object],
 ) -> Iterator[str]:
     first: dict[tuple[object, ...], str] = {}
     for name in names:
         if own[name].numel() == 0:
             continue
         other = first.setdefault(place(own[name]), name)
+        if state[other] is state[name]:
+            continue
+        check()
         if not same_bits(state[other], state[name]):
             yield (
                 f"{other!r} and {name!r} are one tensor in the module, "

@@ -25,7 +25,8 @@ from ckptstore.loading.build import build as build_module
 from ckptstore.loading.choice import Choice, choice_of
 from ckptstore.loading.chosen import Chosen, begin_state
 from ckptstore.loading.dtypes import check_dtype, convert_module, in_dtype
-from ckptstore.loading.fetch import fetch
+from ckptstore.loading.fetch import begin
+from ckptstore.loading.pinned import onto
 from ckptstore.manifest import OpenManifest
 from ckptstore.state.devices import resolve
 from ckptstore.state.init_args import accepted, required_parameters
@@ -58,10 +59,20 @@ def load_state(
     part = opened.part(name)
     where = f"{opened.where}, part {name!r}"
     places = {place for place in tensor_places(part.tree) if 0 <= place < len(part.tensors)}
-    tensors = fetch(opened.storage, opened.head, name, part, places, map_files=map_files)
+    fetched = begin(
+        opened.storage,
+        opened.head,
+        name,
+        part,
+        places,
+        map_files=map_files,
+        onto=onto(target, part),
+    )
+    fetched.check()
+    tensors = fetched.tensors
     if target.type != "cpu":
-        # One at a time, so that the host's copy goes as the device's comes. NumPy arrays have no
-        # device to go to.
+        # What is not there yet, one at a time, so that the host's copy goes as the device's comes.
+        # NumPy arrays have no device to go to.
         for place in places - tensor_places(part.tree, ["$array"]):
             tensors[place] = (
                 tensors[place].detach().to(target).requires_grad_(tensors[place].requires_grad)
@@ -169,6 +180,7 @@ def _load(
         map_files=mmap and device.type == "cpu",
         verify=verify,
         inner=inner,
+        device=device,
     )
 
     def make() -> torch.nn.Module:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from ckptstore.described import NOTHING_LATER
 from ckptstore.errors import VersionNotFoundError
 from ckptstore.format.facts import VersionFacts
 from ckptstore.loading.choice import EVERYTHING, Choice
 from ckptstore.loading.chosen import Chosen, chosen_state
+from ckptstore.loading.pinned import CPU, has_room, takes
 from ckptstore.manifest import OpenManifest
 from ckptstore.state.environment import device_types
 from ckptstore.state.metrics import has_weights
 from ckptstore.state.optimizers import Groups
 from ckptstore.text import plain
+
+# How many times its size a GPU must have free for a module's values to be sent there first: the
+# copy, two moments of each parameter, and one for what else there is.
+ROOM = 4
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,25 @@ class Loaded:
         return {name: chosen.state for name, chosen in self.chosen.items()}
 
 
+@dataclass(frozen=True)
+class Ways:
+    """How parts that are copied into memory that is there come to it; all others are read."""
+
+    mapped: frozenset[str] = frozenset()
+    """Their tensors may be mapped: nobody may keep them."""
+    devices: Mapping[str, torch.device] = field(default_factory=dict)
+    """Their tensors are sent to a device."""
+
+
+READ = Ways()
+
+
+def ways_in(parts: Mapping[str, Any]) -> Ways:
+    """Return how parts come into the objects that are there; see the two functions below."""
+    devices = sent_first(parts)
+    return Ways(frozenset(copied_in(parts)) - {*devices}, devices)
+
+
 def fetch_states(
     opened: OpenManifest,
     names: Sequence[str],
@@ -52,7 +77,7 @@ def fetch_states(
     if_saved: Sequence[str] = (),
     strict: bool = True,
     choices: Mapping[str, Choice] | None = None,
-    mapped: Collection[str] = (),
+    ways: Ways = READ,
 ) -> Loaded:
     """Read and check the parts asked for, and those of *if_saved* that the version has.
 
@@ -62,8 +87,7 @@ def fetch_states(
         if_saved: Parts that a version may well lack.
         strict: Whether a version must have all of *names*.
         choices: What is to be read of module parts, where that is not all.
-        mapped: Parts whose tensors may be mapped instead of read: nobody may keep them
-            (:func:`copied_in`).
+        ways: How parts come into memory that is there.
 
     Raises:
         VersionNotFoundError: The version lacks a part, and *strict* is true.
@@ -81,15 +105,19 @@ def fetch_states(
     wanted = [name for name in (*names, *if_saved) if name in kinds]
     choices = choices or {}
     chosen = {
-        name: chosen_state(opened, name, choices.get(name, EVERYTHING), map_files=name in mapped)
+        name: chosen_state(
+            opened,
+            name,
+            choices.get(name, EVERYTHING),
+            map_files=name in ways.mapped,
+            device=ways.devices.get(name, CPU),
+        )
         for name in wanted
     }
     parameters = {
         name: opened.part(name).parameters for name in names if kinds.get(name) == "optimizer"
     }
-    return Loaded(
-        opened, chosen, parameters, choices, not_saved, strict=strict, mapped=frozenset(mapped)
-    )
+    return Loaded(opened, chosen, parameters, choices, not_saved, strict=strict, mapped=ways.mapped)
 
 
 def copied_in(parts: Mapping[str, Any]) -> list[str]:
@@ -108,6 +136,24 @@ def copied_in(parts: Mapping[str, Any]) -> list[str]:
             and (bool(getattr(part, "state", None)) or device_types(_parameters(part)) != ["cpu"])
         )
     ]
+
+
+def sent_first(parts: Mapping[str, Any]) -> dict[str, torch.device]:
+    """Return the modules whose values are sent to their GPU before they are copied in, and it.
+
+    There all of it is checked, in memory of its own, before the module is touched; so the GPU must
+    have room for that copy, and for an optimizer's moments after it. Optimizers let their old state
+    go before they get the new, so nothing of it is sent before that.
+    """
+    found = {}
+    for name, part in parts.items():
+        tensors = [*part.parameters(), *part.buffers()] if has_weights(part) else []
+        devices = {tensor.device for tensor in tensors}
+        if len(devices) == 1 and not any(map(is_lazy, tensors)):
+            (device,) = devices
+            if takes(device) and has_room(device, ROOM * sum(each.nbytes for each in tensors)):
+                found[name] = device
+    return found
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:

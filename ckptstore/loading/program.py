@@ -10,6 +10,7 @@ from ckptstore.errors import ArgumentError, IntegrityError, VersionNotFoundError
 from ckptstore.format.manifest import Head
 from ckptstore.loading.files import file_of, read_file
 from ckptstore.loading.load import load_state
+from ckptstore.loading.pinned import CPU, takes
 from ckptstore.manifest import OpenManifest
 from ckptstore.programs.document import ROLE, decode_program
 from ckptstore.programs.module import ProgramModule
@@ -53,7 +54,9 @@ def load_program(
     what = f"the program of part {part!r} of {head.ref}"
     data = read_file(opened, file)
     program = decode_program(data, what)
-    state = load_state(opened, part, map_files=target.type == "cpu")
+    # Anything but a GPU gets what is read on the CPU, one tensor at a time.
+    device = target if takes(target) else CPU
+    state = load_state(opened, part, device=device, map_files=target.type == "cpu")
     if not isinstance(state, Mapping):
         raise IntegrityError(
             f"{opened.where}, part {part!r}: a module's state should be a dict, and is a "

@@ -14,6 +14,7 @@ from ckptstore.format.layout import pack_key
 from ckptstore.format.manifest import Head, Pack
 from ckptstore.format.part import Chunk, Part
 from ckptstore.loading.copies import past_copy
+from ckptstore.loading.pinned import BUFFER_BYTES, Transfer
 from ckptstore.manifest import path_of
 from ckptstore.state.tensors import dtype_of, fresh_bytes, view_bytes
 from ckptstore.storage.base import Storage
@@ -139,6 +140,42 @@ class Reader:
             if piece.nbytes:
                 view_bytes(want.out)[:] = piece
 
+    def send_block(self, transfer: Transfer, block: Sequence[Want]) -> None:
+        """Read chunks as :meth:`read_block` does, but send them to a device through its buffers.
+
+        Args:
+            transfer: To the device where they are wanted.
+            block: Several that fit into one buffer together, or one of any length.
+        """
+        first, last = block[0].chunk, block[-1].chunk
+        if len(block) == 1:
+            self._send_chunk(transfer, block[0])
+            return
+        with transfer.buffer() as lent:
+            data = lent.data[: last.start + last.length - first.start]
+            self._read(block[0].place, first, data)
+            for want in block:
+                start = want.chunk.start - first.start
+                self._check(want.place, want.chunk, data[start:][: want.chunk.length])
+                transfer.send(lent, start, want.out)
+
+    def _send_chunk(self, transfer: Transfer, want: Want) -> None:
+        hasher = blake3()
+        for start in range(0, want.chunk.length, BUFFER_BYTES):
+            with transfer.buffer() as lent:
+                data = lent.data[: want.chunk.length - start]
+                self._read_pieces(want.place, want.chunk, start, data, hasher)
+                transfer.send(lent, 0, want.out[start : start + data.nbytes])
+        if not self._verify or hasher.hexdigest() == want.chunk.digest:
+            return
+        # What a copy has wrong is put right on the way, as it is on the host.
+        whole = view_bytes(self.read_chunk(want.place, want.chunk))
+        for start in range(0, whole.nbytes, BUFFER_BYTES):
+            with transfer.buffer() as lent:
+                piece = whole[start : start + BUFFER_BYTES]
+                lent.data[: piece.nbytes] = piece
+                transfer.send(lent, 0, want.out[start : start + piece.nbytes])
+
     def read_chunk(self, place: int, chunk: Chunk) -> torch.Tensor:
         """Return a chunk's bytes, compared with their digest.
 
@@ -172,20 +209,27 @@ class Reader:
         return chunk
 
     def _read_checked(self, place: int, chunk: Chunk, out: memoryview) -> None:
-        """Read a chunk and compare it with its digest.
+        """Read a chunk and compare it with its digest."""
+        hasher = blake3()
+        self._read_pieces(place, chunk, 0, out, hasher)
+        self._compare(place, chunk, out, hasher.hexdigest())
+
+    def _read_pieces(
+        self, place: int, chunk: Chunk, first: int, out: memoryview, hasher: blake3
+    ) -> None:
+        """Read a chunk from a byte of it on, and hash what was read.
 
         From a local disk it is read in pieces, each hashed while the processor still has it at
         hand; elsewhere each piece would be a request.
         """
         is_local = self._storage.local_folder is not None
         step = PIECE_BYTES if is_local and self._verify else max(1, out.nbytes)
-        hasher = blake3()
         for start in range(0, out.nbytes, step):
             piece = out[start : start + step]
-            self._read(place, replace(chunk, start=chunk.start + start, length=piece.nbytes), piece)
+            stretch = replace(chunk, start=chunk.start + first + start, length=piece.nbytes)
+            self._read(place, stretch, piece)
             if self._verify:
                 hasher.update(piece)
-        self._compare(place, chunk, out, hasher.hexdigest())
 
     def _read(self, place: int, chunk: Chunk, out: memoryview) -> None:
         key = _key(self._head.packs[chunk.pack])

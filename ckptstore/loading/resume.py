@@ -24,7 +24,7 @@ from ckptstore.errors import (
 )
 from ckptstore.format.facts import VersionFacts
 from ckptstore.loading.choice import NO_OPTIONS, Choice, KeyOptions
-from ckptstore.loading.loaded import Loaded, copied_in, fetch_states
+from ckptstore.loading.loaded import READ, Loaded, Ways, fetch_states, ways_in
 from ckptstore.loading.restore import (
     EXTRA_PART,
     RNG_PART,
@@ -146,8 +146,7 @@ def resume(
     def checked() -> tuple[dict[str, Any], Wanted]:
         asked = only_parts(parts, "resume")
         choices = keys.by_part(_modules(asked), strict=strict)
-        mapped = copied_in(asked)
-        return asked, Wanted(list(asked), with_rng, strict, choices, retired, mapped)
+        return asked, Wanted(list(asked), with_rng, strict, choices, retired, ways_in(asked))
 
     parts, wanted = on_all_ranks(f"resume of run {run!r}", checked)
     if are_several():
@@ -188,7 +187,7 @@ def restore(
     parts = only_parts(parts, "restore")
     names = [*parts, *([RNG_PART] if with_rng else [])]
     choices = keys.by_part(_modules(parts), strict=strict)
-    loaded = fetch_states(opened, names, strict=strict, choices=choices, mapped=copied_in(parts))
+    loaded = fetch_states(opened, names, strict=strict, choices=choices, ways=ways_in(parts))
     done = _finish(make_plan(loaded, parts))
     _tell_not_saved("restored", done, names)
     _tell_keys("restored", done)
@@ -259,8 +258,8 @@ class Wanted:
     """What of each module part."""
     retired: Callable[[], Iterable[Record]] = list
     """Versions that could be brought back, newest first."""
-    mapped: Sequence[str] = ()
-    """Parts whose tensors may be mapped."""
+    ways: Ways = READ
+    """How they come into the objects that are there."""
 
     def lacking(self, record: Record) -> list[str]:
         """Return the parts that were left out of a version, as they are named in messages."""
@@ -285,7 +284,7 @@ class Wanted:
             if_saved=also,
             strict=self.strict,
             choices=self.choices,
-            mapped=self.mapped,
+            ways=self.ways,
         )
 
 
