@@ -19,7 +19,6 @@ from ckptstore.errors import (
     UnsupportedValueError,
     warn,
 )
-from ckptstore.format.manifest import Head
 from ckptstore.saving.on_full import impatient, may_be_repeated
 from ckptstore.stopping import (
     Handler,
@@ -155,7 +154,8 @@ class Guard:
 
         Where a save of this step was under way when the signal came, or was made since, it counts,
         and those in the background are waited for: what has the same ``epoch`` and ``step``, and
-        every part given here, is not saved twice.
+        every part given here, is not saved twice. Where no ``step`` is named, one in the background
+        counts only if it was asked for after the signal: an epoch has many steps.
 
         In a process group every rank must call this equally often. All learn of a signal that came
         to one of them, rank 0 saves, and all exit at the same step.
@@ -289,14 +289,15 @@ class Guard:
             for name, value in what.items()
             if value is not None and (name in {"model", "extra"} or is_part(value))
         }
-        since, here = self._saved_since(parts), (what.get("epoch"), what.get("step"))
-        if since is not None and here != (None, None) and (since.epoch, since.step) == here:
+        since = self._saved_since(parts)
+        if since is not None and self._is_of_here(since, what.get("epoch"), what.get("step")):
             return
         rungs = ladder(parts)
         left_s = self._left_s()
         place = first_that_fits(rungs, left_s, self._writer.pace.estimate_s)
         if place and since is not None:
-            self._tell(rungs[0], left_s, f"nothing more was saved than {since.ref}, just before")
+            ref = since.head.ref
+            self._tell(rungs[0], left_s, f"nothing more was saved than {ref}, just before")
             return
         self._save_what_fits(what, rungs, place, left_s)
 
@@ -347,12 +348,22 @@ class Guard:
     def _writer(self) -> RunWriter:
         return self._run._store._writer(self._run.name)  # noqa: SLF001 - a guard is part of its run
 
-    def _saved_since(self, parts: Collection[str]) -> Head | None:
+    def _saved_since(self, parts: Collection[str]) -> LastSaved | None:
         """Return the checkpoint that was committed last, if after the signal and with all parts."""
         last = self._writer.last_saved
         if last is None or self._since_s is None or last.at_s <= self._since_s:
             return None
-        return last.head if set(parts) <= {each.name for each in last.head.parts} else None
+        return last if set(parts) <= {each.name for each in last.head.parts} else None
+
+    def _is_of_here(self, last: LastSaved, epoch: object, step: object) -> bool:
+        """Say whether a version has the state at this step boundary.
+
+        An epoch has many steps. So where no step is named, one that was asked for before the signal
+        and made in the background meanwhile may lack what was trained since.
+        """
+        if (epoch, step) == (None, None) or (last.head.epoch, last.head.step) != (epoch, step):
+            return False
+        return step is not None or self._since_s is None or last.as_of_s > self._since_s
 
     def _let_save(self, save: Callable[[], Saved], what: dict[str, Any]) -> Saved:
         """Let the training save; if a signal came and there is no room, save less of it and exit.

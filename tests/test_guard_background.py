@@ -52,6 +52,26 @@ def test_a_background_save_is_waited_for_and_one_of_this_step_is_not_made_twice(
     assert [each.step for each in run.history()] == versions
 
 
+@pytest.mark.parametrize(("asked_since", "versions"), [(False, [1, 2]), (True, [1])])
+def test_one_of_an_epoch_counts_only_if_it_was_asked_for_since(
+    run, training, asked_since, versions
+):
+    held = Held(run._store)
+
+    def do(_guard):
+        if asked_since:
+            signal.raise_signal(signal.SIGTERM)
+        run.save_async(**training.parts(), epoch=3)
+        held.wait()
+        if not asked_since:  # and batches were trained meanwhile
+            signal.raise_signal(signal.SIGTERM)
+        threading.Timer(0.05, held.let_go).start()
+
+    exits(run, do, boundary(training, epoch=3))
+
+    assert [each.version for each in run.history()] == versions
+
+
 def test_one_that_failed_is_told_and_what_there_is_now_is_saved(run, training):
     held = Held(run._store, StorageError("the disk is gone"))
 

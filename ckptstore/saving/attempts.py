@@ -80,7 +80,9 @@ def save_in_attempts(
             failed = error  # it is there, and nobody may make it again
         writer.pace.add(tensor_bytes(parts), begun.elapsed_s())
         if facts.kind == "checkpoint":
-            writer.last_saved = LastSaved(saved[0], time.monotonic())
+            at_s = time.monotonic()
+            as_of_s = effort.begun_s if effort.is_in_background else at_s
+            writer.last_saved = LastSaved(saved[0], at_s, as_of_s)
         return saved[0], failed
 
     head, failed = writer.when_full.write(f"a version of run {writer.run!r}", attempt)

@@ -36,6 +36,7 @@ class Effort:
     """What one save costs.
 
     Attributes:
+        begun_s: When the caller asked for it, by ``time.monotonic()``.
         hashed: What its current attempt has hashed.
         written: What its current attempt has written.
         blocked_s: For how long the caller was held up, None while it still is.
@@ -45,7 +46,7 @@ class Effort:
     """
 
     def __init__(self) -> None:
-        self._begun = time.perf_counter()
+        self.begun_s, self._begun = time.monotonic(), time.perf_counter()
         self.blocked_s: float | None = None
         self.copied_bytes = 0
         self.copied_s = 0.0

@@ -58,6 +58,9 @@ class LastSaved(NamedTuple):
     head: Head
     at_s: float
     """When, by ``time.monotonic()``."""
+    as_of_s: float
+    """Until when the training went on with no more than what is in it: as *at_s* if that waited for
+    it, else when the training asked for it."""
 
 
 class RunWriter(RunJournal):

@@ -93,10 +93,17 @@ SIGNALS = [
         by="tests/test_guard.py::test_a_save_before_the_signal_does_not_count",
     ),
     Mutant(
+        "a background save of the middle of an epoch does not count for its end",
+        "guard.py",
+        " or last.as_of_s > self._since_s",
+        " or last.at_s > self._since_s",
+        by="tests/test_guard_background.py::test_one_of_an_epoch_counts_only_if_it_was_asked_for_since",
+    ),
+    Mutant(
         "a save of another step does not count",
         "guard.py",
-        " and (since.epoch, since.step) == here",
-        "",
+        " or (last.head.epoch, last.head.step) != (epoch, step):",
+        ":",
         by="tests/test_guard.py::test_a_save_under_way_when_the_signal_came_counts_for_its_step",
     ),
     Mutant(
