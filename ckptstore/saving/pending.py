@@ -28,6 +28,7 @@ from ckptstore.errors import (
     call_site,
     on_behalf_of,
 )
+from ckptstore.saving.exit_code import end_as_failed
 
 WhenBusy = Literal["wait", "skip"]
 POLICIES: tuple[WhenBusy, ...] = ("wait", "skip")
@@ -439,6 +440,7 @@ def _wait_at_exit() -> None:
     except KeyboardInterrupt:
         left = {queue.url: queue.count for queue in _unsettled if queue.count}
         _say(f"interrupted at exit; not saved: {left}")
+        end_as_failed()
         raise
     finally:
         _has_ended = True
@@ -447,6 +449,7 @@ def _wait_at_exit() -> None:
                 error = job.noted()
                 if error is not None:
                     sys.excepthook(type(error), error, error.__traceback__)
+                    end_as_failed()
 
 
 def _say(message: str) -> None:
