@@ -67,7 +67,7 @@ class Opened:
         self._told_of_budget = False
         self._writers: dict[str, RunWriter] = {}
         self._lineage = Lineage()
-        self._read_through = cached(self._storage, cache)
+        self._read_through = cached(self._storage, cache, storage_options)
         """What loads read; all else needs what is there now, and asks the storage itself."""
         self._source = Source(self._read_through, self._catalog, self._writer, storage_options)
         self._options: dict[str, Any] = {"catalog": catalog, "storage_options": storage_options}

@@ -147,11 +147,17 @@ class Cache:
         """The folder that has the folders of all stores."""
         return Path(self.folder, LAYOUT)
 
-    def place_of(self, url: str) -> Path:
-        """Return the folder that has the copies of one store."""
-        return self.root / blake3(url.encode()).hexdigest()[:32]
+    def place_of(self, url: str, service: str = "") -> Path:
+        """Return the folder that has the copies of one store.
 
-    def make(self, url: str) -> Path:
+        Args:
+            url: The store's address.
+            service: Which of several services it is on, as :func:`.service.service_of` says.
+        """
+        named = f"{url}\0{service}" if service else url
+        return self.root / blake3(named.encode()).hexdigest()[:32]
+
+    def make(self, url: str, service: str = "") -> Path:
         """Make the folder of one store, which nobody else can enter, and return it.
 
         Raises:
@@ -160,7 +166,7 @@ class Cache:
         """
         Path(self.folder).mkdir(parents=True, exist_ok=True)
         make_private_folder(self.root)
-        place = self.place_of(url)
+        place = self.place_of(url, service)
         make_private_folder(place)
         _write_once(self.root / _TAG, _TAG_TEXT)
         _write_once(place / ADDRESS, url.encode())

@@ -12,6 +12,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 from ckptstore.errors import ArgumentError, StorageError
 from ckptstore.storage.base import Leftover, Listing, Storage, Stored, Writer
@@ -20,6 +21,7 @@ from ckptstore.storage.copies import Copies, NewCopy
 from ckptstore.storage.failures import check_key
 from ckptstore.storage.local_file import map_privately, read_file_into
 from ckptstore.storage.mounts import is_folder_on_local_disk
+from ckptstore.storage.service import service_of
 
 MOST_BYTES = 256 * 2**20
 """How much memory the copies that one load makes take together while they are fetched."""
@@ -28,8 +30,17 @@ PIECE_BYTES = 64 * 2**20
 LEAST_PIECE_BYTES = 8 * 2**20
 
 
-def cached(storage: Storage, cache: Cache | str | os.PathLike[str] | None) -> Storage:
+def cached(
+    storage: Storage,
+    cache: Cache | str | os.PathLike[str] | None,
+    options: Mapping[str, Any] | None = None,
+) -> Storage:
     """Return a storage that reads through a cache, or the storage itself where there is none.
+
+    Args:
+        storage: The storage.
+        cache: The cache or its folder.
+        options: What the storage was opened with, of which the endpoint matters.
 
     Raises:
         ArgumentError: *cache* is neither a cache nor a path, or the store is in a folder on a disk
@@ -51,7 +62,7 @@ def cached(storage: Storage, cache: Cache | str | os.PathLike[str] | None) -> St
                 f"cache={cache.folder!r}: the store at {folder} and its cache lie within each "
                 "other: name a folder on a disk of this machine"
             )
-    return CachedStorage(storage, cache)
+    return CachedStorage(storage, cache, service_of(storage.url, options or {}))
 
 
 class CachedStorage:
@@ -64,13 +75,14 @@ class CachedStorage:
     Args:
         origin: The storage.
         cache: Where copies are kept.
+        service: Which of several services the storage is on.
     """
 
-    def __init__(self, origin: Storage, cache: Cache) -> None:
+    def __init__(self, origin: Storage, cache: Cache, service: str = "") -> None:
         self.origin = origin
         self.url = origin.url
         self.local_folder = origin.local_folder
-        self._copies = Copies(cache, origin.url)
+        self._copies = Copies(cache, origin.url, service)
         self._trouble: str | None = None
         self._told = False
 

@@ -27,12 +27,13 @@ class Copies:
     Args:
         cache: Where they are.
         url: The store's address.
+        service: Which of several services it is on, as :func:`.service.service_of` says.
     """
 
-    def __init__(self, cache: Cache, url: str) -> None:
+    def __init__(self, cache: Cache, url: str, service: str = "") -> None:
         self.cache = cache
-        self._url = url
-        self._place = cache.place_of(url)
+        self._url, self._service = url, service
+        self._place = cache.place_of(url, service)
 
     def path(self, key: str) -> Path:
         """Return where an object's copy is, if there is one."""
@@ -80,7 +81,7 @@ class Copies:
         self._make_sure_it_fits(key, size_bytes)
         if self.has(key, size_bytes):
             return None
-        self.cache.make(self._url)
+        self.cache.make(self._url, self._service)
         path = self.path(key)
         lock = wait_for_lock(Path(f"{path}{LOCK}"), lambda: self.has(key, size_bytes))
         if lock is None:

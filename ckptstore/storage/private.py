@@ -60,7 +60,8 @@ def open_private(path: Path) -> int | None:
         OSError: It could not be opened.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | NO_FOLLOW)
+        # A pipe would keep whoever opens it waiting for somebody to write.
+        fd = os.open(path, os.O_RDONLY | NO_FOLLOW | getattr(os, "O_NONBLOCK", 0))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -285,6 +285,15 @@ def test_what_is_mapped_outlives_making_room(origin, tmp_path):
     assert read(storage) == DATA
 
 
+def test_one_address_on_two_services_has_copies_of_each(origin, tmp_path):
+    one = cached(origin, tmp_path, {"endpoint_url": "http://one:9000"})
+    two = cached(origin, tmp_path, {"endpoint_url": "http://two:9000"})
+    one.bring(KEY, len(DATA))
+    two.bring(KEY, len(DATA))
+
+    assert len({path.parent for path in copies(tmp_path)}) == 2
+
+
 def test_no_cache_is_the_storage_itself(origin):
     assert cached(origin, None) is origin
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -75,3 +76,15 @@ def test_links_folders_and_what_others_can_write_to_are_no_private_files(tmp_pat
 def test_a_file_that_cannot_be_opened_is_an_error(tmp_path):
     with pytest.raises(OSError, match="too long"):
         open_private(tmp_path / ("x" * 300))
+
+
+def test_a_pipe_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe", 0o600)
+
+    with ThreadPoolExecutor(1) as pool:
+        opened = pool.submit(open_private, tmp_path / "pipe")
+        try:
+            assert opened.result(timeout=20) is None
+        finally:
+            if not opened.done():
+                os.close(os.open(tmp_path / "pipe", os.O_WRONLY | os.O_NONBLOCK))

@@ -34,6 +34,20 @@ MUTANTS = [
         by="tests/test_store_cache.py::test_a_damaged_program_is_fetched_again",
     ),
     Mutant(
+        "which of two endpoints a copy is of",
+        "storage/cached.py",
+        "CachedStorage(storage, cache, service_of(storage.url, options or {}))",
+        "CachedStorage(storage, cache)",
+        by="tests/storage/test_cached.py::test_one_address_on_two_services_has_copies_of_each",
+    ),
+    Mutant(
+        "no credentials in what names a service",
+        "storage/service.py",
+        '_USER.sub("", ";".join(said))',
+        '";".join(said)',
+        by="tests/storage/test_service.py::test_an_account_is_told_from_another_and_no_credentials_are_kept",
+    ),
+    Mutant(
         "whose a file is",
         "storage/private.py",
         "    if stat.S_ISREG(found.st_mode) and _reason(found) is None:",
@@ -78,8 +92,9 @@ MUTANTS = [
     Mutant(
         "saving asks the store and no copy",
         "opened.py",
-        "        self._read_through = cached(self._storage, cache)\n",
-        "        self._read_through = self._storage = cached(self._storage, cache)\n",
+        "        self._read_through = cached(self._storage, cache, storage_options)\n",
+        "        self._read_through = self._storage = cached(\n"
+        "            self._storage, cache, storage_options\n        )\n",
         by="tests/test_store_cache.py::test_saving_and_checking_ask_the_store_itself",
     ),
 ]

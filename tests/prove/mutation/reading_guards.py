@@ -383,6 +383,13 @@ CATALOG = [
         by="tests/catalog/test_changes.py::test_a_batch_whose_beginning_was_removed_meanwhile_adds_nothing",
     ),
     Mutant(
+        "a run whose first manifest is lost",
+        "catalog/index.py",
+        "        if is_empty and path not in self._listed:",
+        "        if False:",
+        by="tests/catalog/test_sync.py::test_a_run_whose_first_manifest_is_lost_is_not_invisible",
+    ),
+    Mutant(
         "another save under an indexed number",
         "catalog/changes.py",
         'return connection.execute(SAVE_ID, key).scalar() == version.columns["save_id"]',
