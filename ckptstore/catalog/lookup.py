@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from ckptstore.catalog.index import Catalog
+from ckptstore.catalog.ranking import Damaged
 from ckptstore.entry import Record
 from ckptstore.errors import (
     ArgumentError,
@@ -167,10 +168,9 @@ class Lookup:
         found = self._catalog.latest(path, kind)
         passed = [each for each in self._catalog.damaged([path]) if each.kind == kind]
         if found is None:
-            listed = ", ".join(f"{each.path}@{each.version}" for each in passed)
             raise VersionNotFoundError(
                 f"{self._where}: run {self._catalog.run_name(path) or path!r} has no {kind}"
-                + (f" but {listed}, known to be damaged" if passed else "")
+                + _but(passed)
             )
         intact_head(found)
         newer = [f"{path}@{each.version}" for each in passed if each.version > found.version]
@@ -242,10 +242,14 @@ class Lookup:
                 f"{', '.join(map(repr, names)) or 'none'}"
             )
         runs = ", ".join(map(repr, self._names(paths)))
+        passed = [each for each in self._catalog.damaged(paths) if each.kind in (kind, "damaged")]
         return VersionNotFoundError(
-            f"{self._where}: run {runs} has no {kind}"
-            if len(paths) == 1
-            else f"{self._where}: none of the runs {runs} has a {kind}"
+            (
+                f"{self._where}: run {runs} has no {kind}"
+                if len(paths) == 1
+                else f"{self._where}: none of the runs {runs} has a {kind}"
+            )
+            + _but(passed)
         )
 
     def checkpoints(self, path: str) -> Iterator[Record]:
@@ -319,6 +323,17 @@ class Lookup:
 
     def _names(self, paths: Sequence[str]) -> list[str]:
         return self._catalog.run_names(paths)
+
+
+def _but(passed: Sequence[Damaged]) -> str:
+    """Say what was passed over, and how it is looked at again."""
+    if not passed:
+        return ""
+    listed = ", ".join(f"{each.path}@{each.version}" for each in passed)
+    return (
+        f" but {listed}, known to be damaged: bring back what is damaged from a copy (verify() "
+        "names the files), check it with verify(), and open the store anew"
+    )
 
 
 def intact_head(record: Record) -> Head:

@@ -50,6 +50,19 @@ def lookup(storage):
     catalog.close()
 
 
+@pytest.mark.parametrize("selector", ["best", "latest"])
+@pytest.mark.filterwarnings("ignore::ckptstore.errors.FallbackWarning")
+def test_whoever_finds_nothing_is_told_of_what_is_damaged(storage, selector):
+    head = make_head("digits", 1)
+    commit(storage, head)
+    catalog = Catalog(None, storage)
+    catalog.pass_over(head.save_id)
+
+    with pytest.raises(VersionNotFoundError, match=r"no checkpoint but digits@1.*verify\(\)"):
+        Lookup(catalog, storage.url).by_ref(f"digits@{selector}", given=("val_loss", "min"))
+    catalog.close()
+
+
 def runs(storage, **metrics):
     """Create runs, each with a version for each of its values of ``val_loss``."""
     for run, values in metrics.items():
