@@ -98,9 +98,11 @@ class Opened:
     ) -> None:
         if error is not None:
             # What the block raised is what went wrong first; nothing may take its place.
-            self._pending.wait()
+            is_over = self._pending.wait_beside(error)
             for job in self._pending.take_failures():
                 error.add_note(f"{job.told()}: {job.error}")
+            if not is_over:
+                return  # the saves go on, and need what closing lets go of
         self.close()
 
     def close(self) -> None:

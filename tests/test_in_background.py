@@ -370,6 +370,24 @@ def test_an_error_of_the_block_is_not_hidden_but_has_the_failure_in_its_notes(tm
     assert "the disk is gone" in caught.value.__notes__[0]
 
 
+def test_an_interrupt_while_an_error_waits_for_saves_lets_it_out_and_the_saves_go_on(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("ckptstore.saving.pending.WORD_S", 0.01)
+    monkeypatch.setattr("ckptstore.saving.pending._say", interrupted)
+    store = Store(tmp_path / "store", catalog="sqlite://")
+    error = ValueError("of mine")
+    with Held(store) as held:
+        pending = store.save_async(state(1.0), epoch=1)
+        held.wait()
+        store.__exit__(ValueError, error, None)
+        assert not pending.done()
+        assert "go on" in error.__notes__[0]
+
+    assert pending.result(PATIENCE_S).epoch == 1
+    store.close()
+
+
 def test_readers_do_not_raise_failures_of_saves(store):
     store.save(state(0.0), epoch=0)
     failing(store)

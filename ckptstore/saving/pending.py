@@ -36,6 +36,8 @@ POLICIES: tuple[WhenBusy, ...] = ("wait", "skip")
 # After so long at the interpreter's exit a word says what it waits for, and again each minute.
 PATIENCE_S = 5.0
 REMIND_S = 60.0
+# After so long a word says that an error waits for them.
+WORD_S = 1.0
 
 NOT_BEGUN = "this call has not begun"
 
@@ -279,6 +281,25 @@ class Queue:
                 return True
             last = self._jobs[-1]
             return self._changed.wait_for(lambda: last.is_done, timeout_s)
+
+    def wait_beside(self, error: BaseException) -> bool:
+        """Wait as :meth:`wait`, while an error is on its way; say so where it takes a while.
+
+        Returns:
+            Whether all are done. An interrupt ends the waiting and is a note of *error*: what was
+            raised first is what is to be seen.
+        """
+        try:
+            if self.wait(WORD_S):
+                return True
+            _say(
+                f"{type(error).__name__} ({error!s:.200}) ends the block of the store at "
+                f"{self.url}; it is raised once {self.count} save(s) are made. Ctrl-C raises it now"
+            )
+            return self.wait()
+        except KeyboardInterrupt:
+            error.add_note(f"ckptstore: interrupted; {self.count} save(s) into {self.url} go on")
+            return False
 
     def wait_for(self, job: Job, timeout_s: float | None = None) -> bool:
         """Wait for one save; say whether it is done."""

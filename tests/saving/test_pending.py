@@ -38,6 +38,9 @@ class Work:
         self.gone += 1
 
 
+say = pending._say
+
+
 def put(queue: Queue, work: Work, size_bytes: int = 0) -> Job:
     assert queue.enter()
     assert queue.reserve(size_bytes)
@@ -356,6 +359,40 @@ def test_where_no_thread_can_be_started_the_caller_saves(queue, monkeypatch):
 
     assert job.is_done
     assert not is_worker()
+
+
+def test_an_error_on_its_way_is_told_while_saves_are_waited_for(queue, monkeypatch, capsys):
+    monkeypatch.setattr(pending, "WORD_S", 0.01)
+    work, error = Work(), ValueError("no such layer")
+    put(queue, work)
+    monkeypatch.setattr(pending, "_say", lambda words: (say(words), work.end.set()))
+
+    assert queue.wait_beside(error)
+    said = capsys.readouterr().err
+    assert "ValueError (no such layer) ends the block" in said
+    assert "once 1 save(s) are made" in said
+
+
+def test_where_saves_end_soon_nothing_is_said_of_an_error(queue, capsys):
+    put(queue, done())
+
+    assert queue.wait_beside(ValueError("no such layer"))
+    assert capsys.readouterr().err == ""
+
+
+def test_an_interrupt_takes_no_errors_place(queue, monkeypatch):
+    work, error = Work(), ValueError("no such layer")
+    put(queue, work)
+    monkeypatch.setattr(pending, "WORD_S", 0.01)
+    monkeypatch.setattr(pending, "_say", interrupted)
+
+    assert not queue.wait_beside(error)
+    assert error.__notes__ == [f"ckptstore: interrupted; 1 save(s) into {URL} go on"]
+    work.end.set()
+
+
+def interrupted(_: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("waits", ["result", "wait", "enter", "reserve"])
