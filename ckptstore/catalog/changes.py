@@ -153,6 +153,15 @@ def add_batch(connection: Connection, store: str, path: str, batch: Batch) -> bo
     return True
 
 
+def analyze(connection: Connection) -> None:
+    """Have PostgreSQL count anew, after many rows at once: until it has, it reads whole runs.
+
+    Its own service would do so within a minute or so. SQLite's plans need no statistics.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.execute(text("ANALYZE versions, metrics, journal, runs"))
+
+
 def remove_run(connection: Connection, store: str, path: str) -> None:
     """Remove all rows of a run."""
     for table in reversed(Base.metadata.sorted_tables):

@@ -199,6 +199,8 @@ class Catalog(Asking):
             self._add_run(connection, path)
             for batch in batches:
                 changes.add_batch(connection, self._key(), path, batch)
+            if sum(len(batch.versions) for batch in batches) >= sync.TRANSACTION:
+                changes.analyze(connection)
         self._filled.discard(path)
         self.vouched.discard(path)
         return None
@@ -371,14 +373,17 @@ class Catalog(Asking):
             self._listed.discard(path)
             return False
         # The storage is read outside of transactions: it may take long.
-        is_empty = known.next_version == 1
+        added = 0
         for batch in gathered(reader.batches(known, looks_far=looks_far, up_to=up_to)):
-            is_empty = is_empty and not batch.versions
+            added += len(batch.versions)
             with database.writing() as connection:
                 self._add_run(connection, path)
                 if not changes.add_batch(connection, self._key(), path, batch):
                     return False
-        if is_empty and path not in self._listed:
+        if added >= sync.TRANSACTION:
+            with database.writing() as connection:
+                changes.analyze(connection)
+        if known.next_version == 1 and not added and path not in self._listed:
             # A lost first manifest would make the whole run invisible, as numbers are asked for
             # in order: a training would begin anew without a word.
             self._listed.add(path)

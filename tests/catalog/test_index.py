@@ -6,8 +6,9 @@ import threading
 from uuid import UUID
 
 import pytest
+from sqlalchemy import create_engine, text
 
-from ckptstore.catalog import changes
+from ckptstore.catalog import changes, sync
 from ckptstore.catalog.index import Catalog
 from ckptstore.errors import (
     NewerFormatError,
@@ -253,6 +254,27 @@ def fill(storage):
     note(storage, "digits", 6, ChildEntry(1, "sweep/B", UUID(int=1), START, UUID(int=1)))
     commit(storage, make_head("Sweep", 1))
     commit(storage, make_head("sweep/B", 1))
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_postgresql_counts_after_many_rows_at_once(storage, postgres_url, monkeypatch, anew):
+    monkeypatch.setattr(sync, "TRANSACTION", 8)
+    most = 11 if anew else 10  # the server is the same
+    for version in range(1, most + 1):
+        commit(storage, make_head("digits", version))
+    counted = text("SELECT min(reltuples) FROM pg_class WHERE relname IN ('versions', 'metrics')")
+    engine = create_engine(postgres_url)
+    catalog = Catalog(postgres_url, storage)
+
+    if anew:
+        catalog.reindex(["digits"])
+    else:
+        catalog.sync("digits")
+
+    with engine.connect() as connection:
+        assert connection.execute(counted).scalar() == most
+    engine.dispose()
+    catalog.close()
 
 
 def test_a_place_without_a_store_is_named_and_left_empty(tmp_path):

@@ -385,9 +385,16 @@ CATALOG = [
     Mutant(
         "a run whose first manifest is lost",
         "catalog/index.py",
-        "        if is_empty and path not in self._listed:",
+        "        if known.next_version == 1 and not added and path not in self._listed:",
         "        if False:",
         by="tests/catalog/test_sync.py::test_a_run_whose_first_manifest_is_lost_is_not_invisible",
+    ),
+    Mutant(
+        "a server that counts after many rows",
+        "catalog/index.py",
+        "        if added >= sync.TRANSACTION:",
+        "        if False:",
+        by="tests/catalog/test_index.py::test_postgresql_counts_after_many_rows_at_once",
     ),
     Mutant(
         "another save under an indexed number",
