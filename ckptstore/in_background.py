@@ -14,7 +14,7 @@ from ckptstore.keeping import Keeping
 from ckptstore.pending import PendingSave
 from ckptstore.reading import KeyPatterns
 from ckptstore.saving.effort import Effort
-from ckptstore.saving.pending import Job
+from ckptstore.saving.job import Job
 from ckptstore.text import size
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 from ckptstore.entry import Checkpoint
 from ckptstore.errors import SaveSkippedError, TornSnapshotError, UsageError
-from ckptstore.saving.pending import Job, Queue
+from ckptstore.saving.job import Job
+from ckptstore.saving.pending import Queue
 
 if TYPE_CHECKING:
     from ckptstore.saving.snapshot import Snapshot

@@ -11,7 +11,8 @@ import pytest
 
 from ckptstore.errors import ArgumentError, StillPendingError, StorageError
 from ckptstore.saving import pending
-from ckptstore.saving.pending import Job, Queue, is_worker, wait_for
+from ckptstore.saving.job import Job
+from ckptstore.saving.pending import Queue, is_worker, wait_for
 
 URL = "memory://queue"
 PATIENCE_S = 60.0
