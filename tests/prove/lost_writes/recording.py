@@ -14,7 +14,7 @@ from ckptstore.errors import DurabilityError
 from tests.prove.calls import Call, Calls
 from tests.prove.kill.operations import months_later
 from tests.prove.lost_writes.disk import Link, Make, Operation, Rename, Sync, Unlink, Write
-from tests.prove.states import RUN, entries, opened, quietly, save, tags_of
+from tests.prove.states import RUN, entries, opened, quietly, save, state_of, tags_of
 
 STORE = "store"
 
@@ -102,7 +102,7 @@ def record(folder: Path, steps: Sequence[Step], *, failing: int | None = None) -
         failing: The number of the fsync that fails with EIO, counted from 1.
     """
     recorder = _Recorder(failing)
-    store, known, failed = opened(folder / STORE), [(0, Known())], 0
+    store, known, failed = opened(folder / STORE, max_pending=2), [(0, Known())], 0
     with quietly(), Calls(folder, recorder):
         for step in steps:
             try:
@@ -130,6 +130,26 @@ def _saved(known: Known, entry: Any) -> Known:
 def saving(epoch: int, **options: Any) -> Step:
     """Return the step that saves an epoch."""
     return Step(lambda store: save(store, epoch, **options), _saved)
+
+
+def saving_in_the_background(*epochs: int) -> Step:
+    """Return the step that saves epochs, all under way at once, and waits for them."""
+
+    def save_all(store: Store) -> list[Any]:
+        pending = [
+            store.save_async(
+                state_of(epoch), run=RUN, epoch=epoch, val_loss=1 / (1 + epoch), rng=False
+            )
+            for epoch in epochs
+        ]
+        return [each.result() for each in pending]
+
+    def then(known: Known, saved: list[Any]) -> Known:
+        for each in saved:
+            known = _saved(known, each)
+        return known
+
+    return Step(save_all, then)
 
 
 def packaging(version: int) -> Step:

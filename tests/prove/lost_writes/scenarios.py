@@ -15,6 +15,7 @@ from tests.prove.lost_writes.recording import (
     pruning,
     record,
     saving,
+    saving_in_the_background,
     tagging,
     undeleting,
 )
@@ -26,6 +27,8 @@ EVERYTHING: Sequence[Step] = (
     packaging(2),
     tagging("prod", 2),
     saving(3),
+    saving_in_the_background(4),
+    saving_in_the_background(5, 6),
 )
 CLEANING_UP: Sequence[Step] = (
     saving(1),

@@ -11,21 +11,29 @@ import pytest
 
 from ckptstore.format.layout import STORE_KEY
 from ckptstore.storage import durable
-from tests.prove.lost_writes.checking import ViolationError, check_states
+from tests.prove.lost_writes.checking import PUBLISHING, ViolationError, check_states
 from tests.prove.lost_writes.disk import Disk, Link, Make, Sync, Unlink, Write
-from tests.prove.lost_writes.recording import Recorded, record, saving, tagging
+from tests.prove.lost_writes.recording import (
+    Recorded,
+    record,
+    saving,
+    saving_in_the_background,
+    tagging,
+)
 from tests.prove.lost_writes.scenarios import SAVES, clean_up_and_lose, fail_and_lose, lose
 
 STEPS = {
     "link": (saving(1), saving(2, tags=["last"])),
     "rename": (saving(1),),
     "in place": (saving(1), tagging("prod", 1)),
+    "in the background": (saving_in_the_background(1), saving_in_the_background(2, 3)),
 }
 
 
 @pytest.mark.parametrize("how", STEPS)
 def test_a_power_loss_takes_nothing_that_was_saved(tmp_path, how):
-    figures = lose(tmp_path, how, STEPS[how], limit=3, every=2)
+    published = how if how in PUBLISHING else "link"
+    figures = lose(tmp_path, published, STEPS[how], limit=3, every=2)
 
     assert figures.operations > 12
     assert figures.states > figures.operations
@@ -77,6 +85,13 @@ def test_the_proof_notices_an_fsync_that_is_missing(tmp_path, monkeypatch, name)
 
     with pytest.raises(ViolationError, match=r"(?s)after .*left:"):
         lose(tmp_path, "link", SAVES[:1], limit=4)
+
+
+def test_the_proof_notices_a_result_that_comes_before_all_is_sure(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "sync_folder", without("sync_folder"))
+
+    with pytest.raises(ViolationError, match=r"(?s)after .*left:"):
+        lose(tmp_path, "link", [saving_in_the_background(1)], limit=4)
 
 
 def test_the_proof_notices_a_name_that_comes_before_its_bytes_are_sure(tmp_path, monkeypatch):
