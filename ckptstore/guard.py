@@ -13,12 +13,7 @@ from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from ckptstore.errors import (
-    GuardWarning,
-    StorageError,
-    UnsupportedValueError,
-    warn,
-)
+from ckptstore.errors import GuardWarning, StorageError, UnsupportedValueError, warn
 from ckptstore.saving.on_full import impatient, may_be_repeated
 from ckptstore.stopping import (
     Handler,

@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from ckptstore import (
+    Cache,
     Checkpoint,
     Guard,
     History,
     Keep,
     Package,
+    PendingSave,
     Resumed,
     Run,
     Store,
@@ -32,6 +34,7 @@ from ckptstore.catalog.later import TagMove
 from ckptstore.entry import Entry
 from ckptstore.format.facts import Retired
 from ckptstore.format.imported import ImportedFrom
+from ckptstore.format.timings import Timings
 from ckptstore.history import Logged
 from ckptstore.importing.imported import Imported
 from ckptstore.importing.options import ImportOptions
@@ -39,6 +42,7 @@ from ckptstore.key_report import KeyReport
 from ckptstore.opened import Opened
 from ckptstore.reading import LazyTensor, LoadOptions
 from ckptstore.storage.base import Leftover, Stored
+from ckptstore.storage.cache import CachedStore
 from ckptstore.upkeep.collected import Collected
 from ckptstore.upkeep.copied import Copied, CopiedVersion
 from ckptstore.upkeep.findings import Finding, Report
@@ -54,6 +58,9 @@ SUBJECTS = {
     "Store": Store,
     "Run": Run,
     "Guard": Guard,
+    "PendingSave": PendingSave,
+    "Cache": Cache,
+    "CachedStore": CachedStore,
     "Checkpoint and Package": Entry,
     "Checkpoint": Checkpoint,
     "Package": Package,
@@ -65,6 +72,7 @@ SUBJECTS = {
     "KeyReport": KeyReport,
     "LoadOptions": LoadOptions,
     "LazyTensor": LazyTensor,
+    "Timings": Timings,
     "Logged": Logged,
     "TagMove": TagMove,
     "Retired": Retired,
@@ -91,8 +99,8 @@ START = f"""\
 
 ```py
 from ckptstore import (
-    Checkpoint, Guard, History, Keep, Package, Resumed, Run, Store, errors, leave_to_guard,
-    remember_init,
+    Cache, Checkpoint, Guard, History, Keep, Package, PendingSave, Resumed, Run, Store, errors,
+    leave_to_guard, remember_init,
 )
 ```
 
