@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 from ckptstore import Store
 
 from . import savers, state, timing
-from .questions import Question, Target
+from .questions import Question, Target, best
 
 Load = Callable[[Path, state.Size], nn.Module]
 
@@ -31,6 +33,7 @@ OURS = "ckptstore"
 UNVERIFIED = "ckptstore, verify=False"
 RECIPE = "build + torch.load of all + load_state_dict"
 CHECKED = "build + safetensors + BLAKE3 of the same bytes"
+CHECKED_BEST = "meta model + safetensors + BLAKE3 on all cores + assign=True"
 
 
 def prepare(folder: Path, size: state.Size) -> None:
@@ -89,7 +92,7 @@ def safetensors(folder: Path, size: state.Size, *, checked: bool = False) -> nn.
         found = {name.removeprefix("model."): file.get_tensor(name) for name in names}
     if checked:
         for tensor in found.values():
-            blake3(tensor.view(-1).view(torch.uint8).numpy(), max_threads=blake3.AUTO).digest()
+            digest(tensor, blake3.AUTO)
     model.load_state_dict(found | {"head.weight": found["embedding.weight"]})
     return model.eval()
 
@@ -97,6 +100,30 @@ def safetensors(folder: Path, size: state.Size, *, checked: bool = False) -> nn.
 def safetensors_checked(folder: Path, size: state.Size) -> nn.Module:
     """Do the same, and make every tensor's digest, on all cores."""
     return safetensors(folder, size, checked=True)
+
+
+def safetensors_best(folder: Path, size: state.Size) -> nn.Module:
+    """Build on no device, digest on all cores, the largest first, and give the model the tensors.
+
+    Each is hashed by one thread, but for the largest, which all of them hash: so no core waits.
+    """
+    model = size.model("meta")
+    with safe_open(folder / "all.safetensors", "pt") as file:
+        names = [name for name in file.keys() if name.startswith("model.")]  # noqa: SIM118 - a safetensors file is no dict
+        found = {name.removeprefix("model."): file.get_tensor(name) for name in names}
+    largest, *others = sorted(found.values(), key=lambda tensor: -tensor.numel())
+    digest(largest, blake3.AUTO)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(digest, others))
+    model.load_state_dict(found | {"head.weight": found["embedding.weight"]}, assign=True)
+    model.head.weight = model.embedding.weight
+    return model.eval()
+
+
+def digest(tensor: torch.Tensor, threads: int = 1) -> bytes:
+    """Return a tensor's BLAKE3 digest."""
+    data = tensor.view(-1).view(torch.uint8).numpy().data
+    return blake3(data, max_threads=threads).digest()
 
 
 def dcp(folder: Path, size: state.Size) -> nn.Module:
@@ -132,6 +159,7 @@ LOADS: dict[str, Load] = {
     "torch.load(mmap=True), meta model, assign=True": assigned,
     "build + safetensors + load_state_dict": safetensors,
     CHECKED: safetensors_checked,
+    CHECKED_BEST: safetensors_best,
     "build + DCP load": dcp,
     "tensorizer": tensorizer,
 }
@@ -140,7 +168,8 @@ NOTES = {
     "torch.load(mmap=True), meta model, assign=True": (
         "maps the file and reads nothing: the first forward does. Ties are made by hand"
     ),
-    CHECKED: "the digests on all cores",
+    CHECKED: "the digests on all cores, one tensor after the other",
+    CHECKED_BEST: "the largest first, on all cores; then the others, a thread each. Ties by hand",
     "build + DCP load": "`FileSystemReader`; into the parameters",
     "tensorizer": "of a file of the model alone, built without its weights; hashes not checked",
 }
@@ -168,15 +197,15 @@ def warm(folder: Path, size: state.Size, rounds: int, touched_bytes: int) -> Que
         title=f"Load of the model out of a checkpoint of {size.name}",
         asks=(
             "Until the model is ready in eval mode. ckptstore has checked every byte of it, but "
-            "for `verify=False`; of the others the one with BLAKE3 alone. Files are in the page "
-            "cache."
+            "for `verify=False`; of the others those with BLAKE3 alone, and the target is of the "
+            "better. Files are in the page cache."
         ),
         measured=measured,
         ours=(OURS, UNVERIFIED),
         targets=(
             Target(OURS, 0.12, of=RECIPE),
             Target(UNVERIFIED, 0.05, of=RECIPE),
-            Target(OURS, 1.2, of=CHECKED),
+            Target(OURS, 1.2, of=best(measured, {CHECKED, CHECKED_BEST} & set(measured))),
         ),
         notes={name: note for name, note in NOTES.items() if name in measured},
         absent=absent,
@@ -185,7 +214,7 @@ def warm(folder: Path, size: state.Size, rounds: int, touched_bytes: int) -> Que
 
 def fresh(folder: Path, size: state.Size, rounds: int) -> Question:
     """Time the first load of a new process, its imports of torch and of us left out."""
-    names = (OURS, UNVERIFIED, RECIPE, CHECKED)
+    names = (OURS, UNVERIFIED, RECIPE, CHECKED, CHECKED_BEST)
     measured: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         turn = number % len(names)

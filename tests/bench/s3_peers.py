@@ -46,7 +46,11 @@ class Peers:
     url: str
 
     def s3fs(self) -> Any:
-        """Return s3fs with larger parts than its own 50 MB, which its file sends 10 at a time."""
+        """Return s3fs as it comes.
+
+        Its file sends one part of 50 MiB at a time, whatever its ``max_concurrency``; it gets 10
+        ranges of 50 MiB at once. Other sizes were not measured.
+        """
         return s3fs.S3FileSystem(
             skip_instance_cache=True, use_listings_cache=False, config_kwargs=WHEN_REQUIRED
         )
