@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -49,7 +50,9 @@ def show_cache(
             screen.print_json({**store._asdict(), "used_at": store.used_at.isoformat()})
         return
     if not stores:
-        typer.echo(f"No copies in {plain(cache.folder)}.")
+        folder_is_there = Path(cache.folder).is_dir()
+        none = "." if folder_is_there else ": there is no such folder (yet; or is it mistyped?)."
+        typer.echo(f"No copies in {plain(cache.folder)}{none}")
         return
     rows = [
         [

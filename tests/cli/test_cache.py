@@ -49,8 +49,11 @@ def test_a_cache_is_cleared(typed, folder):
     assert json.loads(typed("cache", folder, "--clear", "--json").stdout) == {"cleared_bytes": 0}
 
 
-def test_a_folder_that_is_not_there_has_no_copies(typed, tmp_path):
-    assert typed("cache", tmp_path / "none").stdout == f"No copies in {tmp_path / 'none'}.\n"
+@pytest.mark.parametrize("name", ["none", "file"])
+def test_of_a_folder_that_is_not_there_it_is_said(typed, tmp_path, name):
+    (tmp_path / "file").touch()
+
+    assert "there is no such folder" in typed("cache", tmp_path / name).stdout
     assert typed("cache", tmp_path / "none", "--json").stdout == ""
 
 
