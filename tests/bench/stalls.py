@@ -36,11 +36,11 @@ STALL_PEERS = {
         "torch_checkpointing",
     )
 }
-"""As documented, and what each peer does best: of DCP's four, a thread stalls least."""
+"""Of DCP's four the documented one, and its overlapped one; decision 27 says on what grounds."""
 ADDED_PEERS = {
     name: savers.PEERS[name] for name in ("dcp.async_save, memory kept", "torch_checkpointing")
 }
-"""Of DCP's four the one with kept memory is durable soonest."""
+"""Of DCP's four the one with kept memory; decision 27 says on what grounds."""
 MANY = 10
 """Saves in one training whose steps are short."""
 
