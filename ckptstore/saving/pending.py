@@ -145,7 +145,7 @@ class Queue:
         Each that waits calls it too: an interrupt that comes while the thread is being started may
         have left none. If it left two, the second finds the work taken and ends.
         """
-        if not self._jobs or self._worker is not None or is_worker():
+        if not self._jobs or self._worker is not None:
             return
         if not _has_ended:
             with suppress(RuntimeError):  # the system has no more threads

@@ -125,7 +125,8 @@ class Machine:
         except CrashError:
             self.figures["crashes"] += 1
             whole = False
-        dying.store.close()
+        with suppress(CrashError):  # of a save in the background that nobody asked for
+            dying.store.close()
         self.reopen(name)
         self._settle([(operation, whole)], f"crash in {operation.name}, operation {at}")
 

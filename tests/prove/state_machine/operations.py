@@ -86,26 +86,56 @@ def save(
     parent: tuple[str, int] | None = None,
     tag: str | None = None,
     keep: int | None = None,
+    background: bool = False,
 ) -> Operation:
     """Save a checkpoint; with *keep*, what to keep of the run is recorded first."""
 
     def work(writer: Writer) -> Any:
         settings = {} if keep is None else {"keep": Keep(last=keep)}
-        return writer.store.run(run, **settings).save(
-            state.model(),
-            box=Box(state),
-            epoch=state.head,
-            val_loss=loss,
-            rng=False,
-            parent=None if parent is None else f"{parent[0]}@{parent[1]}",
-            tags=[] if tag is None else [tag],
-        )
+        to = writer.store.run(run, **settings)
+        what = {
+            "box": Box(state),
+            "epoch": state.head,
+            "val_loss": loss,
+            "rng": False,
+            "parent": None if parent is None else f"{parent[0]}@{parent[1]}",
+            "tags": [] if tag is None else [tag],
+        }
+        if not background:
+            return to.save(state.model(), **what)
+        model = state.model()
+        pending = to.save_async(model, **what)
+        for tensor in model.values():
+            tensor.zero_()  # as a training that goes on
+        return pending.result()
 
     metrics = {} if loss is None else {"val_loss": loss}
     told = [] if parent is None else [_told(parent)]
     version = Version(CHECKPOINT, state, state.head, metrics)
     steps = [*told, *_committed(run, lambda _: version, tag, keep)]
     return Operation(f"save into {run}", work, steps, (RetiredError,))
+
+
+def leave_pending(saves: Sequence[tuple[str, State, float | None]]) -> Operation:
+    """Begin saves in the background, one on the heels of another, and close the store."""
+
+    def work(writer: Writer) -> Any:
+        for run, state, loss in saves:
+            writer.store.save_async(
+                state.model(),
+                run=run,
+                box=Box(state),
+                epoch=state.head,
+                val_loss=loss,
+                rng=False,
+            )
+        writer.store.close()
+
+    steps: list[Step] = []
+    for run, state, loss in saves:
+        version = Version(CHECKPOINT, state, state.head, {} if loss is None else {"val_loss": loss})
+        steps += _committed(run, lambda _, version=version: version, None, None)
+    return Operation("save in the background and close", work, steps)
 
 
 def save_package(run: str, source: tuple[str, int], state: State) -> Operation:

@@ -34,6 +34,8 @@ DRAWN = st.tuples(
             "save",
             "save",
             "save",
+            "background",
+            "background",
             "fork",
             "keep",
             "package",
@@ -55,7 +57,7 @@ DRAWN = st.tuples(
 )
 
 
-def made(  # noqa: C901, PLR0911 - a table of what can be drawn
+def made(  # noqa: C901, PLR0911, PLR0912 - a table of what can be drawn
     model: Model, drawn: Drawn, saved: int
 ) -> Operation:
     """Return what was drawn, about a version or run there is; a save where there is none.
@@ -75,6 +77,9 @@ def made(  # noqa: C901, PLR0911 - a table of what can be drawn
     if kind == "fork" and checkpoints and not full:
         parent = checkpoints[second % len(checkpoints)]
         return operations.save(run, state, loss, parent=parent, tag=TAGS[0] if third else None)
+    if kind == "background" and not full:
+        tag = TAGS[1] if first == 0 else None
+        return operations.save(run, state, loss, tag=tag, background=True)
     if kind == "keep" and not full:
         return operations.save(run, state, loss, keep=1 + third)
     if kind == "package" and checkpoints and not full:
@@ -135,6 +140,27 @@ class Stores(RuleBasedStateMachine):
     )
     def crash(self, writer: str, drawn: Drawn, at: int, after: bool) -> None:  # noqa: FBT001 - drawn
         self.machine.crash(writer, self.made(drawn), at, after=after)
+
+    @rule(
+        writer=st.sampled_from("ab"),
+        runs=st.lists(st.sampled_from(RUNS), min_size=1, max_size=3),
+        at=st.none() | st.integers(1, 2 * MOST_OPERATIONS),
+        after=st.booleans(),
+    )
+    def leave_pending(self, writer: str, runs: list[str], at: int | None, after: bool) -> None:  # noqa: FBT001 - drawn
+        """Close a store, or crash, while saves are under way, and open it again."""
+        if len(self.machine.model.refs()) + len(runs) > MOST_VERSIONS:
+            return
+        saves = []
+        for run in runs:
+            self.saved += 1
+            saves.append((run, State(self.saved % 3, self.saved), self.saved / 8))
+        operation = operations.leave_pending(saves)
+        if at is None:
+            self.machine.act(writer, operation)
+            self.machine.reopen(writer)
+        else:
+            self.machine.crash(writer, operation, at, after=after)
 
     @rule(drawn=DRAWN, other=DRAWN, at=st.integers(1, MOST_OPERATIONS))
     def interleave(self, drawn: Drawn, other: Drawn, at: int) -> None:
