@@ -83,8 +83,8 @@ MUTANTS = [
     Mutant(
         "what is given back twice is lent once",
         "saving/staging.py",
-        "        staging, self._staging = self._staging, None",
-        "        staging = self._staging",
+        "= self._staging, self._stretch, None, None",
+        "= self._staging, self._stretch, self._staging, self._stretch",
         by=f"{_STAGING}test_what_is_given_back_twice_is_lent_once",
     ),
     Mutant(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.prove.mutation import (
+    background_guards,
     caching_guards,
     checking_guards,
     copying_guards,
@@ -27,5 +28,6 @@ MUTANTS = [
     *interruption_guards.MUTANTS,
     *caching_guards.MUTANTS,
     *snapshot_guards.MUTANTS,
+    *background_guards.MUTANTS,
     *fidelity_guards.MUTANTS,
 ]
