@@ -54,19 +54,13 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
+from ckptstore.call_sites import asked_for_at, outside
 from ckptstore.key_report import KeyReport
 from ckptstore.text import plain_lines
-
-_HERE = str(Path(__file__).parent)
 
 
 class CkptStoreError(Exception):
@@ -391,37 +385,6 @@ class KeysWarning(StateWarning):
         return type(self), (self.args[0], self.report)
 
 
-class CallSite(NamedTuple):
-    """A line of the user's code."""
-
-    filename: str
-    line: int
-    names: dict[str, Any]
-    """The globals of its module, where Python notes which warnings it has shown."""
-
-    def __str__(self) -> str:
-        return f"{self.filename}:{self.line}"
-
-
-_behalf_of: ContextVar[CallSite | None] = ContextVar("behalf_of", default=None)
-
-
-def call_site() -> CallSite:
-    """Return the line of the user's code that called ckptstore, from however deep."""
-    _, frame = _outside()
-    return CallSite(frame.f_code.co_filename, frame.f_lineno, frame.f_globals)
-
-
-@contextmanager
-def on_behalf_of(site: CallSite) -> Iterator[None]:
-    """Warn at *site* of whatever is done in the block: another thread asked for it there."""
-    before = _behalf_of.set(site)
-    try:
-        yield
-    finally:
-        _behalf_of.reset(before)
-
-
 def warn(message: str | CkptStoreWarning, category: type[CkptStoreWarning] | None = None) -> None:
     """Warn at the line of the user's code that called ckptstore, from however deep.
 
@@ -430,24 +393,17 @@ def warn(message: str | CkptStoreWarning, category: type[CkptStoreWarning] | Non
         category: What kind of warning it is; that of *message* if it is one.
     """
     told = plain_lines(message) if isinstance(message, str) else message
-    site = _behalf_of.get()
+    site = asked_for_at()
     if site is None:
-        level, _ = _outside()
+        level, _ = outside()
         warnings.warn(told, category, stacklevel=level)
         return
-    warnings.warn_explicit(
+    where: Any = warnings.warn_explicit  # its types know no warning that brings its own category
+    where(
         told,
-        category or type(message),  # type: ignore[arg-type] # a warning's own, where none is named
+        category or type(message),
         site.filename,
         site.line,
         module=site.names.get("__name__"),
         registry=site.names.setdefault("__warningregistry__", {}),
     )
-
-
-def _outside() -> tuple[int, FrameType]:
-    """Return the innermost frame that isn't ours, and its stacklevel for whoever called this."""
-    level, frame = 1, sys._getframe(1)  # noqa: SLF001 - warnings.warn() counts frames, so must we
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
-        level, frame = level + 1, frame.f_back
-    return level, frame

@@ -132,7 +132,9 @@ class VersionRow(Base):
             sqlite_where=text(DAMAGED),
             postgresql_where=text(DAMAGED),
         ),
-        Index("ix_versions_save_id", "store", "path", "save_id", "version"),
+        # By what it is asked for first: SQLite takes an index that begins as a partial one does
+        # instead of that, or not, by the order in which they were made.
+        Index("ix_versions_save_id", "save_id", "store", "path", "version"),
     )
 
     store: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -206,8 +208,8 @@ class JournalRow(Base):
             sqlite_where=text(UNSETTLED_ENTRY),
             postgresql_where=text(UNSETTLED_ENTRY),
         ),
-        # Few entries of a long journal are of a kind that is asked for.
-        Index("ix_journal_kind", "store", "path", "kind", "number"),
+        # Few entries of a long journal are of a kind that is asked for. That goes first: see above.
+        Index("ix_journal_kind", "kind", "store", "path", "number"),
     )
 
     store: Mapped[str] = mapped_column(String(32), primary_key=True)

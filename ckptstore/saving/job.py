@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from ckptstore.errors import CallSite, call_site, on_behalf_of
+from ckptstore.call_sites import CallSite, call_site, on_behalf_of
 
 
 class Job:

@@ -16,10 +16,14 @@ depends_on = None
 def upgrade() -> None:
     """Create the indexes."""
     op.create_index("ix_metrics_value", "metrics", ["store", "path", "name", "value", "version"])
-    op.create_index("ix_journal_kind", "journal", ["store", "path", "kind", "number"])
+    op.create_index("ix_journal_kind", "journal", ["kind", "store", "path", "number"])
+    op.drop_index("ix_versions_save_id", "versions")
+    op.create_index("ix_versions_save_id", "versions", ["save_id", "store", "path", "version"])
 
 
 def downgrade() -> None:
     """Drop them."""
+    op.drop_index("ix_versions_save_id", "versions")
+    op.create_index("ix_versions_save_id", "versions", ["store", "path", "save_id", "version"])
     op.drop_index("ix_journal_kind", "journal")
     op.drop_index("ix_metrics_value", "metrics")

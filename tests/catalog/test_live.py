@@ -86,7 +86,7 @@ def test_what_became_of_a_save_is_told_without_reading_the_runs_other_versions(s
         ((statement, values),) = asked
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
 
-    assert "ix_versions_save_id (store=? AND path=? AND save_id=?)" in str(plan)
+    assert "ix_versions_save_id (save_id=? AND store=? AND path=?)" in str(plan)
 
 
 def test_what_a_version_comes_from_and_after_is_told_whether_live_or_not(

@@ -285,7 +285,7 @@ REMOTE = [
     Mutant(
         "length of a range on S3",
         "storage/s3.py",
-        "            if got < piece.nbytes:",
+        "            if filled < piece.nbytes:",
         "            if False:",
         by="tests/storage/test_contract.py::test_a_range_beyond_the_end_is_an_error",
     ),
@@ -321,7 +321,7 @@ REMOTE = [
     Mutant(
         "bound of the parts in memory",
         "storage/s3_upload.py",
-        "        await self._slots.acquire()\n",
+        "        await slots.acquire()\n",
         "        await asyncio.sleep(0)\n",
         by="tests/storage/test_s3_upload.py::test_a_bounded_number_of_parts_is_in_memory",
     ),
