@@ -19,7 +19,8 @@ from ckptstore.importing.file_names import is_measure
 from ckptstore.importing.nesting import flat
 from ckptstore.importing.plain import Held
 from ckptstore.importing.state_dicts import is_module_state, is_optimizer_state
-from ckptstore.state.keywords import OPTIONS, PART_OPTIONS
+from ckptstore.state.keywords import OPTIONS
+from ckptstore.state.slips import PART_OPTIONS
 
 MODELS = ("model", "", "net", "network", "module", "weights", "params", "parameters", "state")
 """What the model is called, the likeliest first; ``""`` is left of ``state_dict``."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from ckptstore.errors import ArgumentError
-from ckptstore.state.keywords import PART_OPTIONS, close_to
+from ckptstore.state.slips import PART_OPTIONS, close_to
 
 SEVERAL = frozenset({"extra", "metrics"})
 """What takes any number of keys: each goes there by its own name."""

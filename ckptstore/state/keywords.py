@@ -8,13 +8,13 @@ import random
 import re
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from ckptstore.errors import ArgumentError
+from ckptstore.state.slips import PART_OPTIONS, close_to
 
 # Every option of format 1, those of verbs to come included: a part or metric that took one of these
 # names today would be shut out by a later release.
@@ -27,17 +27,11 @@ OPTIONS = frozenset(
         "step", "strict", "tags", "verify",
     }
 )  # fmt: skip
-# Those of them that take something with state.
-PART_OPTIONS = frozenset({"model", "optimizer"})
 # What the verbs take that put state back.
 RESTORING_OPTIONS = {
     "resume": PART_OPTIONS | {"run", "rng", "strict", "only", "skip", "rename", "dtype"},
     "restore": PART_OPTIONS | {"rng", "strict", "only", "skip", "rename", "dtype"},
 }
-# How alike two names must be to be taken for a slip of the keyboard; 'epochs' to 'epoch' is 0.91.
-CLOSE = 0.85
-# Two letters of which have changed places: shorter ones are like too much, as rng is like nrg.
-SHORTEST_SWAPPED = 4
 _KEEPS_NOTHING = (
     "keeps nothing of where it is, so there is no state: torchdata's StatefulDataLoader does. "
     "Between epochs a loader's generator= is a part, and a sampler with set_epoch() needs none"
@@ -208,32 +202,12 @@ def _check_name(name: str, value: object) -> None:
         re.fullmatch(rf"(.+_)?{option}(_.+|[0-9]+)?", name) for option in options
     ):
         return
-    close = _close(name, options)
-    if close:
+    close = close_to(name, options)
+    if close is not None:
         raise ArgumentError(
-            f"save() has no option {name!r}: did you mean {close[0]!r}? If not, give the part "
+            f"save() has no option {name!r}: did you mean {close!r}? If not, give the part "
             f"another name, or put a metric of that name into metrics={{{name!r}: …}}"
         )
-
-
-def close_to(name: str, options: frozenset[str]) -> str | None:
-    """Return the one of some names that another is a slip of, None if it is none."""
-    return next(iter(_close(name, options)), None)
-
-
-@lru_cache(maxsize=1024)
-def _close(name: str, options: frozenset[str]) -> list[str]:
-    """Return the option that *name* looks like, if any; a training loop asks the same each time."""
-    swapped = [each for each in sorted(options) if _is_swapped(name, each)]
-    return swapped or difflib.get_close_matches(name, sorted(options), n=1, cutoff=CLOSE)
-
-
-def _is_swapped(name: str, option: str) -> bool:
-    """Say whether two neighbouring letters of an option changed places: ``modle``."""
-    return len(option) >= SHORTEST_SWAPPED and name in {
-        f"{option[:at]}{option[at + 1]}{option[at]}{option[at + 2 :]}"
-        for at in range(len(option) - 1)
-    }
 
 
 def _suggestion(name: str) -> str:
